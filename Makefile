@@ -1,0 +1,51 @@
+# Two commands matter: `make demo` shows the main job end to end, `make test` proves it.
+# Everything sets itself up: Python >= 3.11 with venv, make and git are enough.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+
+.PHONY: help setup demo test check format lock wheel clean
+
+help:
+	@echo "make demo    the main job end to end, on real servers (Ctrl-C stops it)"
+	@echo "make test    every test (real PostgreSQL, real S3, real Prefect)"
+	@echo "make check   ruff, mypy --strict, import contracts, squawk"
+	@echo "make format  format and fix what ruff can"
+	@echo "make lock    renew requirements.lock from pyproject.toml"
+	@echo "make wheel   build the wheel into dist/"
+
+# One recipe makes the environment; it runs only when the lock or the project's metadata changed.
+$(STAMP): requirements.lock pyproject.toml tools/setup-venv.sh
+	@PYTHON="$(PYTHON)" sh tools/setup-venv.sh "$(VENV)"
+
+setup: $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/python -m demo
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest
+
+check: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/lockstep validate
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix . || true
+	@$(BIN)/ruff format .
+
+lock: $(STAMP)
+	@$(BIN)/python -m pip install --quiet "uv>=0.9"
+	@$(BIN)/uv pip compile pyproject.toml --extra demo --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet --upgrade -o requirements.lock
+
+wheel: $(STAMP)
+	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null && ls dist
+
+clean:
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

