@@ -288,3 +288,16 @@ class ServerStartError(LockstepError):
     def __init__(self, *, program: str, log: str) -> None:
         super().__init__(f"{program} did not start:\n{log}")
         self.program = program
+
+
+class BucketError(LockstepError):
+    """The bucket of the backups refused a request or did not answer. `retryable`: it may work a moment later."""
+
+    exit_code = ExitCode.UNREACHABLE
+    more = "backup-failed"
+
+    def __init__(self, cause: str, *, bucket: str, retryable: bool = False, hint: str | None = None) -> None:
+        super().__init__(f"{bucket}: {cause}", hint=hint)
+        self.cause = cause
+        self.bucket = bucket  # s3://NAME, never with credentials
+        self.retryable = retryable

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 from urllib.parse import quote
 
 from lockstep.errors import ServerStartError
@@ -195,7 +196,7 @@ class _Identity:
             shutil.chown(folder, user)
         return cls([], user, copy)
 
-    def popen(self, command: Sequence[str], log: object) -> subprocess.Popen[bytes]:
+    def popen(self, command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
         words = list(command)
         if self._programs:
             words = [self._translated(word) for word in words]
@@ -203,7 +204,7 @@ class _Identity:
         return subprocess.Popen(
             [*self._prefix, *words],
             stdin=subprocess.DEVNULL,
-            stdout=log,  # type: ignore[call-overload]  # a binary file; typeshed wants its private union
+            stdout=log,
             stderr=subprocess.STDOUT,
             cwd="/",
             env=environment,

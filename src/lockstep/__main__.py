@@ -1,0 +1,5 @@
+"""`python -m lockstep`."""
+
+from lockstep.cli.main import run
+
+run()

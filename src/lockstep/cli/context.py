@@ -1,0 +1,62 @@
+"""What every command starts from: the settings of the project that it was called in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lockstep.errors import LockstepError
+
+if TYPE_CHECKING:
+    from lockstep.config import Settings
+    from lockstep.core.migration import Folder
+    from lockstep.postgres.message import RunInfo
+
+#: Variables of .env that libraries read from the environment themselves: S3 credentials, libpq, Prefect.
+_PASSED_ON = ("AWS_", "PG", "PREFECT_", "SSL_CERT_")
+
+
+@dataclass
+class Context:
+    """One call of the command line."""
+
+    project: Path
+    as_json: bool
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The project's settings. Raises ConfigError."""
+        from lockstep.config import load_settings
+
+        settings = load_settings(self.project)
+        for name, value in settings.variables.items():
+            if name.startswith(_PASSED_ON) and value:
+                os.environ.setdefault(name, value)
+        return settings
+
+    @cached_property
+    def folder(self) -> Folder:
+        """The project's migrations. Raises MigrationFileError."""
+        from lockstep.service.project import read_folder
+
+        return read_folder(self.settings)
+
+    def settings_files(self) -> list[Path]:
+        """The SQL files of the migrations folder."""
+        return sorted(self.settings.migrations_folder.rglob("*.sql"))
+
+    def new_run(self) -> RunInfo:
+        from lockstep.postgres.message import RunInfo
+        from lockstep.service.run import new_run_id
+
+        return RunInfo(run_id=new_run_id())
+
+    def people(self) -> tuple[list[str], str | None]:
+        """Contacts and runbook for failures; nothing when the configuration itself is broken."""
+        try:
+            return self.settings.project.contacts, self.settings.project.runbook
+        except LockstepError:
+            return [], None

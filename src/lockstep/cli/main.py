@@ -1,0 +1,108 @@
+"""The `lockstep` command: finds the command's module, parses its words, turns errors into exit codes.
+
+Start-up is imports, so only the called command's module is imported, and each of them imports its use case when it
+runs. Nothing here imports Prefect, boto3 or psycopg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from lockstep import __version__
+from lockstep.errors import ExitCode, LockstepError
+
+#: command -> (module, one line for --help). The order is that of a team's day.
+COMMANDS = {
+    "init": ("init", "create or upgrade the ledger"),
+    "status": ("status", "which migration is where"),
+    "plan": ("plan", "what a deploy would do, in order"),
+    "validate": ("validate", "check the files alone: names, gaps, syntax, lint, missing downs"),
+    "sync": ("sync", "apply what is pending, in promotion order, without Prefect"),
+    "deploy": ("deploy", "the same through the Prefect flow of this project"),
+    "revert": ("revert", "take migrations back with their down scripts"),
+    "history": ("history", "who applied what, when, and how long it took"),
+    "new": ("new", "start a migration: up and down skeletons with the next number"),
+    "new-project": ("new_project", "start a project folder of your own"),
+    "baseline": ("baseline", "declare what an existing database has already"),
+    "repair": ("repair", "correct the ledger, explicitly and logged"),
+    "config": ("config", "every configured value and where it comes from"),
+}
+
+
+def run() -> None:
+    """Console entry point."""
+    try:
+        code = main(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted\n")
+        code = 130
+    except BrokenPipeError:
+        # The reader of our output has gone (head, less). Not our failure.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line; return its exit code."""
+    parser = _parser(argv)
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    if arguments.command is None:
+        parser.print_help()
+        return int(ExitCode.USAGE)
+    from lockstep.cli.context import Context
+    from lockstep.cli.terminal import show_error
+
+    context = Context(project=Path(arguments.project), as_json=arguments.json)
+    module = import_module(f"lockstep.cli.{COMMANDS[arguments.command][0]}")
+    try:
+        return int(module.execute(arguments, context))
+    except LockstepError as error:
+        contacts, runbook = context.people()
+        return int(show_error(error, as_json=arguments.json, contacts=contacts, runbook=runbook))
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; only the called command's own options are added to it."""
+    parser = argparse.ArgumentParser(
+        prog="lockstep",
+        description="Keeps every PostgreSQL environment of a team in step.",
+        epilog="lockstep COMMAND --help shows a command's options and examples.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"lockstep {__version__}")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--project", metavar="DIR", default=".", help="the folder with lockstep.toml (default: here or above)"
+    )
+    shared.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    called = next((word for word in argv if not word.startswith("-")), None)
+    for name, (module_name, summary) in COMMANDS.items():
+        if called in COMMANDS and name != called:
+            commands.add_parser(name, help=summary)
+            continue
+        module = import_module(f"lockstep.cli.{module_name}") if name == called else None
+        command = commands.add_parser(
+            name,
+            help=summary,
+            parents=[shared],
+            description=module.__doc__ if module else summary,
+            epilog=f"examples:\n{module.EXAMPLES}" if module else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if module:
+            module.configure(command)
+    return parser
+
+
+if __name__ == "__main__":
+    run()

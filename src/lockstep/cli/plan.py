@@ -1,0 +1,94 @@
+"""Show what a deploy would do in each environment, in order, and the plan's digest. Read-only."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from lockstep.cli import words
+from lockstep.cli.context import Context
+from lockstep.cli.terminal import paint, show, show_json
+from lockstep.errors import ExitCode
+
+if TYPE_CHECKING:
+    from lockstep.service.planning import TargetPlan
+
+EXAMPLES = """\
+  lockstep plan               every environment
+  lockstep plan prod --sql    exactly what would be sent to prod (values of settings never appear in it)
+  lockstep plan prod --to 12  only up to version 12"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    words.environments(parser)
+    words.selection(parser)
+    parser.add_argument("--sql", action="store_true", help="print all that would be sent")
+
+
+def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
+    from lockstep.service.planning import plan_target
+
+    plans = [
+        plan_target(
+            context.settings,
+            environment,
+            context.folder,
+            to_version=arguments.to,
+            include=arguments.include,
+            with_sql=arguments.sql,
+        )
+        for environment in context.settings.chosen(arguments.environments)
+    ]
+    if context.as_json:
+        show_json("plan", {"environments": [_document(one) for one in plans]})
+        return ExitCode.DONE
+    for one in plans:
+        _print(one, protected=context.settings.environment(one.environment).protected)
+    return ExitCode.DONE
+
+
+def _print(one: TargetPlan, *, protected: bool) -> None:
+    plan = one.plan
+    if one.sql is not None:
+        show(f"-- {one.target}, plan {plan.digest[:12]}\n{one.sql}")
+        return
+    show(paint(one.target, "bold"))
+    if not plan.steps:
+        show("  nothing to do")
+    elif protected:
+        show("  backup to S3 first")
+    for number, step in enumerate(plan.steps, start=1):
+        count = len(step.migration.up.script().statements)
+        statements = "1 statement" if count == 1 else f"{count} statements"
+        how = "again, " if step.again else ""
+        down = "" if step.migration.down or step.migration.version is None else ", no way back"
+        show(f"  {number}. {step.label}  ({how}one transaction, {statements}{down})")
+    if plan.stopped_by is not None:
+        show(f"  stops before {plan.stopped_by.name}: reverted here, held until its file changes")
+    for notice in plan.notices:
+        show(f"  note: {notice.message}")
+    show(f"  plan {plan.digest[:12]}\n")
+
+
+def _document(one: TargetPlan) -> dict[str, Any]:
+    plan = one.plan
+    return {
+        "environment": one.environment,
+        "target": one.target,
+        "digest": plan.digest,
+        "steps": [
+            {
+                "migration_name": step.name,
+                "version": step.migration.version,
+                "checksum": step.checksum,
+                "again": step.again,
+                "transactional": step.migration.up.directives.transactional,
+                "statements": len(step.migration.up.script().statements),
+                "reversible": step.migration.down is not None,
+            }
+            for step in plan.steps
+        ],
+        "notices": [{"kind": notice.kind.value, "message": notice.message} for notice in plan.notices],
+        "stopped_by": plan.stopped_by.name if plan.stopped_by else None,
+        "sql": one.sql,
+    }

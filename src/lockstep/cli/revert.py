@@ -1,0 +1,53 @@
+"""Take migrations back, newest first, with their down scripts. A protected environment is backed up to S3 first.
+
+A reverted version is held: deploys stop before it until its file changes or --include names it.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from lockstep.cli import words
+from lockstep.cli.context import Context
+from lockstep.cli.terminal import TerminalProgress, show, show_json
+from lockstep.errors import ExitCode
+
+EXAMPLES = """\
+  lockstep revert dev --steps 1        the newest one
+  lockstep revert prod --to 12         everything above version 12
+  lockstep revert dev --to 0           everything
+  lockstep revert prod --steps 1 --reason "order totals wrong, INC-42" """
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    words.environment(parser)
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--to", type=words.version, metavar="VERSION", help="the version that stays; all above goes")
+    group.add_argument("--steps", type=int, metavar="N", help="how many to take back")
+    parser.add_argument("--reason", help="kept in the audit log")
+    words.waiting(parser)
+
+
+def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
+    from lockstep.service.progress import Silent
+    from lockstep.service.reverting import revert
+
+    progress = Silent() if context.as_json else TerminalProgress()
+    done = revert(
+        context.settings,
+        context.settings.environment(arguments.environment),
+        context.folder,
+        context.new_run(),
+        progress,
+        to_version=arguments.to,
+        steps=arguments.steps,
+        reason=arguments.reason,
+        wait_seconds=arguments.wait,
+    )
+    if context.as_json:
+        rows = [{"migration_name": name, "execution_time_ms": ms} for name, ms in done.reverted]
+        show_json("revert", {"environment": arguments.environment, "run_id": done.run_id, "reverted": rows})
+    else:
+        held = " They are held: deploys stop before them until a file changes (or --include)." if done.reverted else ""
+        show(f"{len(done.reverted)} reverted.{held}")
+    return ExitCode.DONE

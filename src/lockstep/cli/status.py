@@ -1,0 +1,91 @@
+"""Show every migration in every environment. Read-only."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from lockstep.cli import words
+from lockstep.cli.context import Context
+from lockstep.cli.terminal import paint, show, show_json, talk
+from lockstep.errors import ExitCode
+
+if TYPE_CHECKING:
+    from lockstep.service.status import TargetStatus
+
+EXAMPLES = """\
+  lockstep status                 all environments
+  lockstep status prod --check    exit 3 when something is pending, 4 when files and ledger disagree
+  lockstep status --json          for programs"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    words.environments(parser)
+    parser.add_argument(
+        "--check", action="store_true", help="tell by exit code: 3 pending, 4 disagreement, 8 unreachable"
+    )
+
+
+def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
+    from lockstep.service.status import status
+
+    found = status(context.settings, context.settings.chosen(arguments.environments), context.folder)
+    if context.as_json:
+        show_json("status", {"environments": [_document(one) for one in found]})
+    else:
+        _table(found)
+    unreachable = [one.error for one in found if one.error is not None]
+    if unreachable and len(unreachable) == len(found):
+        return unreachable[0].exit_code
+    if arguments.check:
+        return max((one.exit_code for one in found), default=ExitCode.DONE)
+    return ExitCode.DONE
+
+
+def _table(found: tuple[TargetStatus, ...]) -> None:
+    from lockstep.core.matrix import matrix, summary
+
+    readable = [one for one in found if one.error is None]
+    columns = {one.environment: one.rows for one in readable}
+    if columns:
+        show(matrix(columns, now=datetime.now(UTC), paint=_colour))
+        show("")
+    for one in found:
+        if one.error is not None:
+            talk(f"{paint(one.environment, 'red')}: {one.error.message}")
+            if one.error.hint:
+                talk(f"  next: {one.error.hint}")
+            continue
+        place = (one.target or one.environment).removeprefix(one.environment).strip(" ()")
+        text = (
+            summary(one.environment, one.rows)
+            if one.initialised
+            else f"no ledger yet → lockstep init {one.environment}"
+        )
+        show(f"{one.environment} ({place}): {text}")
+
+
+def _colour(state: str, text: str) -> str:
+    good = {"applied", "baseline", "reformatted"}
+    return paint(text, "green" if state in good else "yellow" if state in {"pending", "to re-apply", "held"} else "red")
+
+
+def _document(one: TargetStatus) -> dict[str, Any]:
+    return {
+        "environment": one.environment,
+        "target": one.target,
+        "initialised": one.initialised,
+        "error": None if one.error is None else {"kind": type(one.error).__name__, "message": one.error.message},
+        "migrations": [
+            {
+                "migration_name": row.name,
+                "version": row.version,
+                "state": row.state.value,
+                "applied_at": row.entry.applied_at if row.entry else None,
+                "execution_time_ms": row.entry.execution_ms if row.entry else None,
+                "checksum": row.entry.checksum if row.entry else row.migration.up.checksum if row.migration else None,
+            }
+            for row in one.rows
+        ],
+    }

@@ -1,0 +1,68 @@
+"""Apply what is pending, environment after environment in promotion order, stopping at the first that fails.
+
+A protected environment is backed up to S3 first. Each file is one transaction: it is applied whole or not at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from lockstep.cli import words
+from lockstep.cli.context import Context
+from lockstep.cli.terminal import TerminalProgress, show, show_json, talk
+from lockstep.errors import ExitCode
+
+EXAMPLES = """\
+  lockstep sync              everything, dev before prod
+  lockstep sync dev          one environment
+  lockstep sync dev --to 12  up to version 12
+  lockstep sync --wait       wait for another run to end first"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    words.environments(parser)
+    words.selection(parser)
+    words.waiting(parser)
+
+
+def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
+    from lockstep.service.progress import Silent
+    from lockstep.service.syncing import sync
+
+    chosen = context.settings.chosen(arguments.environments)
+    report = sync(
+        context.settings,
+        chosen,
+        context.folder,
+        context.new_run(),
+        Silent() if context.as_json else TerminalProgress(),
+        to_version=arguments.to,
+        include=arguments.include,
+        wait_seconds=arguments.wait,
+    )
+    error = report.error
+    if context.as_json:
+        rows = [
+            {
+                "environment": r.environment,
+                "target": r.target,
+                "plan": r.plan_digest,
+                "applied": r.applied,
+                "backup": r.backup_key,
+                "held": r.held,
+                "error": None
+                if r.error is None
+                else {"kind": type(r.error).__name__, "message": r.error.message, "hint": r.error.hint},
+            }
+            for r in report.results
+        ]
+        show_json("sync", {"run_id": report.run_id, "environments": rows, "not_started": report.not_started})
+        return error.exit_code if error else ExitCode.DONE
+    if report.not_started:
+        talk(f"not started, because {report.results[-1].environment} failed: {', '.join(report.not_started)}")
+    if error is not None:
+        raise error
+    count = sum(len(r.applied) for r in report.results)
+    where = ", ".join(r.environment for r in report.results if r.applied)
+    show(f"in step: {count} applied ({where}), run {report.run_id}" if count else "in step: nothing to do")
+    return ExitCode.DONE

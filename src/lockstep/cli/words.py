@@ -1,0 +1,49 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def environments(parser: argparse.ArgumentParser) -> None:
+    """Any number of environments; none means all."""
+    parser.add_argument("environments", nargs="*", metavar="ENV", help="environments of lockstep.toml (default: all)")
+
+
+def environment(parser: argparse.ArgumentParser) -> None:
+    """Exactly one environment."""
+    parser.add_argument("environment", metavar="ENV", help="an environment of lockstep.toml")
+
+
+def selection(parser: argparse.ArgumentParser) -> None:
+    """Which of the pending migrations."""
+    parser.add_argument("--to", type=version, metavar="VERSION", help="stop after this version")
+    parser.add_argument(
+        "--include",
+        type=version,
+        action="append",
+        default=[],
+        metavar="VERSION",
+        help="run this version although it is held (reverted here) or out of order; may be repeated",
+    )
+
+
+def waiting(parser: argparse.ArgumentParser) -> None:
+    """Whether to wait for another run."""
+    parser.add_argument(
+        "--wait",
+        type=float,
+        nargs="?",
+        const=600.0,
+        default=0.0,
+        metavar="SECONDS",
+        help="wait for another run to end (default 600 s) instead of refusing",
+    )
+
+
+def version(text: str) -> int:
+    """A version as people write it: 7, 007 or a whole file name."""
+    digits = text.split("-", 1)[0].split("_", 1)[0]
+    if not digits.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' is no version; give its number, for example 7")
+    return int(digits)

@@ -1,0 +1,91 @@
+"""Digests of a file's text. Their canonical form is a promise: docs/reference/file-format.md spells it out."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from functools import lru_cache
+
+from lockstep.errors import MigrationFileError
+
+
+def decode(raw: bytes, file: str) -> str:
+    """Return the text of a file's bytes: BOM removed, CRLF turned to LF.
+
+    Raises MigrationFileError, with the line, when the bytes are not UTF-8 or hold a NUL.
+    """
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise MigrationFileError(
+            f"byte 0x{raw[error.start]:02x} is not UTF-8",
+            file=file,
+            line=line,
+            hint=f"save the file as UTF-8 (for example: iconv -f latin1 -t utf-8 {file})",
+        ) from None
+    if "\0" in text:
+        raise MigrationFileError(
+            "holds a NUL character, which PostgreSQL cannot take",
+            file=file,
+            line=text.count("\n", 0, text.index("\0")) + 1,
+        )
+    return text.replace("\r\n", "\n")
+
+
+def checksum(text: str) -> str:
+    """SHA-256 (hex) of a decoded text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def content_digest(text: str) -> str | None:
+    """SHA-256 (hex) over the SQL tokens: comments and white space do not count, literals count exactly.
+
+    None when the text does not scan as SQL. Costs a scan of the text, so it is asked for only where checksums differ
+    or where an entry is written.
+    """
+    from postgast import PgQueryError, scan  # late: 70 ms of imports that a status does not need
+
+    raw = text.encode()
+    try:
+        tokens = scan(mask_restrict(text)).tokens
+    except PgQueryError:
+        return None
+    digest = hashlib.sha256()
+    for token in tokens:
+        if token.token not in _COMMENTS:
+            digest.update(raw[token.start : token.end])
+            digest.update(b"\0")
+    return digest.hexdigest()
+
+
+_COMMENTS = frozenset({275, 276})  # libpg_query: SQL_COMMENT, C_COMMENT
+
+
+def mask_restrict(text: str) -> str:
+    r"""Turn the `\restrict KEY` lines of a pg_dump into comments of the same length, so that positions stay true."""
+    if "restrict" not in text:
+        return text
+    lines = text.split("\n")
+    return "\n".join("--" + line[2:] if line.startswith(("\\restrict ", "\\unrestrict ")) else line for line in lines)
+
+
+def foreign_checksums(raw: bytes) -> frozenset[str]:
+    """What other tools would have recorded for these bytes: hex MD5, SHA-1 and SHA-256, as they stand and with LF."""
+    found = set()
+    for form in {raw, raw.replace(b"\r\n", b"\n"), raw.replace(b"\r\n", b"\n").strip()}:
+        for name in ("md5", "sha1", "sha256"):
+            found.add(hashlib.new(name, form, usedforsecurity=False).hexdigest())
+    return frozenset(found)
+
+
+def settings_digest(settings: Mapping[str, str], salt: str) -> str:
+    """HMAC-SHA-256 (hex) over setting names and values. The salt is the ledger's own; values cannot be read back."""
+    mac = hmac.new(salt.encode(), digestmod=hashlib.sha256)
+    for name, value in sorted(settings.items()):
+        for part in (name, value):
+            data = part.encode()
+            mac.update(len(data).to_bytes(8, "big") + data)
+    return mac.hexdigest()

@@ -1,0 +1,49 @@
+"""What a file's name says: `NNN-description.sql`, `.down.sql`, `.verify.sql`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+MAX_VERSION = 2**63 - 1  # the ledger's bigint
+
+
+class Part(Enum):
+    """What one file of a migration is for."""
+
+    UP = "up"  # applies it
+    DOWN = "down"  # takes it back
+    VERIFY = "verify"  # queries that must hold after it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileName:
+    """A well-formed file name, taken apart."""
+
+    version: int  # the sortable key
+    digits: str  # as written, with its padding
+    title: str  # what follows the number
+    part: Part
+
+
+_FORM = re.compile(r"(?P<digits>\d+)[-_](?P<title>[^/]+?)(?:\.(?P<part>down|verify|up))?\.sql", re.IGNORECASE)
+
+
+def parse_file_name(name: str) -> FileName | None:
+    """Return the parts of a versioned file's name, or None when it is none of ours (see `why_not`)."""
+    match = _FORM.fullmatch(name)
+    if match is None or int(match["digits"]) > MAX_VERSION:
+        return None
+    part = Part((match["part"] or "up").lower())
+    return FileName(version=int(match["digits"]), digits=match["digits"], title=match["title"], part=part)
+
+
+def why_not(name: str) -> str:
+    """Say what is wrong with a `.sql` file name that does not parse, and what it should look like."""
+    match = re.match(r"(\d+)(.*)\.sql$", name, re.IGNORECASE | re.DOTALL)
+    if match is None:
+        return "the name must start with a number: 007-what-it-does.sql"
+    if int(match[1]) > MAX_VERSION:
+        return f"the number is larger than {MAX_VERSION}"
+    return f"a '-' or '_' and a description must follow the number: {match[1]}-what-it-does.sql"

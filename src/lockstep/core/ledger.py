@@ -1,0 +1,62 @@
+"""The ledger as values: entries, what is held, and what the planner needs to know about the target around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from lockstep.core.migration import Kind
+
+
+class EntryState(Enum):
+    """State of an entry, as stored."""
+
+    APPLIED = "applied"  # whole
+    STARTED = "started"  # a non-transactional one on its way, or its runner died
+    FAILED = "failed"  # a non-transactional one that stopped with an error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One row of the ledger."""
+
+    name: str  # migration_name: the file name
+    version: int | None  # None for a repeatable
+    kind: Kind
+    state: EntryState
+    checksum: str | None  # SHA-256 of the text, or what an older tool recorded
+    content_digest: str | None  # over the SQL tokens
+    applied_at: datetime  # UTC
+    execution_ms: int | None  # measured on the server
+    applied_by: str | None  # role
+    run_id: str | None
+    verified: bool = True  # False: recorded by an older tool, its checksum could not be recomputed
+    down_checksum: str | None = None  # of the recorded down script
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A version that was reverted and must not come back by itself."""
+
+    version: int
+    name: str
+    checksum: str | None  # of the file when it was reverted; a changed file lifts the hold
+    at: datetime
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """What one target's ledger says."""
+
+    entries: tuple[Entry, ...] = ()  # versioned by version, then repeatables by name
+    holds: tuple[Hold, ...] = ()
+    salt: str = ""  # of this ledger; keys the digests of settings' values
+    occupied: int = 0  # user tables in the configured schemas while there is no entry at all (else 0)
+
+    @property
+    def head(self) -> int | None:
+        """The newest applied version; None when there is none."""
+        versions = [e.version for e in self.entries if e.version is not None]
+        return max(versions, default=None)

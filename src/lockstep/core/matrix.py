@@ -1,0 +1,72 @@
+"""The matrix migrations × environments as text: what `status` prints and the nightly report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from lockstep.core.comparison import DISAGREEING, WAITING, Row
+from lockstep.core.migration import label
+from lockstep.core.moments import format_moment
+from lockstep.core.table import render_table
+
+
+def cell(row: Row | None, now: datetime) -> str:
+    """One cell: the state in words, with the time where it is applied."""
+    if row is None:
+        return "—"
+    if row.entry is None:
+        return row.state.value
+    return f"{row.state.value}  {format_moment(row.entry.applied_at, now)}"
+
+
+def names(columns: Mapping[str, Sequence[Row]]) -> list[tuple[str, int | None]]:
+    """Every migration of any environment once, in order: (file name, version)."""
+    seen: dict[tuple[int, str], tuple[str, int | None]] = {}
+    for rows in columns.values():
+        for row in rows:
+            key = (-1, row.name) if row.version is None else (row.version, "")
+            seen.setdefault(key, (row.name, row.version))
+    return sorted(seen.values(), key=lambda item: (item[1] is None, item[1] or 0, item[0]))
+
+
+def row_of(rows: Sequence[Row], name: str, version: int | None) -> Row | None:
+    """The row of one migration: by version, or by name for a repeatable."""
+    return next((r for r in rows if (r.version == version if version is not None else r.name == name)), None)
+
+
+def matrix(
+    columns: Mapping[str, Sequence[Row]], *, now: datetime, paint: Callable[[str, str], str] | None = None
+) -> str:
+    """Return the table. `paint(state, padded cell)` may colour cells."""
+    environments = list(columns)
+    indexed = {
+        e: {((-1, r.name) if r.version is None else (r.version, "")): r for r in columns[e]} for e in environments
+    }
+    listed = names(columns)
+    table: list[list[str]] = []
+    for name, version in listed:
+        key = (-1, name) if version is None else (version, "")
+        table.append([label(name), *[cell(indexed[e].get(key), now) for e in environments]])
+    if not table:
+        return "there are no migrations yet (lockstep new NAME makes the first)"
+    states = {s.value for s in WAITING | DISAGREEING} | {"applied", "baseline", "reformatted", "unverified"}
+
+    def decorate(column: int, padded: str) -> str:
+        state = padded.split("  ", 1)[0].strip()
+        return paint(state, padded) if paint and column and state in states else padded
+
+    return render_table(["migration", *environments], table, decorate)
+
+
+def summary(environment: str, rows: Sequence[Row]) -> str:
+    """One sentence about an environment, with the next command where there is something to do."""
+    wrong = [r for r in rows if r.state in DISAGREEING]
+    waiting = [r for r in rows if r.state in WAITING and r.state not in DISAGREEING]
+    if wrong:
+        listed = ", ".join(f"{label(r.name)} {r.state.value}" for r in wrong[:3])
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        return f"files and ledger disagree: {listed}{more} → lockstep plan {environment}"
+    if waiting:
+        return f"{len(waiting)} pending → lockstep sync {environment}"
+    return "up to date"

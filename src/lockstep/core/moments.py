@@ -1,0 +1,18 @@
+"""Times as a person reads them, given now and a time zone: `today 09:14`, `12 Mar 10:02`, `12 Mar 2025`."""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def format_moment(moment: datetime, now: datetime, zone: tzinfo | None = None) -> str:
+    """Return a short text. Both times carry a zone; `zone` None means the machine's own."""
+    there, here = moment.astimezone(zone), now.astimezone(zone)
+    if there.date() == here.date():
+        return f"today {there:%H:%M}"
+    day = f"{there.day:2d} {_MONTHS[there.month - 1]}"
+    if there.year != here.year:
+        return f"{day} {there.year}"
+    return f"{day} {there:%H:%M}"

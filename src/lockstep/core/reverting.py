@@ -1,0 +1,120 @@
+"""What a revert would run: the downs of applied versions, newest first; pure, like the planner."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lockstep.core.ledger import Entry, EntryState, Ledger
+from lockstep.core.migration import Folder, Kind, SqlFile
+from lockstep.core.planner import Reason, Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevertStep:
+    """One migration to take back."""
+
+    entry: Entry
+    down: SqlFile  # what runs
+    source: str  # "file", or "ledger" when the file is gone and the record serves
+    differs: bool  # the file's down is another than the recorded one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevertPlan:
+    """What a revert would run on one target, in order (newest first)."""
+
+    steps: tuple[RevertStep, ...]
+    digest: str  # SHA-256 (hex): downs and ledger
+
+
+def plan_revert(
+    folder: Folder, ledger: Ledger, recorded: Mapping[int, SqlFile], *, to_version: int | None, steps: int | None
+) -> RevertPlan | tuple[Refusal, ...]:
+    """Return the downs to run, or the reasons why it cannot be done. Exactly one of `to_version` and `steps` is given.
+
+    `to_version` stays applied, everything newer goes; 0 takes all back. `recorded` holds the down scripts that the
+    ledger kept, by version. The file on disk wins where both exist.
+    """
+    versioned = [e for e in ledger.entries if e.version is not None]
+    if to_version is not None and to_version != 0 and to_version not in {e.version for e in versioned}:
+        return (
+            Refusal(
+                reason=Reason.UNKNOWN_VERSION,
+                message=f"version {to_version} is not applied here, so it cannot be reverted to",
+                hint="lockstep status shows what is applied (0 takes everything back)",
+            ),
+        )
+    newest_first = sorted(versioned, key=lambda e: e.version or 0, reverse=True)
+    if to_version is not None:
+        chosen = [e for e in newest_first if (e.version or 0) > to_version]
+    else:
+        chosen = newest_first[: steps or 0]
+    on_disk = {m.version: m for m in folder.versioned}
+    found: list[RevertStep] = []
+    refusals: list[Refusal] = []
+    for entry in chosen:
+        version = entry.version or 0
+        migration = on_disk.get(version)
+        file = migration.down if migration else None
+        record = recorded.get(version)
+        refusal = _refusal(entry, migration.up.directives.irreversible if migration else None, file or record)
+        if refusal is not None:
+            refusals.append(refusal)
+            continue
+        down = file or record
+        assert down is not None  # _refusal covers it
+        differs = file is not None and entry.down_checksum is not None and file.checksum != entry.down_checksum
+        found.append(RevertStep(entry=entry, down=down, source="file" if file else "ledger", differs=differs))
+    if refusals:
+        return tuple(refusals)
+    return RevertPlan(steps=tuple(found), digest=_digest(found, ledger))
+
+
+def _refusal(entry: Entry, irreversible: str | None, down: SqlFile | None) -> Refusal | None:
+    if entry.state is not EntryState.APPLIED:
+        return Refusal(
+            reason=Reason.FAILED,
+            message=f"{entry.name} was started and did not finish",
+            hint="lockstep repair ENV",
+            files=(entry.name,),
+        )
+    if entry.kind is Kind.BASELINE:
+        return Refusal(
+            reason=Reason.MISSING,
+            message=f"{entry.name} is part of the baseline: it never ran here, so there is nothing to take back",
+            hint="revert to a version above the baseline",
+            files=(entry.name,),
+        )
+    if irreversible is not None:
+        return Refusal(
+            reason=Reason.UNSUPPORTED,
+            message=f"{entry.name} is irreversible: {irreversible}",
+            hint="restore a backup instead: docs/guide.md#restore",
+            files=(entry.name,),
+        )
+    if down is None:
+        return Refusal(
+            reason=Reason.MISSING,
+            message=f"{entry.name} has no down script, neither on disk nor in the ledger",
+            hint="write one beside the file (NNN-name.down.sql), or restore a backup: docs/guide.md#restore",
+            files=(entry.name,),
+        )
+    if not down.directives.transactional:
+        return Refusal(
+            reason=Reason.UNSUPPORTED,
+            message=f"{down.name} asks for transaction=none, which this version of Lockstep does not run yet",
+            files=(down.name,),
+        )
+    return None
+
+
+def _digest(steps: list[RevertStep], ledger: Ledger) -> str:
+    content = {
+        "format": 1,
+        "revert": [[s.entry.name, s.down.checksum] for s in steps],
+        "ledger": [[e.name, e.version, e.kind.value, e.state.value, e.checksum] for e in ledger.entries],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,39 @@
+"""Places in a text: line, column and the excerpt with a caret under it. Everything counts characters, from 1."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_WIDTH = 160  # characters of a line that are shown; migrations hold lines of a megabyte
+
+
+def line_and_column(text: str, offset: int) -> tuple[int, int]:
+    """Return line and column (both from 1) of the character at `offset` (from 0)."""
+    line = text.count("\n", 0, offset) + 1
+    return line, offset - (text.rfind("\n", 0, offset) + 1) + 1
+
+
+def excerpt(text: str, line: int, column: int | None = None) -> str:
+    """Return one line of `text` with its number, and a caret under `column` when given."""
+    lines = text.split("\n")
+    shown = lines[line - 1] if line <= len(lines) else ""
+    start = 0
+    if column is not None and column > _WIDTH - 20:
+        start = column - _WIDTH // 2
+    cut = shown[start : start + _WIDTH].replace("\t", " ")
+    gutter = f"  {line} | "
+    result = gutter + ("…" if start else "") + cut.rstrip()
+    if column is None:
+        return result
+    before = cut[: column - 1 - start]
+    return f"{result}\n{' ' * (len(gutter) - 2)}| {' ' * (display_width(before) + bool(start))}^"
+
+
+def display_width(text: str) -> int:
+    """Return how many terminal cells `text` takes: wide East Asian characters take two, combining ones none."""
+    cells = 0
+    for char in text:
+        if unicodedata.combining(char):
+            continue
+        cells += 2 if unicodedata.east_asian_width(char) in "WF" else 1
+    return cells

@@ -1,0 +1,282 @@
+"""Sessions with a target: TLS, settings that must not be inherited, poolers found out, errors without secrets.
+
+Everything that talks to a target gets its connection here. Knows nothing of migrations.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import TransactionStatus
+
+from lockstep.core.address import Address
+from lockstep.errors import Unreachable, UsageError
+
+MIN_VERSION = 140000
+CONNECT_TIMEOUT = 10  # seconds
+_OPTIONS_LIMIT = 8_000  # bytes; the startup packet takes 10,000 in all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One database as a run sees it."""
+
+    environment: str  # its name in lockstep.toml
+    address: Address
+    ledger_schema: str = "public"
+    schemas: tuple[str, ...] = ("public",)  # what belongs to the team
+    role: str | None = None  # SET ROLE for everything that the run does
+    search_path: str | None = None  # for migration files; None leaves the role's own
+    settings: Mapping[str, str] = field(default_factory=dict, repr=False)  # lockstep.NAME values: secrets
+    lock_timeout_ms: int = 1_000  # default for transactional files
+    statement_timeout_ms: int | None = None  # default for files; None: no limit
+    retry_budget_ms: int = 120_000  # for lock timeouts and deadlocks
+
+    @property
+    def name(self) -> str:
+        """What messages call it: `prod (db.example/app)`."""
+        return f"{self.environment} ({self.address.shown})"
+
+    @property
+    def ledger(self) -> str:
+        return f"{self.ledger_schema}.schema_migrations"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """What the session learnt about its server while it was opened."""
+
+    version: int  # server_version_num
+    pid: int  # of the backend
+    session_user: str
+    current_user: str  # the effective role
+    in_recovery: bool  # a standby: read-only
+    settings_arrived: bool  # lockstep.* came through the startup packet and survive RESET ALL
+
+
+@dataclass(slots=True)
+class Session:
+    """An open connection and what is known about it. Autocommit; transactions are written out by the callers."""
+
+    connection: psycopg.Connection
+    target: Target
+    facts: ServerFacts
+    baseline: str  # SQL that sets the session's settings; to be sent again after every RESET ALL
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def send_settings(self) -> None:
+        """Set lockstep.* by bound parameters, where the startup packet did not carry them. One round trip."""
+        if self.facts.settings_arrived or not self.target.settings:
+            return
+        names = [(f"lockstep.{n}", v) for n, v in self.target.settings.items()]
+        calls = sql.SQL(", ").join([sql.SQL("pg_catalog.set_config(%s, %s, false)")] * len(names))
+        values = [part for pair in names for part in pair]
+        with guard(self.target):
+            self.connection.execute(sql.SQL("SELECT ") + calls, values)
+
+    @property
+    def idle(self) -> bool:
+        return self.connection.info.transaction_status is TransactionStatus.IDLE
+
+
+def open_session(target: Target, *, run_id: str, read_only: bool = False) -> Session:
+    """Connect and make the session safe to work in.
+
+    Raises Unreachable (no connection, or it was lost), UsageError (server too old, transaction pooler, TLS turned off).
+    """
+    parameters = _parameters(target, run_id)
+    connection = _connect(target, parameters)
+    try:
+        baseline = _baseline(target, run_id, connection.info.server_version, read_only)
+        facts = _facts(target, connection, baseline)
+        if facts.version < MIN_VERSION:
+            raise UsageError(
+                f"{target.name}: PostgreSQL {connection.info.server_version // 10000} is older than 14, "
+                "the oldest that Lockstep works with"
+            )
+        if connection.info.backend_pid != facts.pid:
+            _refuse_transaction_pooler(target, connection, parameters)
+        return Session(connection, target, facts, baseline)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def conninfo(target: Target, *, run_id: str) -> str:
+    """Return libpq's connection string for a client program of the same target: TLS as for sessions, no settings.
+
+    It holds the password: pass it on by environment, never by argument.
+    """
+    return make_conninfo(**_parameters(replace(target, settings={}), run_id))
+
+
+class guard:  # noqa: N801  # reads as a statement: `with guard(target):`
+    """Turn psycopg's loss of a connection into Unreachable; let every other error through."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, psycopg.OperationalError) and _lost(error):
+            text = redact(str(error), self._target).strip().splitlines()
+            raise Unreachable(
+                target=self._target.name, reason=f"the connection was lost: {text[0] if text else 'no reason given'}"
+            ) from None
+
+
+def _lost(error: psycopg.OperationalError) -> bool:
+    """No SQLSTATE (libpq's own), class 08 (connection), 57P01–57P03 and 57P05 (the server ended the session)."""
+    state = error.sqlstate
+    return state is None or state.startswith("08") or state in {"57P01", "57P02", "57P03", "57P05"}
+
+
+def redact(text: str, target: Target) -> str:
+    """Take the target's secrets out of a text from outside (libpq's errors, a program's stderr)."""
+    for secret in (target.address.password, *target.settings.values()):
+        if len(secret) >= 3:
+            text = text.replace(secret, "***")
+    return text
+
+
+def _parameters(target: Target, run_id: str) -> dict[str, str]:
+    parameters = target.address.parameters()
+    parameters.setdefault("connect_timeout", os.environ.get("PGCONNECT_TIMEOUT", str(CONNECT_TIMEOUT)))
+    parameters["application_name"] = f"lockstep/{run_id}"[:63]
+    parameters["client_encoding"] = "UTF8"
+    parameters.update({"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"})
+    # A host may also come from PGHOST; then the address alone does not tell.
+    local = target.address.is_local and Address(host=os.environ.get("PGHOST", "")).is_local
+    if not local:
+        mode = parameters.get("sslmode") or os.environ.get("PGSSLMODE")
+        if mode == "disable":
+            raise UsageError(
+                f"{target.name}: sslmode=disable would send the password and all data in clear over the network",
+                hint="remove sslmode=disable; the server must offer TLS (a tunnel to localhost is fine, too)",
+            )
+        if mode in {None, "allow", "prefer"}:
+            root = parameters.get("sslrootcert") or os.environ.get("PGSSLROOTCERT")
+            known = root or (Path.home() / ".postgresql" / "root.crt").exists()
+            parameters["sslmode"] = "verify-full" if known else "require"
+    if options := _startup_options(target.settings):
+        parameters["options"] = f"{parameters.get('options', '')} {options}".strip()
+    return parameters
+
+
+def _startup_options(settings: Mapping[str, str]) -> str:
+    def escape(text: str) -> str:
+        return "".join("\\" + c if c in "\\ \t\n\r\f\v" else c for c in text)
+
+    text = " ".join(f"-c lockstep.{name}={escape(value)}" for name, value in settings.items())
+    return text if len(text.encode()) <= _OPTIONS_LIMIT else ""
+
+
+def _connect(target: Target, parameters: Mapping[str, str]) -> psycopg.Connection:
+    try:
+        return psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
+    except psycopg.OperationalError as error:
+        lines = [line.strip() for line in redact(str(error), target).splitlines() if line.strip()]
+        used_password = bool(error.pgconn and error.pgconn.used_password)
+        needs_password = bool(error.pgconn and error.pgconn.needs_password)
+        hint = None
+        if needs_password:
+            hint = "no password was given: put the whole URL into .env"
+        elif used_password:
+            hint = "check user and password in .env (special characters may stand as they are)"
+        raise Unreachable(target=target.name, reason=lines[0] if lines else "no connection", hint=hint) from None
+    except psycopg.Error as error:
+        raise UsageError(f"{target.name}: {redact(str(error), target).strip()}", hint="lockstep config") from None
+
+
+def _baseline(target: Target, run_id: str, version: int, read_only: bool) -> str:
+    """One statement that sets all that must not come from a role's or a server's defaults."""
+    values = {
+        "application_name": f"lockstep/{run_id}"[:63],
+        # The server's side: libpq's keepalives do not free the locks of a client that vanished.
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": "60000",
+        "client_connection_check_interval": "500",
+        "statement_timeout": "0",
+        "lock_timeout": str(target.lock_timeout_ms),
+        "idle_in_transaction_session_timeout": "60000",
+        "idle_session_timeout": "0",
+        "default_transaction_isolation": "read committed",
+        "default_transaction_read_only": "on" if read_only else "off",
+        "default_transaction_deferrable": "off",
+        "standard_conforming_strings": "on",
+        "row_security": "on",
+        "DateStyle": "ISO",
+    }
+    if version >= 170000:
+        values["transaction_timeout"] = "0"
+    calls = [f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in values.items()]
+    return "SELECT " + ", ".join(calls)
+
+
+def _facts(target: Target, connection: psycopg.Connection, baseline: str) -> ServerFacts:
+    """Send the baseline, take the role, and read what the session is: one round trip."""
+    words: list[sql.Composable] = [sql.SQL(baseline)]  # built from constants above; the run id is ours
+    if target.role:
+        words.append(sql.SQL("SET ROLE {}").format(sql.Identifier(target.role)))
+    probe = "true"
+    if target.settings:
+        probe = " AND ".join(
+            f"pg_catalog.current_setting({literal}, true) IS NOT NULL"
+            for literal in (sql.Literal(f"lockstep.{n}").as_string(connection) for n in target.settings)
+        )
+    words.append(
+        sql.SQL(
+            "SELECT pg_catalog.current_setting('server_version_num')::int, pg_catalog.pg_backend_pid(), session_user::text, "
+            f"current_user::text, pg_catalog.pg_is_in_recovery(), {probe}"
+        )
+    )
+    try:
+        with guard(target):
+            cursor = connection.execute(sql.SQL(";").join(words))
+            while cursor.nextset():
+                pass
+            row = cursor.fetchone()
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise UsageError(f"{target.name}: {error.diag.message_primary}", hint=f'check role = "{target.role}"') from None
+    except psycopg.Error as error:
+        raise UsageError(f"{target.name}: {redact(str(error.diag.message_primary), target)}") from None
+    assert row is not None
+    return ServerFacts(
+        version=row[0],
+        pid=row[1],
+        session_user=row[2],
+        current_user=row[3],
+        in_recovery=row[4],
+        settings_arrived=row[5],
+    )
+
+
+def _refuse_transaction_pooler(target: Target, first: psycopg.Connection, parameters: Mapping[str, str]) -> None:
+    """Behind a pooler: two connections at once that reach the same backend mean transaction pooling. Refuse it."""
+    second = _connect(target, parameters)
+    try:
+        with guard(target):
+            mine = first.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
+            with second.transaction():
+                other = second.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
+                again = first.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
+    finally:
+        second.close()
+    if mine == other or mine != again:
+        raise UsageError(
+            f"{target.name}: this address leads through a pooler in transaction mode, "
+            "where a lock taken by one run is not held by it",
+            hint="use the direct address or the pooler's session mode (Supabase: the same host, port 5432 not 6543)",
+        )

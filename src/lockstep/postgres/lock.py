@@ -1,0 +1,73 @@
+"""The target's lock: a session advisory lock on the work session itself.
+
+It lives exactly as long as the backend that can change something, so no row can go stale, and it is taken outside of
+any transaction, so CREATE INDEX CONCURRENTLY never waits for it. Waiting polls: a session blocked in
+pg_advisory_lock holds a snapshot, which would block just that command of the holder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+from lockstep.errors import LockHeld
+from lockstep.postgres.connection import Session, guard
+
+POLL = 0.5  # seconds between tries with --wait
+
+
+def lock_key(ledger_schema: str) -> int:
+    """The lock's number. Advisory locks are per database already, so the ledger's schema makes it unique."""
+    return _key(f"lockstep/{ledger_schema}.schema_migrations")
+
+
+def audit_key(ledger_schema: str) -> int:
+    """Number of the short transaction lock that the audit log's trigger takes."""
+    return _key(f"lockstep/{ledger_schema}.schema_migrations_log")
+
+
+def _key(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
+
+
+def held_sql(ledger_schema: str) -> str:
+    """An SQL condition: this very session holds the lock."""
+    key = lock_key(ledger_schema)
+    high, low = (key >> 32) & 0xFFFFFFFF, key & 0xFFFFFFFF
+    return (
+        "EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted "
+        f"AND pid = pg_catalog.pg_backend_pid() AND classid = {high} AND objid = {low} AND objsubid = 1)"
+    )
+
+
+def take_lock(session: Session, *, wait_seconds: float = 0.0) -> None:
+    """Take the lock on this session, or raise LockHeld naming the holder. Waits up to `wait_seconds`."""
+    key = lock_key(session.target.ledger_schema)
+    deadline = time.monotonic() + wait_seconds
+    with guard(session.target):
+        while True:
+            row = session.connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (key,)).fetchone()
+            if row and row[0]:
+                return
+            if time.monotonic() >= deadline:
+                raise LockHeld(target=session.target.name, holder=_holder(session, key))
+            time.sleep(POLL)
+
+
+def _holder(session: Session, key: int) -> str:
+    row = session.connection.execute(
+        """
+        SELECT a.pid, a.application_name, a.usename,
+               to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ')
+          FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+           AND l.classid = %s AND l.objid = %s
+        """,
+        ((key >> 32) & 0xFFFFFFFF, key & 0xFFFFFFFF),
+    ).fetchone()
+    if row is None:
+        return "it has just ended; try again"
+    pid, application, user, since = row
+    run = (application or "").removeprefix("lockstep/")
+    return f"run {run or 'unknown'} (user {user}, pid {pid}, connected since {since})"

@@ -1,0 +1,91 @@
+-- The ledger and its audit log. Runs in one transaction and may run again: it also upgrades an older table in place.
+-- The first three columns are what users' history queries have always read; they never change their names.
+
+CREATE TABLE IF NOT EXISTS {schema}.schema_migrations (
+    migration_name text NOT NULL,
+    checksum       text,
+    applied_at     timestamptz NOT NULL DEFAULT now()
+);
+
+ALTER TABLE {schema}.schema_migrations
+    ADD COLUMN IF NOT EXISTS version           bigint,
+    ADD COLUMN IF NOT EXISTS kind              text NOT NULL DEFAULT 'versioned',
+    ADD COLUMN IF NOT EXISTS state             text NOT NULL DEFAULT 'applied',
+    ADD COLUMN IF NOT EXISTS content_digest    text,
+    ADD COLUMN IF NOT EXISTS execution_time_ms bigint,
+    ADD COLUMN IF NOT EXISTS applied_by        text,
+    ADD COLUMN IF NOT EXISTS run_id            text,
+    ADD COLUMN IF NOT EXISTS tool_version      text,
+    ADD COLUMN IF NOT EXISTS statements_done   integer,
+    ADD COLUMN IF NOT EXISTS statements_total  integer,
+    ADD COLUMN IF NOT EXISTS down_script       text,
+    ADD COLUMN IF NOT EXISTS down_checksum     text,
+    ADD COLUMN IF NOT EXISTS fingerprint_after text,
+    ADD COLUMN IF NOT EXISTS verified          boolean NOT NULL DEFAULT true;
+
+CREATE TABLE IF NOT EXISTS {schema}.schema_migrations_log (
+    id               bigint GENERATED ALWAYS AS IDENTITY,
+    at               timestamptz NOT NULL DEFAULT clock_timestamp(),
+    event            text NOT NULL,
+    actor            text NOT NULL DEFAULT session_user,
+    host             text,
+    run_id           text,
+    orchestrator_url text,
+    migration_name   text,
+    version          bigint,
+    duration_ms      bigint,
+    details          jsonb NOT NULL DEFAULT jsonb_build_object(),
+    previous_hash    text NOT NULL,
+    hash             text NOT NULL,
+    CONSTRAINT schema_migrations_log_pkey PRIMARY KEY (id),
+    CONSTRAINT schema_migrations_log_no_fork UNIQUE (previous_hash)
+);
+CREATE INDEX IF NOT EXISTS schema_migrations_log_version ON {schema}.schema_migrations_log (version, id)
+    WHERE version IS NOT NULL;
+
+-- What a row's hash covers. jsonb keeps the parts apart; times go in as microseconds, since text depends on settings.
+CREATE OR REPLACE FUNCTION {schema}.schema_migrations_log_hash(entry {schema}.schema_migrations_log) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN encode(sha256(convert_to(jsonb_build_array(
+        entry.previous_hash, entry.id, (extract(epoch FROM entry.at) * 1000000)::bigint, entry.event, entry.actor,
+        entry.host, entry.run_id, entry.orchestrator_url, entry.migration_name, entry.version, entry.duration_ms,
+        entry.details)::text, 'UTF8')), 'hex');
+
+-- Lock first, then read the head: under READ COMMITTED that is what keeps two writers from forking the chain.
+CREATE OR REPLACE FUNCTION {schema}.schema_migrations_log_chain() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    PERFORM pg_advisory_xact_lock({audit_key});
+    SELECT coalesce((SELECT l.hash FROM {schema}.schema_migrations_log l ORDER BY l.id DESC LIMIT 1), '')
+      INTO NEW.previous_hash;
+    NEW.hash := {schema}.schema_migrations_log_hash(NEW);
+    RETURN NEW;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION {schema}.schema_migrations_log_refuse() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    RAISE EXCEPTION 'the audit log is append-only: % refused', TG_OP USING ERRCODE = 'insufficient_privilege';
+END
+$function$;
+
+CREATE OR REPLACE TRIGGER schema_migrations_log_chain BEFORE INSERT ON {schema}.schema_migrations_log
+    FOR EACH ROW EXECUTE FUNCTION {schema}.schema_migrations_log_chain();
+CREATE OR REPLACE TRIGGER schema_migrations_log_keep BEFORE UPDATE OR DELETE ON {schema}.schema_migrations_log
+    FOR EACH ROW EXECUTE FUNCTION {schema}.schema_migrations_log_refuse();
+CREATE OR REPLACE TRIGGER schema_migrations_log_keep_all BEFORE TRUNCATE ON {schema}.schema_migrations_log
+    FOR EACH STATEMENT EXECUTE FUNCTION {schema}.schema_migrations_log_refuse();
+-- A session in replica mode skips ordinary triggers. These fire always.
+ALTER TABLE {schema}.schema_migrations_log
+    ENABLE ALWAYS TRIGGER schema_migrations_log_chain,
+    ENABLE ALWAYS TRIGGER schema_migrations_log_keep,
+    ENABLE ALWAYS TRIGGER schema_migrations_log_keep_all;
+
+ALTER TABLE {schema}.schema_migrations ENABLE ROW LEVEL SECURITY;
+ALTER TABLE {schema}.schema_migrations_log ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON {schema}.schema_migrations, {schema}.schema_migrations_log FROM PUBLIC;
+REVOKE ALL ON FUNCTION {schema}.schema_migrations_log_hash({schema}.schema_migrations_log),
+    {schema}.schema_migrations_log_chain(), {schema}.schema_migrations_log_refuse() FROM PUBLIC;
+COMMENT ON TABLE {schema}.schema_migrations IS 'Lockstep: which migrations this database has. Do not edit by hand: lockstep repair.';
+COMMENT ON TABLE {schema}.schema_migrations_log IS 'Lockstep: audit log, append-only, each row chained to the one before by its hash.';

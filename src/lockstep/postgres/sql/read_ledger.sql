@@ -1,0 +1,25 @@
+BEGIN READ ONLY;
+SET LOCAL row_security = {row_security};
+SELECT migration_name, version, kind, state, checksum, content_digest, applied_at, execution_time_ms, applied_by, run_id,
+       verified, down_checksum
+  FROM {schema}.schema_migrations
+ ORDER BY version NULLS LAST, migration_name;
+SELECT version, migration_name, details->>'checksum', at, details->>'reason'
+  FROM (SELECT DISTINCT ON (version) version, migration_name, event, details, at
+          FROM {schema}.schema_migrations_log
+         WHERE version IS NOT NULL AND event IN ('apply', 'baseline', 'revert', 'release')
+         ORDER BY version, id DESC) AS newest
+ WHERE event = 'revert'
+   AND NOT EXISTS (SELECT FROM {schema}.schema_migrations m WHERE m.version = newest.version);
+SELECT coalesce((SELECT details->>'salt' FROM {schema}.schema_migrations_log
+                  WHERE event = 'init' AND details ? 'salt' ORDER BY id LIMIT 1), ''),
+       CASE WHEN EXISTS (SELECT FROM {schema}.schema_migrations) THEN 0
+            ELSE (SELECT count(*) FROM pg_catalog.pg_class c
+                    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                   WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname = ANY ({schemas}::text[])
+                     AND NOT (n.nspname = {schema_name} AND c.relname IN ('schema_migrations', 'schema_migrations_log'))
+                     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                                      WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                                        AND d.objid = c.oid AND d.deptype = 'e'))
+       END;
+COMMIT;

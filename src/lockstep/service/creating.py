@@ -1,0 +1,101 @@
+"""`new` and `new-project`: files are made, and never overwritten."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from lockstep.config import Settings
+from lockstep.core.filename import parse_file_name
+from lockstep.errors import UsageError
+
+_UP = """\
+-- {title}
+-- What changes and why, for the person who reads this in a year.
+
+"""
+_DOWN = """\
+-- Takes {up} back. Leave the schema exactly as it was before.
+
+"""
+
+
+def new_migration(settings: Settings, name: str) -> tuple[Path, Path]:
+    """Make up and down skeletons with the next number, in the folder's own padding. Returns both paths.
+
+    Raises UsageError for a name of which nothing usable is left.
+    """
+    title = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not title:
+        raise UsageError(
+            f"'{name}' holds no letter or digit to name a file by", hint='lockstep new "add invoices table"'
+        )
+    folder = settings.migrations_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    known = [parsed for f in folder.glob("*.sql") if (parsed := parse_file_name(f.name))]
+    newest = max(known, key=lambda p: p.version, default=None)
+    number = str((newest.version if newest else 0) + 1).zfill(len(newest.digits) if newest else 3)
+    up = folder / f"{number}-{title}.sql"
+    down = folder / f"{number}-{title}.down.sql"
+    for path, text in ((up, _UP.format(title=name)), (down, _DOWN.format(up=up.name))):
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    return up, down
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewProject:
+    """What `new-project` made."""
+
+    folder: Path
+    made: tuple[str, ...]  # relative names, sorted
+
+
+def new_project(folder: Path, *, with_example_schema: bool) -> NewProject:
+    """Lay out a project folder of one's own. Raises UsageError when the folder is not empty; nothing is overwritten."""
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty; nothing was written", hint="name a new folder")
+    template = files("lockstep").joinpath("project")
+    with as_file(template) as source:
+        if not source.is_dir():
+            source = _checkout()
+        made = _copy(source, folder, with_example_schema)
+    return NewProject(folder=folder, made=tuple(sorted(made)))
+
+
+def _checkout() -> Path:
+    """The source tree, where the template's parts stand in their own places (an editable install)."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / "prefect.yaml").is_file():
+        raise UsageError("the project template is missing from this installation", hint="install pg-lockstep again")
+    return root
+
+
+#: What a project gets: in the wheel they lie under lockstep/project, in a checkout at its root.
+_PARTS = ("flows", "tasks", "prefect.yaml", "docs/guide.md")
+_STARTERS = {"lockstep.toml": "lockstep.toml", ".env.example": "env.example", ".gitignore": "gitignore"}
+
+
+def _copy(source: Path, folder: Path, with_example_schema: bool) -> list[str]:
+    made: list[str] = []
+
+    def write(name: str, content: bytes) -> None:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        made.append(name)
+
+    (folder / "migrations").mkdir(parents=True)
+    for part in (*_PARTS, *(("migrations",) if with_example_schema else ())):
+        path = source / part
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                write(str(file.relative_to(source)), file.read_bytes())
+    starters = files("lockstep.service").joinpath("starters")
+    for name, resource in _STARTERS.items():
+        write(name, starters.joinpath(resource).read_bytes())
+    if not with_example_schema:
+        write("migrations/.gitkeep", b"")
+    return made

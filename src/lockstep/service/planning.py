@@ -1,0 +1,72 @@
+"""`plan`: what a deploy would do on one target, and exactly what would be sent. Read-only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lockstep.config import Environment, Settings
+from lockstep.core.migration import Folder
+from lockstep.core.planner import Plan, PlanOptions, plan
+from lockstep.errors import PlanRefused
+from lockstep.postgres.connection import Session, Target, open_session
+from lockstep.postgres.ledger import read_ledger
+from lockstep.postgres.message import RunInfo, apply_message
+from lockstep.service.project import target_of
+from lockstep.service.run import new_run_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetPlan:
+    """The plan of one target."""
+
+    environment: str
+    target: str  # shown name
+    plan: Plan
+    sql: str | None = None  # all that would be sent, when asked for
+
+
+def options_for(target: Target, *, to_version: int | None = None, include: Iterable[int] = ()) -> PlanOptions:
+    """Return the planner's options for a target."""
+    return PlanOptions(to_version=to_version, include=frozenset(include), settings=target.settings)
+
+
+def make_plan(session: Session, folder: Folder, options: PlanOptions) -> Plan:
+    """Read the ledger and plan. Every pending file is parsed. Raises PlanRefused, MigrationFileError, LedgerError."""
+    result = plan(folder, read_ledger(session), options)
+    if not isinstance(result, Plan):
+        raise PlanRefused(target=session.target.name, reasons=result)
+    for step in result.steps:
+        for file in (step.migration.up, step.migration.verify):
+            if file is not None:
+                file.script()
+    return result
+
+
+def plan_target(
+    settings: Settings,
+    environment: Environment,
+    folder: Folder,
+    *,
+    to_version: int | None = None,
+    include: Iterable[int] = (),
+    with_sql: bool = False,
+) -> TargetPlan:
+    """Return the plan of one environment. Read-only. Raises as `make_plan` does, and Unreachable."""
+    target = target_of(settings, environment)
+    session = open_session(target, run_id=new_run_id(), read_only=True)
+    try:
+        made = make_plan(session, folder, options_for(target, to_version=to_version, include=include))
+        text = None
+        if with_sql:
+            run = RunInfo(run_id="RUN-ID")
+            messages = [
+                apply_message(step, target, run, session.baseline, session.connection).text for step in made.steps
+            ]
+            text = "\n\n".join(
+                f"-- {step.name}: one transaction\n{message}"
+                for step, message in zip(made.steps, messages, strict=True)
+            )
+        return TargetPlan(environment=environment.name, target=target.name, plan=made, sql=text)
+    finally:
+        session.close()

@@ -1,0 +1,31 @@
+"""What a use case tells while it works. The terminal prints it, a Prefect task logs it, a test collects it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Receives what happens. Texts hold names, never secrets."""
+
+    def note(self, environment: str, text: str) -> None:
+        """Something worth a line."""
+
+    def started(self, environment: str, what: str) -> None:
+        """Something began that may take a while."""
+
+    def finished(self, environment: str, what: str, outcome: str, ms: int | None) -> None:
+        """It ended well. Failures are raised, not told."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def note(self, environment: str, text: str) -> None:
+        return None
+
+    def started(self, environment: str, what: str) -> None:
+        return None
+
+    def finished(self, environment: str, what: str, outcome: str, ms: int | None) -> None:
+        return None

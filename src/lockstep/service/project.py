@@ -1,0 +1,142 @@
+"""The project folder: migrations read from disk, and targets made from settings. The only reader of migration files."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from lockstep.config import Environment, Settings
+from lockstep.core.address import Address, parse_address
+from lockstep.core.checksum import checksum, decode, foreign_checksums
+from lockstep.core.directives import parse_directives
+from lockstep.core.filename import Part, parse_file_name, why_not
+from lockstep.core.migration import Folder, Migration, SqlFile, order
+from lockstep.errors import ConfigError, MigrationFileError, UsageError
+from lockstep.postgres.connection import Target
+
+REPEATABLE = "repeatable"
+
+
+def read_folder(settings: Settings, broken: list[MigrationFileError] | None = None) -> Folder:
+    """Read all migrations of the project.
+
+    Raises MigrationFileError (unreadable, not UTF-8, bad directive) and UsageError when the folder is not there.
+    With `broken` such files are left out and their errors collected there, for `validate`.
+    Duplicates, stray names and downs without an up are recorded in the Folder: the planner refuses them.
+    """
+    base = settings.migrations_folder
+    shown = settings.project.migrations
+    if not base.is_dir():
+        raise UsageError(f"the migrations folder {shown} does not exist", hint="lockstep new NAME makes the first one")
+    parts: dict[int, dict[Part, list[SqlFile]]] = defaultdict(lambda: defaultdict(list))
+    stray: list[tuple[str, str]] = []
+    for entry in sorted(os.scandir(base), key=lambda e: e.name):
+        if not entry.name.lower().endswith(".sql") or entry.name.startswith(".") or not entry.is_file():
+            continue
+        name = parse_file_name(entry.name)
+        if name is None:
+            stray.append((entry.name, why_not(entry.name)))
+            continue
+        if file := _read(Path(entry.path), entry.name, broken):
+            parts[name.version][name.part].append(file)
+    migrations: list[Migration] = []
+    duplicates: list[tuple[str, ...]] = []
+    orphans: list[str] = []
+    for version, files in parts.items():
+        duplicates += [tuple(f.name for f in files[part]) for part in Part if len(files[part]) > 1]
+        down, verify = _first(files[Part.DOWN]), _first(files[Part.VERIFY])
+        if up := _first(files[Part.UP]):
+            migrations.append(Migration(up=up, version=version, down=down, verify=verify))
+        else:
+            orphans += [f.name for f in (down, verify) if f]
+    migrations += _repeatables(base / REPEATABLE, broken)
+    return Folder(
+        path=shown,
+        migrations=order(migrations),
+        duplicates=tuple(duplicates),
+        stray=tuple(stray),
+        orphans=tuple(orphans),
+    )
+
+
+def _first(files: list[SqlFile]) -> SqlFile | None:
+    return files[0] if files else None
+
+
+def _repeatables(folder: Path, broken: list[MigrationFileError] | None) -> list[Migration]:
+    if not folder.is_dir():
+        return []
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() == ".sql" and not f.name.startswith("."))
+    plain = [f for f in files if not f.name.endswith((".down.sql", ".verify.sql"))]
+    made = []
+    for path in plain:
+        verify = path.with_name(f"{path.stem}.verify.sql")
+        up = _read(path, f"{REPEATABLE}/{path.name}", broken)
+        check = _read(verify, f"{REPEATABLE}/{verify.name}", broken) if verify.exists() else None
+        if up is not None:
+            made.append(Migration(up=up, version=None, verify=check))
+    return made
+
+
+def _read(path: Path, name: str, broken: list[MigrationFileError] | None) -> SqlFile | None:
+    try:
+        text = decode(path.read_bytes(), name)
+        return SqlFile(name=name, text=text, checksum=checksum(text), directives=parse_directives(text, name))
+    except OSError as error:
+        problem = MigrationFileError(
+            f"cannot be read: {error.strerror}", file=name, hint=f"check its permissions: ls -l {path.name}"
+        )
+    except MigrationFileError as error:
+        problem = error
+    if broken is None:
+        raise problem
+    broken.append(problem)
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recognition:
+    """How an older ledger's rows are recognised: by file name."""
+
+    known: dict[str, tuple[str, str | None, frozenset[str]]]  # checksum, content digest, others' checksums
+
+
+def recognition(settings: Settings, folder: Folder) -> Recognition:
+    """Return, per versioned file, its checksum, its content digest and what older tools would have recorded."""
+    base = settings.migrations_folder
+    return Recognition(
+        known={
+            m.name: (m.up.checksum, m.up.content_digest, foreign_checksums((base / m.name).read_bytes()))
+            for m in folder.versioned
+        }
+    )
+
+
+def target_of(settings: Settings, environment: Environment, *, with_settings: bool = True) -> Target:
+    """Return the target of one environment. Raises ConfigError for an unset variable or an unreadable URL.
+
+    Without `with_settings` the values of `settings = {…}` are left out: reading the ledger does not need them.
+    """
+    url = settings.url(environment)
+    key = f"environments.{environment.name}.url"
+    if url is None:
+        address = Address()
+    else:
+        try:
+            address = parse_address(url.reveal())
+        except ValueError as error:
+            raise ConfigError(str(error), where=f"{settings.where(key)} ({key})", hint="lockstep config") from None
+    return Target(
+        environment=environment.name,
+        address=address,
+        ledger_schema=settings.project.ledger_schema,
+        schemas=tuple(settings.project.schemas),
+        role=environment.table.role,
+        search_path=environment.table.search_path,
+        settings=settings.setting_values(environment) if with_settings else {},
+        lock_timeout_ms=environment.lock_timeout_ms,
+        statement_timeout_ms=environment.statement_timeout_ms,
+        retry_budget_ms=environment.retry_budget_ms,
+    )

@@ -1,0 +1,67 @@
+"""`status`: files against ledger for several targets at once. Read-only; an unreachable one does not hide the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from lockstep.config import Environment, Settings
+from lockstep.core.comparison import DISAGREEING, WAITING, Row, compare
+from lockstep.core.ledger import Ledger
+from lockstep.core.migration import Folder
+from lockstep.errors import ExitCode, LedgerMissing, LockstepError
+from lockstep.postgres.connection import open_session
+from lockstep.postgres.ledger import read_ledger
+from lockstep.service.project import target_of
+from lockstep.service.run import new_run_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetStatus:
+    """What one target is."""
+
+    environment: str
+    target: str | None  # shown name; None when the configuration does not even say
+    rows: tuple[Row, ...]  # empty when it could not be read
+    initialised: bool
+    error: LockstepError | None  # why it could not be read
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What `status --check` says of it."""
+        if self.error is not None:
+            return self.error.exit_code
+        states = {row.state for row in self.rows}
+        if states & DISAGREEING:
+            return ExitCode.DISAGREES
+        return ExitCode.PENDING if states & WAITING else ExitCode.DONE
+
+
+def status(settings: Settings, environments: Sequence[Environment], folder: Folder) -> tuple[TargetStatus, ...]:
+    """Return the status of each environment, in the given order. Never raises for a single target's trouble."""
+    if not environments:
+        return ()
+    with ThreadPoolExecutor(max_workers=min(8, len(environments))) as pool:
+        return tuple(pool.map(lambda e: target_status(settings, e, folder), environments))
+
+
+def target_status(settings: Settings, environment: Environment, folder: Folder) -> TargetStatus:
+    """Return the status of one environment; its trouble is in `error`."""
+    name: str | None = None
+    try:
+        uses = any(m.up.directives.uses for m in folder.repeatable)
+        target = target_of(settings, environment, with_settings=uses)
+        name = target.name
+        session = open_session(target, run_id=new_run_id(), read_only=True)
+        try:
+            ledger = read_ledger(session)
+        finally:
+            session.close()
+        rows = compare(folder, ledger, target.settings)
+        return TargetStatus(environment=environment.name, target=name, rows=rows, initialised=True, error=None)
+    except LedgerMissing:
+        rows = compare(folder, Ledger(), {})
+        return TargetStatus(environment=environment.name, target=name, rows=rows, initialised=False, error=None)
+    except LockstepError as error:
+        return TargetStatus(environment=environment.name, target=name, rows=(), initialised=False, error=error)

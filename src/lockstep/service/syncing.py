@@ -1,0 +1,128 @@
+"""`sync`: bring environments up to date in promotion order, with the deploy's own gates, without Prefect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from lockstep.config import Environment, Settings
+from lockstep.core.duration import format_ms
+from lockstep.core.migration import Folder
+from lockstep.core.planner import Plan
+from lockstep.errors import LockstepError
+from lockstep.postgres.message import RunInfo
+from lockstep.service.applying import Applied, open_apply
+from lockstep.service.planning import plan_target
+from lockstep.service.progress import Progress
+from lockstep.service.safeguard import MISSING_GATES, take_backup
+from lockstep.service.verifying import verify
+
+
+@dataclass(slots=True, kw_only=True)
+class EnvironmentResult:
+    """What happened to one environment."""
+
+    environment: str
+    target: str = ""  # shown name
+    plan_digest: str = ""
+    applied: list[Applied] = field(default_factory=list)
+    backup_key: str | None = None  # of the dump in the bucket
+    held: str | None = None  # file name of the held version that it stopped before
+    error: LockstepError | None = None  # why it stopped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncReport:
+    """What happened, environment by environment."""
+
+    run_id: str
+    results: tuple[EnvironmentResult, ...]
+    not_started: tuple[str, ...]  # environments behind the one that failed
+
+    @property
+    def error(self) -> LockstepError | None:
+        return next((r.error for r in self.results if r.error), None)
+
+
+def sync(
+    settings: Settings,
+    environments: Sequence[Environment],
+    folder: Folder,
+    run: RunInfo,
+    progress: Progress,
+    *,
+    to_version: int | None = None,
+    include: Iterable[int] = (),
+    wait_seconds: float = 0.0,
+) -> SyncReport:
+    """Apply what is pending, environment after environment; stop at the first that fails. Never raises for a target."""
+    results: list[EnvironmentResult] = []
+    for index, environment in enumerate(environments):
+        result = EnvironmentResult(environment=environment.name)
+        results.append(result)
+        try:
+            _one(
+                settings, environment, folder, run, progress, result,
+                to_version=to_version, include=tuple(include), wait_seconds=wait_seconds,
+            )  # fmt: skip
+        except LockstepError as error:
+            result.error = error
+            rest = tuple(e.name for e in environments[index + 1 :])
+            return SyncReport(run_id=run.run_id, results=tuple(results), not_started=rest)
+    return SyncReport(run_id=run.run_id, results=tuple(results), not_started=())
+
+
+def _one(
+    settings: Settings,
+    environment: Environment,
+    folder: Folder,
+    run: RunInfo,
+    progress: Progress,
+    result: EnvironmentResult,
+    *,
+    to_version: int | None,
+    include: tuple[int, ...],
+    wait_seconds: float,
+) -> None:
+    name = environment.name
+    preview = plan_target(settings, environment, folder, to_version=to_version, include=include)
+    result.target = preview.target
+    result.plan_digest = preview.plan.digest
+    tell_plan(progress, name, preview.target, preview.plan)
+    if preview.plan.stopped_by is not None:
+        result.held = preview.plan.stopped_by.name
+    if not preview.plan.steps:
+        return
+    if environment.protected:
+        result.backup_key = take_backup(settings, environment, run, progress).manifest.key
+        progress.note(name, MISSING_GATES)
+    with open_apply(
+        settings, environment, folder, run,
+        to_version=to_version, include=include, expected_digest=preview.plan.digest, wait_seconds=wait_seconds,
+    ) as applying:  # fmt: skip
+        result.applied = applying.applied
+        for step in applying.plan.steps:
+            progress.started(name, step.label)
+            done = applying.apply(
+                step, lambda tries, why: progress.note(name, f"waiting for a lock (try {tries}: {why})")
+            )
+            progress.finished(name, step.label, "applied", done.execution_ms)
+    checked = verify(settings, environment, folder, [applied.name for applied in result.applied])
+    scripts = f", {checked.scripts} verify scripts hold" if checked.scripts else ""
+    total = format_ms(sum(a.execution_ms for a in result.applied))
+    progress.note(name, f"{checked.migrations} applied and verified in {total}{scripts}")
+
+
+def tell_plan(progress: Progress, name: str, target: str, plan: Plan) -> None:
+    """Tell what a plan is going to do, and what it warns of."""
+    count = len(plan.steps)
+    what = "nothing to do" if not count else "1 migration to apply" if count == 1 else f"{count} migrations to apply"
+    progress.note(name, f"{target.removeprefix(name).strip(' ()')}: {what}")
+    for notice in plan.notices:
+        progress.note(name, f"note: {notice.message}")
+    if plan.stopped_by is not None:
+        progress.note(
+            name,
+            f"stops before {plan.stopped_by.name}: it was reverted here and is held until its file changes "
+            f"(or: --include {plan.stopped_by.version})",
+        )

@@ -1,0 +1,290 @@
+"""The bucket that holds the backups: every request to S3 is made here, and every answer understood here.
+
+It must not know what a backup is. boto3 takes 0.2 s to import, so it is imported when a bucket is opened and not
+before. Errors leave this module as BucketError: they name the bucket and the cause, and quote no request.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+from lockstep.errors import BucketError, ConfigError
+
+if TYPE_CHECKING:
+    from botocore.exceptions import BotoCoreError, ClientError
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+CONNECT_TIMEOUT = 10  # seconds
+READ_TIMEOUT = 60  # seconds without a byte from the server
+ATTEMPTS = 4  # of each request, with backoff between them; a part's body is at hand until it is stored
+
+_URL = re.compile(r"s3://(?P<name>[a-z0-9][a-z0-9._-]{1,61}[a-z0-9])(?:/(?P<prefix>[^?#]*))?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketSettings:
+    """Which bucket, and where. Credentials are not here: they come by the standard AWS chain."""
+
+    url: str  # s3://NAME or s3://NAME/PREFIX
+    endpoint_url: str | None = None  # an S3-compatible store; None: AWS itself
+    region: str | None = None  # None: what the AWS chain says, else us-east-1
+
+    @property
+    def name(self) -> str:
+        """The bucket's name. Raises ConfigError when the URL is none."""
+        return self._parts()["name"]
+
+    @property
+    def prefix(self) -> str:
+        """What every key begins with: "" or "some/folder/". Raises ConfigError when the URL is none."""
+        prefix = (self._parts()["prefix"] or "").strip("/")
+        return f"{prefix}/" if prefix else ""
+
+    def _parts(self) -> re.Match[str]:
+        match = _URL.fullmatch(self.url)
+        if match is None:
+            raise ConfigError("must look like s3://BUCKET or s3://BUCKET/FOLDER", where="[backup] bucket")
+        return match
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPart:
+    """Receipt of one part of an unfinished upload."""
+
+    number: int  # from 1
+    etag: str  # the server's name for it
+    sha256: bytes  # digest that the server checked
+
+
+class StoredObject(NamedTuple):
+    """One line of a listing."""
+
+    key: str
+    size: int  # bytes
+
+
+class Bucket:
+    """One bucket. Safe to use from several threads. Use it as a context manager, or call `close`.
+
+    Opening it asks the network nothing (but for credentials, where the AWS chain asks a metadata service). Every
+    method raises BucketError. Keys are whole keys, prefix included.
+    """
+
+    def __init__(self, settings: BucketSettings) -> None:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+
+        self.settings = settings
+        self.name = settings.name
+        session = boto3.session.Session()
+        config = Config(
+            connect_timeout=CONNECT_TIMEOUT,
+            read_timeout=READ_TIMEOUT,
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            tcp_keepalive=True,
+            # A custom endpoint's certificate and DNS rarely cover BUCKET.host.
+            s3={"addressing_style": "path" if settings.endpoint_url else "auto"},
+            # What we store carries a SHA-256 of ours. The CRC that botocore adds on top is refused by some stores.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        try:
+            self._client: S3Client = session.client(
+                "s3",
+                endpoint_url=settings.endpoint_url,
+                region_name=settings.region or session.region_name or "us-east-1",
+                config=config,
+            )
+        except ValueError as error:  # botocore's word for an endpoint that is no URL
+            raise ConfigError("is not the URL of an S3 endpoint", where="[backup] endpoint_url") from error
+        except BotoCoreError as error:
+            raise self._explained(error) from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def __enter__(self) -> Bucket:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- whole objects ------------------------------------------------------------------------------------------
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """List what is stored under `prefix`, by key."""
+        with self._translating():
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+                for item in page.get("Contents", ()):
+                    yield StoredObject(item["Key"], item["Size"])
+
+    def size(self, key: str) -> int | None:
+        """Bytes of an object as the server has it, or None when there is none."""
+        with self._translating(missing_is_fine=True):
+            return self._client.head_object(Bucket=self.name, Key=key)["ContentLength"]
+        return None
+
+    def read(self, key: str) -> bytes | None:
+        """Return a small object whole, or None when there is none."""
+        with (
+            self._translating(missing_is_fine=True),
+            self._client.get_object(Bucket=self.name, Key=key)["Body"] as body,
+        ):
+            return body.read()
+        return None
+
+    def create(self, key: str, body: bytes, *, sha256: bytes, content_type: str) -> bool:
+        """Store a small object where there is none. False, and nothing changed, when there is one already.
+
+        A lost answer makes botocore ask again, and then our own object is in the way: compare before you despair.
+        """
+        with self._translating(taken_is_fine=True):
+            self._client.put_object(
+                Bucket=self.name,
+                Key=key,
+                Body=body,
+                ContentType=content_type,
+                ChecksumSHA256=_base64(sha256),
+                IfNoneMatch="*",
+            )
+            return True
+        return False
+
+    def delete(self, key: str) -> None:
+        """Remove an object; fine when there is none."""
+        with self._translating():
+            self._client.delete_object(Bucket=self.name, Key=key)
+
+    # -- multipart uploads: nothing is visible under the key before `finish_upload` -----------------------------
+
+    def begin_upload(self, key: str) -> str:
+        """Start an upload and return its id."""
+        with self._translating():
+            answer = self._client.create_multipart_upload(Bucket=self.name, Key=key, ChecksumAlgorithm="SHA256")
+            return answer["UploadId"]
+
+    def put_part(
+        self, key: str, upload: str, number: int, body: bytearray | IO[bytes], *, size: int, sha256: bytes
+    ) -> StoredPart:
+        """Store one part. The server compares it with `sha256` and refuses a part that was damaged on its way."""
+        with self._translating():
+            answer = self._client.upload_part(
+                Bucket=self.name,
+                Key=key,
+                UploadId=upload,
+                PartNumber=number,
+                Body=body,  # type: ignore[arg-type]  # botocore takes a bytearray; the stubs forgot it
+                ContentLength=size,
+                ChecksumSHA256=_base64(sha256),
+            )
+            return StoredPart(number=number, etag=answer["ETag"], sha256=sha256)
+
+    def finish_upload(self, key: str, upload: str, parts: Sequence[StoredPart]) -> bool:
+        """Make the object of its parts. False, and no object made, when the key is taken already."""
+        receipts: list[CompletedPartTypeDef] = [
+            {"PartNumber": part.number, "ETag": part.etag, "ChecksumSHA256": _base64(part.sha256)}
+            for part in sorted(parts, key=lambda part: part.number)
+        ]
+        with self._translating(taken_is_fine=True):
+            self._client.complete_multipart_upload(
+                Bucket=self.name, Key=key, UploadId=upload, MultipartUpload={"Parts": receipts}, IfNoneMatch="*"
+            )
+            return True
+        return False
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Throw an unfinished upload away with its parts; fine when there is none."""
+        with self._translating(missing_is_fine=True):
+            self._client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload)
+
+    # -- errors -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _translating(self, *, missing_is_fine: bool = False, taken_is_fine: bool = False) -> Iterator[None]:
+        """Turn botocore's errors into ours. An answer that is fine ends the block early, without an error."""
+        from botocore.exceptions import BotoCoreError, ClientError
+        from urllib3.exceptions import HTTPError
+
+        try:
+            yield
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if missing_is_fine and code in _MISSING:
+                return
+            if taken_is_fine and code in _TAKEN:
+                return
+            raise self._explained(error) from error
+        except BotoCoreError as error:
+            raise self._explained(error) from error
+        except (HTTPError, OSError) as error:  # while a body is read
+            raise self._error(f"the connection broke ({type(error).__name__})", retryable=True) from error
+
+    def _explained(self, error: BotoCoreError | ClientError) -> BucketError:
+        from botocore.exceptions import ClientError
+
+        if isinstance(error, ClientError):
+            answer = error.response.get("Error", {}).get("Code", "")
+            return self._refused(answer, error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        return self._unanswered(error)
+
+    def _refused(self, code: str, status: int) -> BucketError:
+        if code in _CREDENTIALS:
+            return self._error(f"the credentials were refused ({code})", hint=_CREDENTIALS_HINT)
+        if code == "NoSuchBucket":
+            return self._error("there is no such bucket", hint="create it, or correct [backup] bucket in lockstep.toml")
+        if code in _OTHER_REGION:
+            return self._error(f"the bucket is in another region ({code})", hint="set [backup] region in lockstep.toml")
+        if code == "RequestTimeTooSkewed":
+            return self._error("this machine's clock differs too much from the store's", hint="set the clock")
+        if status == 403:
+            return self._error(
+                f"these credentials may not do that ({code})",
+                hint="grant s3:ListBucket on the bucket, s3:GetObject, s3:PutObject, s3:DeleteObject and "
+                "s3:AbortMultipartUpload on its objects",
+            )
+        again = status >= 500 or status == 429 or code in _BUSY
+        return self._error(f"the store answered {code} (HTTP {status})", retryable=again)
+
+    def _unanswered(self, error: BotoCoreError) -> BucketError:
+        from botocore import exceptions as boto
+
+        if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
+            return self._error("no AWS credentials were found", hint=_CREDENTIALS_HINT)
+        if isinstance(error, boto.SSLError):
+            return self._error("the endpoint's TLS certificate was not accepted", hint="set AWS_CA_BUNDLE")
+        if isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
+            where = self.settings.endpoint_url or "AWS"
+            return self._error(
+                f"no answer from {where} ({type(error).__name__})",
+                retryable=True,
+                hint="check [backup] endpoint_url in lockstep.toml and the network",
+            )
+        return self._error(f"the request could not be made ({type(error).__name__})", hint=_CREDENTIALS_HINT)
+
+    def _error(self, cause: str, *, retryable: bool = False, hint: str | None = None) -> BucketError:
+        return BucketError(cause, bucket=f"s3://{self.name}", retryable=retryable, hint=hint)
+
+
+_CREDENTIALS_HINT = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+_CREDENTIALS = frozenset(
+    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
+)
+_OTHER_REGION = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
+_BUSY = frozenset({"SlowDown", "RequestTimeout", "Throttling", "RequestLimitExceeded", "OperationAborted"})
+_MISSING = frozenset({"404", "NoSuchKey", "NoSuchUpload"})
+_TAKEN = frozenset({"412", "PreconditionFailed"})
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode("ascii")

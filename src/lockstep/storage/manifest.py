@@ -1,0 +1,86 @@
+"""The manifest: the small JSON document whose existence says that a backup exists, and what is in it.
+
+It must not know where it is stored. It holds no secret: no connection string, no user name, no setting's value.
+docs/reference/backup-format.md describes each field for people who read it without Lockstep.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+FORMAT = 1  # raised only when an older Lockstep would misread the document; new optional fields do not raise it
+
+Count = Annotated[int, Meta(ge=0)]
+Name = Annotated[str, Meta(min_length=1)]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Moment = Annotated[datetime, Meta(tz=True)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerHead:
+    """Where a target stood: end of its ledger and of its audit log, both in one snapshot."""
+
+    version: int | None  # newest applied version; None: nothing applied
+    entries: Count  # rows of the ledger
+    audit_head: str | None = None  # hash of the audit log's last row, hex
+    audit_length: Count | None = None  # rows of the audit log
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One backup. All of it was true in the snapshot that the dump was made of."""
+
+    format: int = FORMAT
+    key: Name  # of the dump, in the same bucket
+    size: Annotated[int, Meta(gt=0)]  # of the dump, bytes
+    sha256: Digest  # of the dump's bytes
+    compression: Name  # inside the archive: zstd:1 or gzip:1
+    environment: Name  # as configured
+    database: Name  # its name on the server
+    server_version: Name  # as the server calls it
+    client_version: Name  # of pg_dump; pg_restore of the same major reads the archive
+    system_identifier: str | None  # of the cluster; None where the role may not ask
+    taken_at: Moment  # of the snapshot, by the server's clock, UTC
+    duration_ms: Count  # of dump and upload
+    schemas: tuple[str, ...]  # in the dump, sorted; the system's own are not named
+    excluded_schemas: tuple[str, ...] = ()  # in the database but not in the dump; such a backup replaces no database
+    ledger: LedgerHead | None = None  # None: the database had no ledger, or nobody asked
+    run_id: Name  # of the run that took it
+    attempt: Annotated[int, Meta(ge=1)] = 1  # a run may take its backup again when it has aged
+    tool_version: Name  # Lockstep's
+
+    @property
+    def id(self) -> str:
+        """What people call the backup: the name of its folder, `20260312T101500Z-RUN`."""
+        return self.key.split("/")[-2]
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Return the document, indented for people, ending in a newline."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def decode(document: bytes) -> Manifest:
+    """Read a document. Unknown fields are passed over: a later version of the same format may add some.
+
+    Raises ValueError when it is damaged, not a manifest, or of a format that this version does not know.
+    """
+    try:
+        head = msgspec.json.decode(document, type=_Head)
+        if head.format != FORMAT:
+            raise ValueError(f"format {head.format} is not known to this version of Lockstep (it knows {FORMAT})")
+        manifest = msgspec.json.decode(document, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"not a manifest: {error}") from error
+    if manifest.key.count("/") < 1:
+        raise ValueError("not a manifest: the dump's key names no folder")
+    return manifest
+
+
+class _Head(msgspec.Struct):
+    format: int

@@ -1,0 +1,208 @@
+"""A stream into one object of the bucket, of any length, in constant memory, that exists whole or not at all.
+
+It must not decide when the stream is whole: only its caller knows that the producer ended well, and says so with
+`complete`. Everything else that ends the stream throws the upload away (docs/adr/0006-own-multipart-stream.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from types import TracebackType
+from typing import IO
+
+from lockstep.errors import BucketError
+from lockstep.storage.bucket import Bucket, StoredPart
+
+MIB = 1024 * 1024
+IN_FLIGHT = 2  # parts on their way while the next one fills
+MOST_PARTS = 10_000  # of one upload, as for the two below: Amazon S3 User Guide, "multipart upload limits"
+LARGEST_PART = 5 * 1024 * MIB
+LARGEST_OBJECT = 5 * 1024 * 1024 * MIB
+SPILL_OVER = 16 * MIB  # a part larger than this waits in a temporary file instead of in memory
+
+_FIRST_PART = 8 * MIB
+_PARTS_BEFORE_GROWTH = 4150  # 32 GiB
+_PARTS_PER_DOUBLING = 650
+
+
+def part_size(number: int) -> int:
+    """Bytes of part `number` (from 1): 8 MiB for the first 32 GiB, then doubling every 650 parts.
+
+    The 10,000 parts that S3 allows hold 5.1 TiB then, and none is larger than 4 GiB.
+    """
+    if number <= _PARTS_BEFORE_GROWTH:
+        return _FIRST_PART
+    return _FIRST_PART << (1 + (number - _PARTS_BEFORE_GROWTH - 1) // _PARTS_PER_DOUBLING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploaded:
+    """What a completed stream became."""
+
+    key: str
+    size: int  # bytes
+    sha256: str  # of all bytes, lower-case hex
+
+
+class MultipartStream:
+    """A write-only stream into `key`. A context manager: leaving it without `complete` aborts the upload.
+
+    At most three parts exist at a time: one that fills and two on their way; those above `spill_over` bytes wait in
+    unnamed temporary files (TMPDIR says where), so memory stays the same at any length. Not for several threads.
+
+    Raises BucketError from any method when a part could not be stored, and OSError when there is no space for a
+    temporary file.
+    """
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        key: str,
+        *,
+        sizes: Callable[[int], int] = part_size,
+        spill_over: int = SPILL_OVER,
+    ) -> None:
+        self.size = 0  # bytes taken so far
+        self._bucket = bucket
+        self._key = key
+        self._sizes = sizes
+        self._spill_over = spill_over
+        self._whole = hashlib.sha256()
+        self._parts: list[StoredPart] = []
+        self._sent: dict[Future[StoredPart], _Part] = {}
+        self._filling: _Part | None = None
+        self._upload: str | None = None
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> MultipartStream:
+        self._pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="lockstep-upload")
+        try:
+            self._upload = self._bucket.begin_upload(self._key)
+        except BaseException:
+            self._pool.shutdown()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._pool is not None
+        try:
+            # A part that arrives after the abort would stay in the bucket, invisible and paid for: let them end first.
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        finally:
+            for part in (*self._sent.values(), self._filling):
+                if part is not None:
+                    part.close()
+            self._abort(error)
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes. Waits while two parts are on their way and a third one is full."""
+        rest = memoryview(chunk)
+        while rest:
+            part = self._filling or self._new_part()
+            taken = part.take(rest)
+            rest = rest[taken:]
+            if part.is_full:
+                self._send()
+        self._whole.update(chunk)
+        self.size += len(chunk)
+
+    def complete(self) -> Uploaded:
+        """Send the rest and make the object. Call it only when the producer is known to have ended well.
+
+        Raises BucketError also when an object of this key exists already; that one is left as it is.
+        """
+        assert self._upload is not None
+        if self._filling is not None or not (self._parts or self._sent):  # an upload without a part cannot be completed
+            self._filling = self._filling or self._new_part()
+            self._send()
+        while self._sent:
+            self._settle()
+        if not self._bucket.finish_upload(self._key, self._upload, self._parts):
+            raise BucketError(f"{self._key} exists already and was not overwritten", bucket=f"s3://{self._bucket.name}")
+        self._upload = None
+        return Uploaded(key=self._key, size=self.size, sha256=self._whole.hexdigest())
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _new_part(self) -> _Part:
+        number = len(self._parts) + len(self._sent) + 1
+        self._filling = _Part(number, self._sizes(number), self._spill_over)
+        return self._filling
+
+    def _send(self) -> None:
+        assert self._pool is not None
+        while len(self._sent) >= IN_FLIGHT:
+            self._settle()
+        part, self._filling = self._filling, None
+        assert part is not None
+        self._sent[self._pool.submit(self._put, part)] = part
+
+    def _put(self, part: _Part) -> StoredPart:
+        assert self._upload is not None
+        return self._bucket.put_part(
+            self._key, self._upload, part.number, part.body(), size=part.size, sha256=part.digest()
+        )
+
+    def _settle(self) -> None:
+        done, _ = wait(self._sent, return_when=FIRST_COMPLETED)
+        for future in done:
+            self._sent.pop(future).close()
+            self._parts.append(future.result())
+
+    def _abort(self, error: BaseException | None) -> None:
+        if self._upload is None:
+            return
+        try:
+            self._bucket.abort_upload(self._key, self._upload)
+        except BucketError as failed:
+            # The first error is the one that matters. What stays takes space but is never offered as a backup.
+            if error is None:
+                raise
+            error.add_note(f"The unfinished upload of {self._key} could not be removed: {failed.cause}.")
+
+
+class _Part:
+    """One part that fills up: in memory when small, in an unnamed temporary file when large."""
+
+    def __init__(self, number: int, capacity: int, spill_over: int) -> None:
+        self.number = number
+        self.size = 0  # bytes held
+        self._capacity = capacity
+        self._digest = hashlib.sha256()
+        self._memory = bytearray()
+        self._file: IO[bytes] | None = tempfile.TemporaryFile() if capacity > spill_over else None  # noqa: SIM115 - closed by close()
+
+    @property
+    def is_full(self) -> bool:
+        return self.size == self._capacity
+
+    def take(self, data: memoryview) -> int:
+        """Take what fits, and return how many bytes that was."""
+        taken = data[: self._capacity - self.size]
+        if self._file is None:
+            self._memory += taken
+        else:
+            self._file.write(taken)
+        self._digest.update(taken)
+        self.size += len(taken)
+        return len(taken)
+
+    def body(self) -> bytearray | IO[bytes]:
+        if self._file is None:
+            return self._memory
+        self._file.seek(0)
+        return self._file
+
+    def digest(self) -> bytes:
+        return self._digest.digest()
+
+    def close(self) -> None:
+        self._memory = bytearray()
+        if self._file is not None:
+            self._file.close()
