@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from psycopg import sql
 
 from lockstep.postgres.throwaway import ThrowawayServer
+from tests.project import Project
 
 _numbers = itertools.count(1)
 
@@ -51,3 +53,29 @@ def new_database(server: ThrowawayServer) -> Iterator[Callable[[], str]]:
 def database(new_database: Callable[[], str]) -> str:
     """URL of one fresh database, as superuser `postgres`."""
     return new_database()
+
+
+@pytest.fixture
+def project(tmp_path: Path, database: str) -> Project:
+    """A project folder with one environment, `dev`, on a fresh database; not initialised."""
+    made = Project(folder=tmp_path, urls={"dev": database})
+    (tmp_path / "migrations").mkdir()
+    made.configure()
+    return made
+
+
+@pytest.fixture
+def dump(pg_bin: Path) -> Callable[[str], str]:
+    """The whole database as pg_dump writes it, without the audit log's data: for comparisons to the byte."""
+
+    def take(url: str) -> str:
+        command = [
+            str(pg_bin / "pg_dump"),
+            "--restrict-key=x",
+            "--exclude-table-data=*.schema_migrations_log",
+            "-d",
+            url,
+        ]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    return take

@@ -284,6 +284,17 @@ def load_settings(start: Path, environ: Mapping[str, str] | None = None) -> Sett
     )
 
 
+#: Variables of .env that libraries read from the environment themselves: S3 credentials, libpq, Prefect.
+_PASSED_ON = ("AWS_", "PG", "PREFECT_", "SSL_CERT_")
+
+
+def pass_on(settings: Settings) -> None:
+    """Put the variables of .env that libraries read by themselves into this process's environment, unless set there."""
+    for name, value in settings.variables.items():
+        if name.startswith(_PASSED_ON) and value:
+            os.environ.setdefault(name, value)
+
+
 def find_file(start: Path) -> Path:
     """Return the nearest lockstep.toml at or above `start`. Raises ConfigError when there is none."""
     start = start.resolve()

@@ -7,6 +7,7 @@
     ├── MigrationFileError              7   a file cannot be used: file, line, column, excerpt
     ├── PlanRefused                     4|7 files and ledger do not allow a plan (its code depends on the reason)
     ├── StalePlan                       7   what would run is not what was shown
+    ├── Held                            7   stopped before a version that was reverted here
     ├── LedgerError                     4
     │   ├── LedgerMissing               4   not initialised
     │   ├── LedgerForeign               4   the table belongs to another tool
@@ -16,6 +17,7 @@
     ├── MigrationFailed                 6   SQLSTATE, statement, line, caret; what was and was not done
     ├── Unreachable                     8   no connection, or it was lost
     ├── BackupFailed                    7   no proven backup, so nothing ran
+    ├── BucketError                     8   the bucket refused or did not answer
     ├── ProgramMissing                  2   a client program of the right version is not there
     └── ServerStartError                1   a throw-away server did not come up
 
@@ -150,6 +152,21 @@ class StalePlan(LockstepError):
         self.actual = actual
 
 
+class Held(LockstepError):
+    """A deploy stopped before a version that was reverted on the target; what came before it is applied."""
+
+    exit_code = ExitCode.REFUSED
+
+    def __init__(self, *, target: str, file: str, version: int) -> None:
+        super().__init__(
+            f"{target}: stopped before {file}: it was reverted here, and would come back unchanged.",
+            hint=f"mend {file} (a changed file lifts the hold), or say that it may come back: --include {version}",
+        )
+        self.target = target
+        self.file = file
+        self.version = version
+
+
 class LedgerError(LockstepError):
     """The ledger cannot be relied on."""
 
@@ -234,8 +251,10 @@ class MigrationFailed(LockstepError):
         sqlstate: str | None,
         outcome: str,
         hint: str | None = None,
+        detail: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
+        self.detail = detail  # the server's DETAIL: may hold a row's data, so it is for the terminal alone
         self.target = target
         self.file = file
         self.line = line

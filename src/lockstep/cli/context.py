@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
     from lockstep.core.migration import Folder
     from lockstep.postgres.message import RunInfo
 
-#: Variables of .env that libraries read from the environment themselves: S3 credentials, libpq, Prefect.
-_PASSED_ON = ("AWS_", "PG", "PREFECT_", "SSL_CERT_")
-
 
 @dataclass
 class Context:
@@ -29,12 +25,10 @@ class Context:
     @cached_property
     def settings(self) -> Settings:
         """The project's settings. Raises ConfigError."""
-        from lockstep.config import load_settings
+        from lockstep.config import load_settings, pass_on
 
         settings = load_settings(self.project)
-        for name, value in settings.variables.items():
-            if name.startswith(_PASSED_ON) and value:
-                os.environ.setdefault(name, value)
+        pass_on(settings)
         return settings
 
     @cached_property

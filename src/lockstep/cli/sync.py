@@ -49,7 +49,6 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
                 "plan": r.plan_digest,
                 "applied": r.applied,
                 "backup": r.backup_key,
-                "held": r.held,
                 "error": None
                 if r.error is None
                 else {"kind": type(r.error).__name__, "message": r.error.message, "hint": r.error.hint},

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from lockstep.core.duration import format_ms
-from lockstep.errors import ExitCode, LockstepError
+from lockstep.errors import ExitCode, LockstepError, MigrationFailed
 
 _COLOURS = {"green": "32", "yellow": "33", "red": "31", "dim": "2", "bold": "1"}
 
@@ -56,6 +56,8 @@ def show_error(error: LockstepError, *, as_json: bool, contacts: list[str], runb
         show_json("error", body)
         return error.exit_code
     talk(f"{paint('error:', 'red', sys.stderr)} {error.message}")
+    if isinstance(error, MigrationFailed) and error.detail:
+        talk(f"  detail: {error.detail}")
     if error.hint:
         talk(f"  next: {error.hint}")
     if more:

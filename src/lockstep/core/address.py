@@ -61,7 +61,12 @@ def is_local_host(host: str) -> bool:
         return False
 
 
-_STRICT = re.compile(r"(?:(?P<who>[^/?#@]*)@)?(?P<where>[^/?#@]*)(?:/(?P<db>[^?#]*))?(?:\?(?P<query>[^#]*))?")
+# As the standard has it. Without credentials the host must look like one, or a password with `/` or `?` would pass
+# for host and database.
+_STRICT = re.compile(
+    r"(?:(?P<who>[^/?#@]*)@(?P<where>[^/?#@]*)|(?P<bare>[^/?#@:]*|[^/?#@]*:\d+|\[[^/?#@\]]*\]))"
+    r"(?:/(?P<db>[^?#@]*))?(?:\?(?P<query>[a-z_]+=[^#]*)?)?"
+)
 _LENIENT = re.compile(r"(?P<who>.*)@(?P<where>[^/?@]*)(?:/(?P<db>[^?]*))?(?:\?(?P<query>.*))?", re.DOTALL)
 _HOST = re.compile(r"(?P<host>\[[0-9a-fA-F:.%]+\]|[^:,\[\]]*)(?::(?P<port>\d*))?")
 
@@ -82,8 +87,9 @@ def parse_address(url: str) -> Address:
     match = _STRICT.fullmatch(rest) or _LENIENT.fullmatch(rest)
     if match is None:
         raise ValueError("the URL cannot be read; it should look like postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
-    user, _, password = (match["who"] or "").partition(":")
-    hosts, ports = _hosts(match["where"])
+    parts = match.groupdict()
+    user, _, password = (parts["who"] or "").partition(":")
+    hosts, ports = _hosts(parts["where"] or parts.get("bare") or "")
     options = dict(parse_qsl(match["query"] or "", keep_blank_values=True))
     return Address(
         host=options.pop("host", "") or ",".join(hosts),

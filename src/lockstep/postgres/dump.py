@@ -28,7 +28,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from lockstep.errors import BackupFailed, Unreachable
 from lockstep.postgres.programs import Program
 
-CONNECT_TIMEOUT = 10  # seconds, where the address names none
+#: Where the address says nothing else. A vanished server is noticed after 90 s, and an idle snapshot is not forgotten
+#: by a firewall in between. All in seconds.
+NETWORK = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 6}
 LOCK_WAIT_MS = 60_000  # pg_dump's wait for ACCESS SHARE on each table; only an ACCESS EXCLUSIVE lock makes it wait
 CHUNK = 1024 * 1024  # bytes read at once
 STDERR_KEPT = 8192  # bytes of the end of pg_dump's talk
@@ -115,11 +117,8 @@ def _connected(conninfo: str, *, target: str, run_id: str) -> Iterator[psycopg.C
         given = conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:  # its text repeats the string
         raise Unreachable(target=target, reason="the connection string cannot be read") from None
-    wanted = make_conninfo(
-        conninfo,
-        application_name=f"lockstep/{run_id}",
-        connect_timeout=given.get("connect_timeout") or CONNECT_TIMEOUT,
-    )
+    network = {name: given.get(name) or value for name, value in NETWORK.items()}
+    wanted = make_conninfo(conninfo, **network, application_name=f"lockstep/{run_id}")
     try:
         connection = psycopg.connect(wanted, autocommit=True, prepare_threshold=None)
     except psycopg.OperationalError as error:
@@ -205,7 +204,7 @@ class PgDump:
         return self._process.pid
 
     def __enter__(self) -> PgDump:
-        # setpriv asks the kernel to end pg_dump when we die, however we die. Where it is missing, pg_dump ends at its
+        # setpriv asks the kernel to end pg_dump when we (this thread) die, however we die. Where it is missing, pg_dump ends at its
         # next write, since nobody reads any more; only one that waits for a lock stays until LOCK_WAIT_MS.
         setpriv = shutil.which("setpriv")
         guard = [setpriv, "--pdeathsig", "TERM"] if setpriv else []

@@ -216,7 +216,7 @@ def explain(
     lines = [f"{session.target.name}: {place}: {what} (SQLSTATE {error.sqlstate})"]
     if line is not None:
         lines.append(excerpt(source, line, column))
-    for label, part in (("detail", error.detail), ("hint", error.hint), ("context", error.context)):
+    for label, part in (("hint", error.hint), ("context", error.context)):
         if part:
             lines.append(f"  {label}: {redact(part, session.target)}")
     count = len(script.statements)
@@ -233,6 +233,7 @@ def explain(
         line=line,
         sqlstate=error.sqlstate,
         outcome=outcome,
+        detail=redact(error.detail, session.target) if error.detail else None,
         hint=_HINTS.get(error.sqlstate, f"mend {script.file}, then: lockstep sync {session.target.environment}"),
     )
 

@@ -488,6 +488,7 @@ def verify_chain(session: Session) -> Chain:
         SELECT count(*), coalesce(max(hash) FILTER (WHERE newest), ''), min(id) FILTER (WHERE NOT whole)
           FROM (SELECT l.id, l.hash, row_number() OVER (ORDER BY l.id DESC) = 1 AS newest,
                        l.hash = {0}.schema_migrations_log_hash(l)
+                       AND l.id = row_number() OVER (ORDER BY l.id)
                        AND l.previous_hash = coalesce(lag(l.hash) OVER (ORDER BY l.id), '') AS whole
                   FROM {0}.schema_migrations_log l) AS checked
         """

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from lockstep.config import Environment, Settings
 from lockstep.core.duration import format_ms
 from lockstep.core.migration import Folder
-from lockstep.core.planner import Plan
-from lockstep.errors import LockstepError
+from lockstep.core.planner import Plan, Step
+from lockstep.errors import Held, LockstepError
 from lockstep.postgres.message import RunInfo
-from lockstep.service.applying import Applied, open_apply
-from lockstep.service.planning import plan_target
+from lockstep.service.applying import Applied, ApplyRun, open_apply
+from lockstep.service.planning import TargetPlan, plan_target
 from lockstep.service.progress import Progress
 from lockstep.service.safeguard import MISSING_GATES, take_backup
 from lockstep.service.verifying import verify
@@ -27,7 +27,6 @@ class EnvironmentResult:
     plan_digest: str = ""
     applied: list[Applied] = field(default_factory=list)
     backup_key: str | None = None  # of the dump in the bucket
-    held: str | None = None  # file name of the held version that it stopped before
     error: LockstepError | None = None  # why it stopped
 
 
@@ -84,33 +83,80 @@ def _one(
     include: tuple[int, ...],
     wait_seconds: float,
 ) -> None:
+    preview = preview_target(settings, environment, folder, progress, result, to_version=to_version, include=include)
+    if preview.plan.steps:
+        _apply(settings, environment, folder, run, progress, result, to_version, include, wait_seconds)
+    refuse_held(preview)
+
+
+def _apply(
+    settings: Settings,
+    environment: Environment,
+    folder: Folder,
+    run: RunInfo,
+    progress: Progress,
+    result: EnvironmentResult,
+    to_version: int | None,
+    include: tuple[int, ...],
+    wait_seconds: float,
+) -> None:
     name = environment.name
-    preview = plan_target(settings, environment, folder, to_version=to_version, include=include)
-    result.target = preview.target
-    result.plan_digest = preview.plan.digest
-    tell_plan(progress, name, preview.target, preview.plan)
-    if preview.plan.stopped_by is not None:
-        result.held = preview.plan.stopped_by.name
-    if not preview.plan.steps:
-        return
     if environment.protected:
         result.backup_key = take_backup(settings, environment, run, progress).manifest.key
         progress.note(name, MISSING_GATES)
     with open_apply(
         settings, environment, folder, run,
-        to_version=to_version, include=include, expected_digest=preview.plan.digest, wait_seconds=wait_seconds,
+        to_version=to_version, include=include, expected_digest=result.plan_digest, wait_seconds=wait_seconds,
     ) as applying:  # fmt: skip
         result.applied = applying.applied
         for step in applying.plan.steps:
-            progress.started(name, step.label)
-            done = applying.apply(
-                step, lambda tries, why: progress.note(name, f"waiting for a lock (try {tries}: {why})")
-            )
-            progress.finished(name, step.label, "applied", done.execution_ms)
+            apply_step(applying, step, progress, name)
+    verify_applied(settings, environment, folder, progress, result)
+
+
+# -- the parts, which the deploy flow runs one by one as tasks ---------------------------------------------------------
+
+
+def preview_target(
+    settings: Settings,
+    environment: Environment,
+    folder: Folder,
+    progress: Progress,
+    result: EnvironmentResult,
+    *,
+    to_version: int | None = None,
+    include: Iterable[int] = (),
+) -> TargetPlan:
+    """Make the plan, tell it, and note it in `result`. Read-only."""
+    preview = plan_target(settings, environment, folder, to_version=to_version, include=include)
+    result.target = preview.target
+    result.plan_digest = preview.plan.digest
+    tell_plan(progress, environment.name, preview.target, preview.plan)
+    return preview
+
+
+def apply_step(applying: ApplyRun, step: Step, progress: Progress, name: str) -> Applied:
+    """Apply the next step under the lock, and tell it. Raises what ApplyRun.apply raises."""
+    progress.started(name, step.label)
+    done = applying.apply(step, lambda tries, why: progress.note(name, f"waiting for a lock (try {tries}: {why})"))
+    progress.finished(name, step.label, "applied", done.execution_ms)
+    return done
+
+
+def verify_applied(
+    settings: Settings, environment: Environment, folder: Folder, progress: Progress, result: EnvironmentResult
+) -> None:
+    """Verify what `result` says was applied, and tell it. Raises what `verify` raises."""
     checked = verify(settings, environment, folder, [applied.name for applied in result.applied])
     scripts = f", {checked.scripts} verify scripts hold" if checked.scripts else ""
     total = format_ms(sum(a.execution_ms for a in result.applied))
-    progress.note(name, f"{checked.migrations} applied and verified in {total}{scripts}")
+    progress.note(environment.name, f"{checked.migrations} applied and verified in {total}{scripts}")
+
+
+def refuse_held(preview: TargetPlan) -> None:
+    """Raise Held when the plan stopped before a version that was reverted."""
+    if (hold := preview.plan.stopped_by) is not None:
+        raise Held(target=preview.target, file=hold.name, version=hold.version)
 
 
 def tell_plan(progress: Progress, name: str, target: str, plan: Plan) -> None:
@@ -120,9 +166,3 @@ def tell_plan(progress: Progress, name: str, target: str, plan: Plan) -> None:
     progress.note(name, f"{target.removeprefix(name).strip(' ()')}: {what}")
     for notice in plan.notices:
         progress.note(name, f"note: {notice.message}")
-    if plan.stopped_by is not None:
-        progress.note(
-            name,
-            f"stops before {plan.stopped_by.name}: it was reverted here and is held until its file changes "
-            f"(or: --include {plan.stopped_by.version})",
-        )

@@ -19,8 +19,11 @@ from lockstep.core.text import excerpt
 from lockstep.errors import MigrationFileError, UsageError
 from lockstep.service.project import read_folder
 
-#: Lockstep sets both timeouts itself for every file, so their absence says nothing.
-_NOT_HERE = ("require-lock-timeout", "require-statement-timeout", "require-timeout-settings")
+#: Lockstep sets both timeouts itself for every file, and takes over a file's own outer BEGIN/COMMIT (anything else of
+#: that kind is an error of the parser's): these rules say nothing here.
+_NOT_HERE = (
+    "require-lock-timeout", "require-statement-timeout", "require-timeout-settings", "transaction-nesting",
+)  # fmt: skip
 
 
 class _Squawk(msgspec.Struct):
@@ -124,7 +127,7 @@ def _lint(settings: Settings, files: list[SqlFile]) -> list[Finding]:
         raise UsageError("the linter squawk is not installed", hint="pip install squawk-cli")
     by_path = {str(settings.migrations_folder / file.name): file for file in files}
     excluded = [word for rule in _NOT_HERE for word in ("--exclude", rule)]
-    # squawk skips what lies outside of a path pattern of its own config; --no-error… exits 0 or 1, both are answers.
+    # Exit codes 0 and 1 are both answers; anything else shows in the output, which is no JSON then.
     done = subprocess.run(
         [program, "--reporter", "json", "--assume-in-transaction", *excluded, *by_path],
         check=False,

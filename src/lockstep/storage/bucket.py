@@ -281,7 +281,7 @@ _CREDENTIALS = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
 )
 _OTHER_REGION = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
-_BUSY = frozenset({"SlowDown", "RequestTimeout", "Throttling", "RequestLimitExceeded", "OperationAborted"})
+_BUSY = frozenset({"SlowDown", "RequestTimeout", "Throttling", "OperationAborted", "ConditionalRequestConflict"})
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchUpload"})
 _TAKEN = frozenset({"412", "PreconditionFailed"})
 

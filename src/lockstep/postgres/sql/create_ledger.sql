@@ -24,7 +24,7 @@ ALTER TABLE {schema}.schema_migrations
     ADD COLUMN IF NOT EXISTS verified          boolean NOT NULL DEFAULT true;
 
 CREATE TABLE IF NOT EXISTS {schema}.schema_migrations_log (
-    id               bigint GENERATED ALWAYS AS IDENTITY,
+    id               bigint NOT NULL,
     at               timestamptz NOT NULL DEFAULT clock_timestamp(),
     event            text NOT NULL,
     actor            text NOT NULL DEFAULT session_user,
@@ -56,7 +56,9 @@ CREATE OR REPLACE FUNCTION {schema}.schema_migrations_log_chain() RETURNS trigge
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     PERFORM pg_advisory_xact_lock({audit_key});
-    SELECT coalesce((SELECT l.hash FROM {schema}.schema_migrations_log l ORDER BY l.id DESC LIMIT 1), '')
+    -- Numbers without gaps, unlike a sequence's: a row that is missing shows.
+    SELECT coalesce(max(l.id), 0) + 1 INTO NEW.id FROM {schema}.schema_migrations_log l;
+    SELECT coalesce((SELECT l.hash FROM {schema}.schema_migrations_log l WHERE l.id = NEW.id - 1), '')
       INTO NEW.previous_hash;
     NEW.hash := {schema}.schema_migrations_log_hash(NEW);
     RETURN NEW;

@@ -1,0 +1,57 @@
+"""Taking secrets out of texts that others wrote: exceptions of libraries, on their way into logs and Prefect's records.
+
+Lockstep's own errors hold no secret to begin with; this is for all the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
+
+from lockstep.config import Settings
+from lockstep.core.address import parse_address
+from lockstep.errors import ConfigError
+
+_SHORTEST = 3  # characters; replacing less would only garble the text
+_TELLING = re.compile(r"PASSW|SECRET|TOKEN|PRIVATE|CREDENTIAL|AUTH|_KEY$|_KEY_|WEBHOOK|_URL$|DSN", re.IGNORECASE)
+_USERINFO = re.compile(r"(?<=://)[^\s'\"]*@")
+_PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s&;'\"]+)", re.IGNORECASE)
+
+
+def known_secrets(settings: Settings) -> tuple[str, ...]:
+    """Return every text that must not show: addresses, passwords, settings' values, variables with telling names.
+
+    Longest first, so that a part is not replaced before the whole.
+    """
+    found: set[str] = set()
+    for environment in settings.environments.values():
+        for read in (settings.url, settings.setting_values):
+            try:
+                value = read(environment)
+            except ConfigError:
+                continue  # a variable that is not set holds nothing
+            if isinstance(value, dict):
+                found |= set(value.values())
+            elif value is not None:
+                found |= _of_address(value.reveal())
+    for name, text in settings.variables.items():
+        if _TELLING.search(name):
+            found |= _of_address(text)
+    return tuple(sorted((s for s in found if len(s) >= _SHORTEST), key=len, reverse=True))
+
+
+def _of_address(text: str) -> set[str]:
+    try:
+        password = parse_address(text).password if "://" in text or "password" in text else ""
+    except ValueError:
+        password = ""
+    # A password may stand in the address in another spelling than the server gets.
+    return {text, password, quote(password, safe=""), quote_plus(password)}
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Replace the known secrets, and whatever looks like the credentials of an address."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return _PASSWORD.sub(r"\1***", _USERINFO.sub("***@", text))

@@ -1,0 +1,153 @@
+"""What a run leaves to read in the orchestrator: the table of an environment, the matrix, a short report in Markdown.
+
+Turns results into rows and text; stores nothing. Times are absolute, since these are read days later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lockstep.core.comparison import DISAGREEING, State
+from lockstep.core.duration import format_ms
+from lockstep.core.matrix import names, row_of, summary
+from lockstep.core.migration import label
+from lockstep.core.planner import Plan
+from lockstep.errors import LockstepError, MigrationFailed
+from lockstep.service.safeguard import MISSING_GATES
+from lockstep.service.status import TargetStatus
+from lockstep.service.syncing import EnvironmentResult
+
+Cell = str | int | None
+Table = list[dict[str, Cell]]
+
+_SHOWN = 12  # characters of a checksum or digest: enough to compare by eye
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One environment of a deploy, as its report sees it."""
+
+    result: EnvironmentResult
+    plan: Plan | None  # None: it did not come to a plan
+    protected: bool
+    dry_run: bool
+
+
+def environment_table(outcome: Outcome, now: TargetStatus | None) -> Table:
+    """Return a row per migration of the plan: migration, state, execution ms, checksum.
+
+    `now` is the ledger after the run, which knows best; without it (unreachable) the run's own memory serves.
+    """
+    if outcome.plan is None:
+        return []
+    applied = {done.name: done for done in outcome.result.applied}
+    error = outcome.result.error
+    failed = error.file if isinstance(error, MigrationFailed) else None
+    rows: Table = []
+    for step in outcome.plan.steps:
+        row = row_of(now.rows, step.name, step.migration.version) if now else None
+        entry = row.entry if row and row.state is State.APPLIED else None
+        ms = entry.execution_ms if entry else None
+        if step.name in applied:
+            state = "applied"
+            ms = applied[step.name].execution_ms if ms is None else ms
+        elif step.name == failed:
+            state = "failed, rolled back"
+        elif error is not None and not outcome.dry_run:
+            state = row.state.value if row else "not applied"
+        else:
+            state = "to apply" if outcome.dry_run else "pending"
+        rows.append(
+            {
+                "migration": step.label,
+                "state": state,
+                "execution ms": ms,
+                "checksum": step.checksum[:_SHOWN],
+            }
+        )
+    return rows
+
+
+def environment_line(outcome: Outcome) -> str:
+    """Return what happened to one environment, in one sentence of Markdown."""
+    result, plan = outcome.result, outcome.plan
+    place = result.target.removeprefix(result.environment).strip(" ()")
+    head = f"**{result.environment}**" + (f" ({place})" if place else "")
+    total = len(plan.steps) if plan else 0
+    done = len(result.applied)
+    if result.error is not None:
+        what = f"**failed**: {done} of {total} applied" if plan else "**failed** before anything was applied"
+    elif outcome.dry_run:
+        what = f"{total} to apply (dry run: nothing was changed)" if total else "nothing to do"
+    elif total:
+        took = format_ms(sum(one.execution_ms for one in result.applied))
+        what = f"{done} applied and verified in {took}"
+    else:
+        what = "nothing to do, up to date"
+    backup = f"; backup `{result.backup_key}`" if result.backup_key else ""
+    digest = f"; plan `{result.plan_digest[:_SHOWN]}`" if result.plan_digest else ""
+    return f"{head}: {what}{backup}{digest}"
+
+
+def deploy_report(
+    outcomes: Sequence[Outcome],
+    *,
+    run_id: str,
+    reason: str | None,
+    not_started: Sequence[str],
+    error: LockstepError | None,
+) -> str:
+    """Return the report of a whole deploy in Markdown."""
+    lines = [f"Run `{run_id}`" + (f", reason: {reason}" if reason else ""), ""]
+    lines += [f"- {environment_line(one)}" for one in outcomes]
+    lines += [f"- **{name}**: not started" for name in not_started]
+    if error is not None:
+        lines += ["", "```text", error.message, "```"]
+        if error.hint:
+            lines += [f"Next: `{error.hint}`" if error.hint.startswith("lockstep ") else f"Next: {error.hint}"]
+    if any(one.protected and one.result.backup_key for one in outcomes):
+        lines += ["", f"Note: {MISSING_GATES}."]
+    return "\n".join(lines)
+
+
+def status_table(found: Sequence[TargetStatus]) -> Table:
+    """Return the matrix: a row per migration, a column per environment. An unreadable one says so in every row."""
+    columns = {one.environment: one.rows for one in found if one.error is None}
+    rows: Table = []
+    for name, version in names(columns):
+        cells: dict[str, Cell] = {"migration": label(name)}
+        for one in found:
+            cells[one.environment] = _cell(one, name, version)
+        rows.append(cells)
+    return rows
+
+
+def _cell(one: TargetStatus, name: str, version: int | None) -> str:
+    if one.error is not None:
+        return "?"
+    row = row_of(one.rows, name, version)
+    if row is None:
+        return "—"
+    return row.state.value + (f" {row.entry.applied_at:%Y-%m-%d %H:%M} UTC" if row.entry else "")
+
+
+def status_report(found: Sequence[TargetStatus]) -> str:
+    """Return a line per environment in Markdown."""
+    lines = []
+    for one in found:
+        text = status_line(one)
+        lines.append(f"- **{one.environment}**: {'**' + text + '**' if is_wrong(one) else text}")
+    return "\n".join(lines)
+
+
+def status_line(one: TargetStatus) -> str:
+    """Return what an environment is, in one sentence."""
+    if one.error is not None:
+        return one.error.message
+    return summary(one.environment, one.rows) if one.initialised else f"no ledger yet → lockstep init {one.environment}"
+
+
+def is_wrong(one: TargetStatus) -> bool:
+    """True when a person must look: it could not be read, or files and ledger disagree. Pending alone is ordinary."""
+    return one.error is not None or any(row.state in DISAGREEING for row in one.rows)

@@ -1,0 +1,41 @@
+"""What is imported when: the core does no input or output, and a status does not pay for what it does not use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import lockstep.core
+
+
+def _loaded(code: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print('\\n'.join(sys.modules))"],
+        check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""},
+    )  # fmt: skip
+    return {name.split(".")[0] for name in done.stdout.splitlines()}
+
+
+def test_the_core_loads_no_database_network_or_orchestrator() -> None:
+    names = sorted(f.stem for f in Path(lockstep.core.__file__).parent.glob("*.py") if f.stem != "__init__")
+    loaded = _loaded("import " + ", ".join(f"lockstep.core.{name}" for name in names))
+    assert not loaded & {"psycopg", "boto3", "botocore", "prefect", "postgast", "socket", "subprocess"}
+
+
+def test_status_loads_neither_prefect_nor_boto3_nor_the_parser(tmp_path: Path) -> None:
+    (tmp_path / "lockstep.toml").write_text('[environments.dev]\nurl = "postgresql://u@127.0.0.1:1/d"\n')
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "migrations" / "001-a.sql").write_text("SELECT 1;")
+    code = f"from lockstep.cli.main import main; code = main(['status', '--project', {str(tmp_path)!r}]); assert code == 8, code"
+    loaded = _loaded(code)
+    assert "psycopg" in loaded
+    assert not loaded & {"prefect", "boto3", "botocore", "postgast", "pydantic", "fastapi"}
+
+
+def test_help_loads_nothing_but_the_standard_library() -> None:
+    loaded = _loaded(
+        "import io, contextlib\nfrom lockstep.cli.main import main\nwith contextlib.redirect_stdout(io.StringIO()): main(['--help'])"
+    )
+    assert not loaded & {"prefect", "boto3", "psycopg", "postgast", "msgspec"}
