@@ -1,0 +1,95 @@
+"""Configuration: what is wrong is said with file, line and remedy; secrets are never shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lockstep.config import Secret, load_settings
+from lockstep.errors import ConfigError, UsageError
+
+BACKUP = '[backup]\nbucket = "s3://b/p"\n'
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "lockstep.toml").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "problem"),
+    [
+        (
+            '[project]\nmigration = "x"\n',
+            "lockstep.toml:2",
+            "unknown key 'project.migration'; did you mean 'migrations'",
+        ),
+        (
+            '[environments.dev]\nurll = "x"\n',
+            "lockstep.toml:2",
+            "unknown key 'environments.dev.urll'; did you mean 'url'",
+        ),
+        ('[environments.dev]\nafter = "x"\n', "lockstep.toml:2", "environments.dev.after: Expected `array`"),
+        ('[environments.dev]\nurl = "postgresql://u:pa55@h/d"\n', "lockstep.toml:2", "holds a password"),
+        ('[environments.dev]\nlock_timeout = "fast"\n', "lockstep.toml:2", "is no duration"),
+        (
+            '[environments.a]\nafter = ["b"]\nprotected = false\n[environments.b]\nafter = ["a"]\nprotected = false\n',
+            "lockstep.toml:",
+            "in a circle",
+        ),
+        (
+            '[environments.a]\nafter = ["nowhere"]\nprotected = false\n',
+            "lockstep.toml:2",
+            "'nowhere', which is no environment",
+        ),
+        ('[environments.prod]\nurl = "${P}"\n', "lockstep.toml:1", "is protected, but there is no [backup]"),
+        ("[project\n", "lockstep.toml", "at line 1"),
+        ('[backup]\nprefix = "x"\n', "lockstep.toml", "bucket|prefix"),
+    ],
+)
+def test_a_mistake_is_an_error_with_its_line(text: str, place: str, problem: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(write(tmp_path, text), {})
+    assert place in str(caught.value)
+    assert any(part in str(caught.value) for part in problem.split("|"))
+    assert "pa55" not in str(caught.value)
+
+
+def test_environments_come_in_promotion_order(tmp_path: Path) -> None:
+    text = (
+        BACKUP
+        + '[environments.prod]\nafter = ["staging"]\n[environments.staging]\nafter = ["dev"]\n[environments.dev]\n'
+    )
+    settings = load_settings(write(tmp_path, text), {})
+    assert list(settings.environments) == ["dev", "staging", "prod"]
+    assert [e.protected for e in settings.environments.values()] == [False, True, True]
+    assert [e.name for e in settings.chosen(["prod", "dev"])] == ["dev", "prod"]
+    with pytest.raises(UsageError, match="no environment 'pord'") as caught:
+        settings.chosen(["pord"])
+    assert caught.value.hint == "did you mean 'prod'?"
+
+
+def test_every_value_has_an_origin_and_no_secret_is_shown(tmp_path: Path) -> None:
+    text = BACKUP + '[environments.prod]\nurl = "${PROD}"\nsettings = { key = "${KEY}", other = "${UNSET}" }\n'
+    (tmp_path / ".env").write_text("KEY=hidden-key\n")
+    settings = load_settings(write(tmp_path, text), {"PROD": "postgresql://u:hidden@pw@db.example:5433/app"})
+    shown = {v.key: (v.shown, v.origin) for v in settings.values()}
+    assert shown["environments.prod.url"] == ("db.example:5433/app", "lockstep.toml:4 ← $PROD (environment)")
+    assert shown["environments.prod.settings.key"] == ("(10 characters)", "lockstep.toml:5 ← $KEY (.env)")
+    assert shown["environments.prod.settings.other"][0] == "($UNSET is not set)"
+    assert shown["environments.prod.protected"] == ("true", "default")
+    assert shown["project.migrations"] == ("migrations", "default")
+    assert "hidden" not in str(shown) + repr(settings)
+
+
+def test_a_password_with_special_characters_survives_dotenv(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text('A=postgresql://u:p@s#s$x@h/d\nB="quoted"\n')
+    settings = load_settings(write(tmp_path, '[environments.dev]\nurl = "${A}"\n'), {})
+    url = settings.url(settings.environment("dev"))
+    assert url is not None
+    assert url.reveal() == "postgresql://u:p@s#s$x@h/d"
+
+
+def test_a_secret_shows_nothing_by_accident() -> None:
+    assert "x" not in f"{Secret('x')} {Secret('x')!r}".replace("Secret", "")
