@@ -142,6 +142,18 @@ def test_a_revert_works_when_the_files_are_gone(project: Project) -> None:
     assert project.query("SELECT to_regclass('t')") == [(None,)]
 
 
+def test_repeatables_run_again_after_a_revert(project: Project) -> None:
+    project.run("init")
+    project.write("001-t.sql", "CREATE TABLE t (id bigint);")
+    project.write("001-t.down.sql", "DROP TABLE t;")
+    project.write("repeatable/fill.sql", "INSERT INTO t VALUES (1);")
+    project.run("sync")
+    project.run("revert", "dev", "--steps", "1")
+    assert project.run("sync").code == 7, "the reverted version is held, so nothing behind it runs"
+    assert project.run("sync", "--include", "1").code == 0
+    assert project.query("SELECT id FROM t") == [(1,)]
+
+
 def test_a_revert_that_fails_changes_nothing(project: Project, dump: Callable[[str], str]) -> None:
     project.run("init")
     project.write("001-t.sql", "CREATE TABLE t (id bigint PRIMARY KEY);")

@@ -122,7 +122,7 @@ def revert_message(
         "reason": reason,
     }
     audit = _audit(target, run, "revert", step.entry.name, step.entry.version, details, context)
-    return _compose(step.down, script, None, target, baseline, context, (ledger, audit))
+    return _compose(step.down, script, None, target, baseline, context, (ledger, again, audit))
 
 
 _ELAPSED = "(extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) * 1000)::bigint"
