@@ -115,6 +115,8 @@ def revert_message(
         f"WITH gone AS (DELETE FROM {_ledger(target, context)} WHERE migration_name = {name} RETURNING 1) "  # noqa: S608
         "SELECT 1 / count(*) FROM gone"
     )
+    # What repeatables put into the reverted objects may be gone with them: they run again at the next chance.
+    again = f"UPDATE {_ledger(target, context)} SET checksum = NULL WHERE kind = 'repeatable'"  # noqa: S608
     details = {
         "checksum": step.entry.checksum,
         "down_checksum": step.down.checksum,
