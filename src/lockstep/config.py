@@ -73,17 +73,11 @@ class EnvironmentTable(_Table):
     settings: dict[str, str] = {}
 
 
-class KeepTable(_Table):
-    last: int = 10
-    days: int = 30
-
-
 class BackupTable(_Table):
     bucket: str
     endpoint_url: str | None = None
     region: str | None = None
     encrypt_to: list[str] = []
-    keep: KeepTable = msgspec.field(default_factory=KeepTable)
     exclude_schemas: list[str] = []
     programs: str | None = None
 
@@ -384,7 +378,6 @@ _KNOWN = sorted(
         *ProjectTable.__struct_fields__,
         *EnvironmentTable.__struct_fields__,
         *BackupTable.__struct_fields__,
-        *KeepTable.__struct_fields__,
     }
 )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -136,9 +138,9 @@ def test_an_older_ledger_is_upgraded_in_place_and_nothing_is_lost(algorithm: str
         digest = hashlib.new(algorithm, text, usedforsecurity=False).hexdigest()
         project.query(
             f"INSERT INTO schema_migrations VALUES ({'DEFAULT, ' if extra else ''}'{name}', '{digest}', '2024-03-12 10:02:00')"
-        )  # noqa: S608
+        )
     project.query(
-        f"INSERT INTO schema_migrations VALUES ({'DEFAULT, ' if extra else ''}'003-lost.sql', 'deadbeef', '2024-03-13 10:02:00')"  # noqa: S608
+        f"INSERT INTO schema_migrations VALUES ({'DEFAULT, ' if extra else ''}'003-lost.sql', 'deadbeef', '2024-03-13 10:02:00')"
     )
     project.write("003-lost.sql", "CREATE TABLE t3 (id bigint);")
     project.write("004-new.sql", "CREATE TABLE t4 (id bigint);")
@@ -286,6 +288,29 @@ def test_the_chain_does_not_fork_under_concurrent_writers(project: Project) -> N
     for connection in connections:
         connection.close()
     assert "audit log whole: 101 rows" in project.run("history", "--verify").out
+
+
+def test_a_restored_dump_brings_the_ledger_and_its_chain_along(
+    project: Project, new_database: Callable[[], str], dump: Callable[[str], str], pg_bin: Path
+) -> None:
+    project.write("001-a.sql", "CREATE TABLE a (id bigint);")
+    project.run("init")
+    project.run("sync")
+    whole = subprocess.run([str(pg_bin / "pg_dump"), "-d", project.urls["dev"]], check=True, capture_output=True).stdout
+    copy = new_database()
+    subprocess.run(
+        [str(pg_bin / "psql"), "-qX1", "-v", "ON_ERROR_STOP=1", "-d", copy],
+        input=whole,
+        check=True,
+        capture_output=True,
+    )
+    before = dump(project.urls["dev"])
+    project.urls["dev"] = copy
+    assert dump(copy) == before
+    assert "audit log whole: 2 rows" in project.run("history", "--verify").out
+    assert project.run("status", "--check").code == 0
+    project.write("002-b.sql", "CREATE TABLE b (id bigint);")
+    assert project.run("sync").code == 0
 
 
 def test_init_may_run_again_and_changes_nothing(project: Project, dump: Callable[[str], str]) -> None:

@@ -43,7 +43,10 @@ def _sample(cls: type[LockstepError]) -> LockstepError:
     return cls(*positional, **keywords)  # type: ignore[arg-type]  # built from the signature
 
 
-@pytest.mark.parametrize("cls", sorted(set(_all(LockstepError)), key=lambda c: c.__name__), ids=lambda c: c.__name__)
+CLASSES: list[type[LockstepError]] = sorted(set(_all(LockstepError)), key=lambda cls: cls.__name__)
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=str)
 def test_every_error_survives_pickling(cls: type[LockstepError]) -> None:
     error = _sample(cls)
     again = pickle.loads(pickle.dumps(error))
@@ -55,7 +58,7 @@ def test_every_error_survives_pickling(cls: type[LockstepError]) -> None:
 
 def test_the_docstring_draws_every_class() -> None:
     drawn = errors.__doc__ or ""
-    assert [c.__name__ for c in set(_all(LockstepError)) if c.__name__ not in drawn] == []
+    assert [c.__name__ for c in CLASSES if c.__name__ not in drawn] == []
 
 
 def test_the_worst_reason_decides_the_exit_code() -> None:

@@ -12,9 +12,13 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lockstep import __version__
 from lockstep.errors import ExitCode, LockstepError
+
+if TYPE_CHECKING:
+    from lockstep.cli.context import Context
 
 #: command -> (module, one line for --help). The order is that of a team's day.
 COMMANDS = {
@@ -68,6 +72,26 @@ def main(argv: Sequence[str]) -> int:
     except LockstepError as error:
         contacts, runbook = context.people()
         return int(show_error(error, as_json=arguments.json, contacts=contacts, runbook=runbook))
+    except Exception as error:
+        return int(show_error(_unexpected(error, context), as_json=arguments.json, contacts=[], runbook=None))
+
+
+def _unexpected(error: Exception, context: Context) -> LockstepError:
+    """An error that nobody foresaw, without the secrets that its text may hold. LOCKSTEP_DEBUG=1 shows where."""
+    import traceback
+
+    from lockstep.service.redaction import known_secrets, redact
+
+    try:
+        secrets = known_secrets(context.settings)
+    except Exception:
+        secrets = ()
+    debug = os.environ.get("LOCKSTEP_DEBUG") == "1"
+    text = traceback.format_exc() if debug else f"unexpected {type(error).__name__}: {error}"
+    return LockstepError(
+        redact(text.strip(), secrets),
+        hint=None if debug else "run it again with LOCKSTEP_DEBUG=1 and report what it shows",
+    )
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

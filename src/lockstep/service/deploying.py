@@ -104,9 +104,9 @@ def artifact_key(*parts: str) -> str:
 _PREFIX = "lockstep."
 
 
-def labels_of(error: LockstepError) -> dict[str, str | int]:
+def labels_of(error: LockstepError) -> dict[str, bool | int | float | str]:
     """Return what a flow run's labels keep of the error that ended it; its message is the state's own."""
-    labels: dict[str, str | int] = {
+    labels: dict[str, bool | int | float | str] = {
         f"{_PREFIX}exit_code": int(error.exit_code),
         f"{_PREFIX}error": type(error).__name__,
     }

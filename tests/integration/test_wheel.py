@@ -1,0 +1,99 @@
+"""The wheel, alone: what is in it, and a team's own project made and run from it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as `make wheel` builds it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel's files in a folder of their own; the dependencies come from this environment."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(folder),
+        str(wheel),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+def test_the_wheel_brings_one_top_level_package(wheel: Path) -> None:
+    names = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert names == {"lockstep", next(n for n in names if n.endswith(".dist-info"))}
+    files = set(zipfile.ZipFile(wheel).namelist())
+    assert {"lockstep/py.typed", "lockstep/postgres/sql/create_ledger.sql", "lockstep/project/flows/deploy.py"} <= files
+    assert not [name for name in files if "__pycache__" in name]
+
+
+def test_a_team_starts_its_own_project_from_the_wheel(
+    installed: Path, tmp_path: Path, new_database: Callable[[], str]
+) -> None:
+    environ = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+    environ |= {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1", "NO_COLOR": "1"}
+
+    def lockstep(*words: str, cwd: Path, code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "lockstep", *words],
+            cwd=cwd,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    where = subprocess.run(
+        [sys.executable, "-c", "import lockstep; print(lockstep.__file__)"],
+        env=environ, cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert where.stdout.startswith(str(installed)), "the wheel's package is what runs"
+    lockstep("new-project", "shop", cwd=tmp_path)
+    shop = tmp_path / "shop"
+    made = {str(f.relative_to(shop)) for f in shop.rglob("*") if f.is_file()}
+    assert {
+        "lockstep.toml", ".env.example", ".gitignore", "prefect.yaml", "docs/guide.md",
+        "flows/deploy.py", "flows/status.py", "tasks/__init__.py",
+    } <= made  # fmt: skip
+    assert not [name for name in made if name.endswith(".sql")], "nobody gets the example schema without asking"
+    lockstep("new-project", "shop", cwd=tmp_path, code=2)
+    example = (shop / ".env.example").read_text()
+    dev, prod = new_database(), new_database()
+    text = example.replace("postgresql://USER:PASSWORD@HOST:5432/DATABASE", dev, 1)
+    (shop / ".env").write_text(text.replace("postgresql://USER:PASSWORD@HOST:5432/DATABASE", prod, 1))
+    lockstep("init", cwd=shop)
+    up = shop / lockstep("new", "first table", cwd=shop).splitlines()[0]
+    up.write_text("CREATE TABLE first (id bigint PRIMARY KEY);\n")
+    assert "pending" in lockstep("status", cwd=shop)
+    lockstep("validate", cwd=shop)
+    lockstep("sync", "dev", cwd=shop)
+    assert "dev (127.0.0.1:" in lockstep("status", cwd=shop / "migrations")
+    lockstep("new-project", "example", "--with-example-schema", cwd=tmp_path)
+    assert (tmp_path / "example" / "migrations" / "004-referral-system.sql").exists()
+    assert lockstep("validate", "--strict", cwd=tmp_path / "example").endswith("0 errors, 0 warnings\n")
