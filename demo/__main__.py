@@ -82,7 +82,7 @@ class Demo:
         start_project(self.project)
         self._write_env()
         _say("  Prefect           … (about 15 s)")
-        self.prefect = self._stack.enter_context(PrefectServer(FOLDER / "prefect"))
+        self.prefect = self._stack.enter_context(PrefectServer(folder=FOLDER / "prefect"))
         self.environ = {
             **os.environ,
             **self.prefect.environment,

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from lockstep import __version__
@@ -40,6 +42,8 @@ COMMANDS = {
 
 def run() -> None:
     """Console entry point."""
+    # SIGTERM ends like Ctrl-C: locks are let go, an upload is aborted, a transaction is rolled back.
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = main(sys.argv[1:])
     except KeyboardInterrupt:
@@ -50,6 +54,10 @@ def run() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     sys.exit(code)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(143)
 
 
 def main(argv: Sequence[str]) -> int:

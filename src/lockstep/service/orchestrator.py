@@ -85,7 +85,7 @@ def quiet() -> None:
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("PREFECT_SHOW_EXAMPLES_HINT", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
 # -- where ---------------------------------------------------------------------------------------------------------------
