@@ -207,10 +207,10 @@ class Settings:
         names = _VARIABLE.findall(value)
         for name in names:
             origin += f" ← ${name} ({self.origins.get(name, 'not set')})"
+        if missing := [n for n in names if n not in self.variables]:
+            return Value(key=key, shown=f"(${missing[0]} is not set)", origin=origin)
         if key.endswith(".url") or ".settings." in key:
-            missing = [n for n in names if n not in self.variables]
-            text = f"(${missing[0]} is not set)" if missing else _redacted(key, _VARIABLE.sub(self._fill, value))
-            return Value(key=key, shown=text, origin=origin)
+            return Value(key=key, shown=_redacted(key, _VARIABLE.sub(self._fill, value)), origin=origin)
         return Value(key=key, shown=_VARIABLE.sub(self._fill, value), origin=origin)
 
     def _fill(self, match: re.Match[str]) -> str:

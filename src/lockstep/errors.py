@@ -3,9 +3,9 @@
     LockstepError                       1
     ├── UsageError                      2   the command's words, or the project folder
     │   ├── ConfigError                 2   lockstep.toml, .env or a variable, with file and key
-    │   └── NotBuiltYet                 2   a real request that this version cannot honour, named as such
+    │   └── ProgramMissing              2   a client program of the right version is not there
     ├── MigrationFileError              7   a file cannot be used: file, line, column, excerpt
-    ├── PlanRefused                     4|7 files and ledger do not allow a plan (its code depends on the reason)
+    ├── PlanRefused                     2|4|7 files and ledger do not allow a plan (its code depends on the reason)
     ├── StalePlan                       7   what would run is not what was shown
     ├── Held                            7   stopped before a version that was reverted here
     ├── LedgerError                     4
@@ -18,7 +18,6 @@
     ├── Unreachable                     8   no connection, or it was lost
     ├── BackupFailed                    7   no proven backup, so nothing ran
     ├── BucketError                     8   the bucket refused or did not answer
-    ├── ProgramMissing                  2   a client program of the right version is not there
     └── ServerStartError                1   a throw-away server did not come up
 
 Every class says what happened (`str`), carries its data as attributes, and knows the next command (`hint`) and where
@@ -91,10 +90,6 @@ class ConfigError(UsageError):
         self.where = where
 
 
-class NotBuiltYet(UsageError):
-    """Asked for something that this version does not do. Said plainly, nothing ran."""
-
-
 class MigrationFileError(LockstepError):
     """A migration file cannot be used. `line` and `column` count from 1, in characters."""
 
@@ -126,8 +121,8 @@ class PlanRefused(LockstepError):
 
     more = "out-of-sync"
 
-    def __init__(self, *, target: str, reasons: tuple[Any, ...]) -> None:
-        lines = [f"{target}: nothing was applied, because files and ledger do not fit together:"]
+    def __init__(self, *, target: str, reasons: tuple[Any, ...], action: str = "applied") -> None:
+        lines = [f"{target}: nothing was {action}:"]
         lines += [f"  {reason.message}" for reason in reasons]
         super().__init__("\n".join(lines), hint=next((r.hint for r in reasons if r.hint), None))
         self.target = target

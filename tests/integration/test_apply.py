@@ -170,16 +170,14 @@ def test_two_runners_at_once_apply_everything_exactly_once(project: Project) -> 
     outcomes: list[int] = []
 
     def runner() -> None:
-        outcomes.append(project.run_process("sync", "--wait", "60").code)
+        outcomes.append(project.run_process("sync", "--wait").code)
 
     threads = [threading.Thread(target=runner) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    # A runner that planned before another one finished is refused (its plan is stale); none applies twice.
-    assert set(outcomes) <= {0, 7}, outcomes
-    assert 0 in outcomes
+    assert outcomes == [0, 0, 0]
     assert project.query("SELECT count(*), count(DISTINCT version) FROM schema_migrations") == [(10, 10)]
 
 

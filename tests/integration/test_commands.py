@@ -117,7 +117,7 @@ def test_revert_takes_back_newest_first_and_holds(project: Project) -> None:
         project.query("SELECT details->>'reason' FROM schema_migrations_log WHERE event = 'revert'")
         == [("INC-42",)] * 2
     )
-    assert project.run("status").out.count("held") == 2
+    assert project.run("status").out.count("  held\n") == 2
     stopped = project.run("sync")
     assert stopped.code == 7
     assert "stopped before 002-t.sql: it was reverted here" in stopped.err
@@ -179,7 +179,8 @@ def test_what_cannot_be_reverted_is_refused_before_anything_runs(text: str, word
     project.write("001-t.sql", text)
     project.run("sync")
     done = project.run("revert", "dev", "--to", "0")
-    assert done.code in {4, 7}
+    assert done.code == 7
+    assert "nothing was reverted" in done.err
     assert words in done.err
 
 
@@ -198,7 +199,7 @@ def test_an_occupied_database_needs_a_baseline_first(project: Project) -> None:
     again = project.run("baseline", "dev", "--version", "1")
     assert (again.code, "has entries already" in again.err) == (4, True)
     refused = project.run("revert", "dev", "--to", "0")
-    assert refused.code == 4 and "part of the baseline" in refused.err
+    assert refused.code == 7 and "part of the baseline" in refused.err
 
 
 def test_repair_accepts_and_forgets_by_name_and_logs_why(project: Project) -> None:
@@ -218,6 +219,40 @@ def test_repair_accepts_and_forgets_by_name_and_logs_why(project: Project) -> No
     )
     assert logged == [(1, "squashed"), (2, "squashed")]
     assert project.run("repair", "dev", "--forget", "9").code == 2
+
+
+def test_a_migration_that_was_run_by_hand_is_recorded_by_name(project: Project) -> None:
+    project.run("init")
+    project.write("001-a.sql", "-- lockstep: transaction=none\nCREATE INDEX CONCURRENTLY i ON a (id);")
+    project.write("002-b.sql", "SELECT 1;")
+    refused = project.run("sync")
+    assert refused.code == 7 and "lockstep repair ENV --record 1" in refused.err
+    assert (
+        project.run("repair", "dev", "--record", "1", "--reason", "by hand").out
+        == "001-a.sql: recorded as applied by hand\n"
+    )
+    assert project.run("repair", "dev", "--record", "1").code == 2, "it is not pending any more"
+    assert project.run("sync").code == 0
+    assert project.run("status", "--check").code == 0
+
+
+def test_an_entry_without_a_number_is_forgotten_by_name(project: Project) -> None:
+    project.query("CREATE TABLE schema_migrations (migration_name text, checksum text, applied_at timestamp)")
+    project.query("INSERT INTO schema_migrations VALUES ('initial.sql', 'x', now())")
+    project.run("init")
+    assert project.run("sync").code == 4
+    assert project.run("repair", "dev", "--forget", "initial.sql").code == 0
+    assert project.run("status", "--check").code == 0
+
+
+def test_a_refused_environment_does_not_hide_the_plans_of_others(two: Project) -> None:
+    two.write("001-a.sql", "SELECT 1;")
+    two.run("sync", "dev")
+    two.write("001-a.sql", "SELECT 2;")
+    done = two.run("plan")
+    assert done.code == 4
+    assert "001-a.sql was changed after it was applied" in done.err
+    assert "1. 001-a  (one transaction, 1 statement" in done.out
 
 
 def test_a_reformatted_file_is_reported_and_repaired(project: Project) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import TerminalProgress, show, show_json, talk
+from lockstep.cli.terminal import TerminalProgress, error_document, show, show_json, talk
 from lockstep.errors import ExitCode, LockstepError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     plans = [plan_target(context.settings, one, context.folder, to_version=arguments.to) for one in chosen]
     if not any(one.plan.steps for one in plans):
         for one in plans:
-            refuse_held(one)
+            refuse_held(one.target, one.plan)
         if context.as_json:
             show_json("deploy", _document(None, None, plans))
         else:
@@ -176,12 +176,5 @@ def _document(
             }
             for one in plans
         ],
-        "error": None
-        if error is None
-        else {
-            "kind": type(error).__name__,
-            "message": error.message,
-            "hint": error.hint,
-            "exit_code": int(error.exit_code),
-        },
+        "error": None if error is None else error_document(error),
     }

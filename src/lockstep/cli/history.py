@@ -18,7 +18,7 @@ EXAMPLES = """\
 
 def configure(parser: argparse.ArgumentParser) -> None:
     words.environments(parser)
-    parser.add_argument("-n", "--limit", type=int, default=15, metavar="N", help="how many events (default 15)")
+    parser.add_argument("-n", "--limit", type=words.count, default=15, metavar="N", help="how many events (default 15)")
     parser.add_argument("--verify", action="store_true", help="verify the hash chain of the whole log")
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import paint, show, show_json
-from lockstep.errors import ExitCode
+from lockstep.cli.terminal import error_document, paint, show, show_error, show_json
+from lockstep.errors import ExitCode, LockstepError
 
 if TYPE_CHECKING:
     from lockstep.service.planning import TargetPlan
@@ -28,23 +28,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     from lockstep.service.planning import plan_target
 
-    plans = [
-        plan_target(
-            context.settings,
-            environment,
-            context.folder,
-            to_version=arguments.to,
-            include=arguments.include,
-            with_sql=arguments.sql,
-        )
-        for environment in context.settings.chosen(arguments.environments)
-    ]
+    plans: list[TargetPlan] = []
+    refused: list[tuple[str, LockstepError]] = []
+    for environment in context.settings.chosen(arguments.environments):
+        try:
+            one = plan_target(
+                context.settings,
+                environment,
+                context.folder,
+                to_version=arguments.to,
+                include=arguments.include,
+                with_sql=arguments.sql,
+            )
+        except LockstepError as error:
+            refused.append((environment.name, error))
+            continue
+        plans.append(one)
+        if not context.as_json:
+            _print(one, protected=environment.protected)
     if context.as_json:
-        show_json("plan", {"environments": [_document(one) for one in plans]})
-        return ExitCode.DONE
-    for one in plans:
-        _print(one, protected=context.settings.environment(one.environment).protected)
-    return ExitCode.DONE
+        errors = [{"environment": name, **error_document(refusal)} for name, refusal in refused]
+        show_json("plan", {"environments": [_document(one) for one in plans], "refused": errors})
+    else:
+        for _, refusal in refused:
+            show_error(refusal, as_json=False, contacts=[], runbook=None)
+    return max((refusal.exit_code for _, refusal in refused), default=ExitCode.DONE)
 
 
 def _print(one: TargetPlan, *, protected: bool) -> None:

@@ -16,7 +16,8 @@ from lockstep.errors import ExitCode
 EXAMPLES = """\
   lockstep repair dev                                  accept reformatted files and unverified entries
   lockstep repair prod --accept 7 --reason "typo in a comment block"
-  lockstep repair prod --forget 9                      its file was removed on purpose, its effects too"""
+  lockstep repair prod --forget 9                      its file was removed on purpose, its effects too
+  lockstep repair prod --record 12 --reason "ran psql -f by hand: it builds an index concurrently" """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the changed file is what the database has: record it",
     )  # fmt: skip
     parser.add_argument(
-        "--forget", type=version, action="append", default=[], metavar="VERSION", help="remove this entry"
+        "--forget", action="append", default=[], metavar="VERSION|NAME", help="this entry is not true: remove it"
     )
+    parser.add_argument(
+        "--record", type=version, action="append", default=[], metavar="VERSION",
+        help="this pending migration was run by hand: record it as applied",
+    )  # fmt: skip
     parser.add_argument("--reason", help="kept in the audit log")
 
 
@@ -43,6 +48,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         run=context.new_run(),
         accept=tuple(arguments.accept),
         forget=tuple(arguments.forget),
+        record=tuple(arguments.record),
         reason=arguments.reason,
     )
     if context.as_json:

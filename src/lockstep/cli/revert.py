@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     words.environment(parser)
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--to", type=words.version, metavar="VERSION", help="the version that stays; all above goes")
-    group.add_argument("--steps", type=int, metavar="N", help="how many to take back")
+    group.add_argument("--steps", type=words.count, metavar="N", help="how many to take back")
     parser.add_argument("--reason", help="kept in the audit log")
     words.waiting(parser)
 
@@ -48,6 +48,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         rows = [{"migration_name": name, "execution_time_ms": ms} for name, ms in done.reverted]
         show_json("revert", {"environment": arguments.environment, "run_id": done.run_id, "reverted": rows})
     else:
-        held = " They are held: deploys stop before them until a file changes (or --include)." if done.reverted else ""
-        show(f"{len(done.reverted)} reverted.{held}")
+        count = len(done.reverted)
+        who = "It is held: deploys stop before it" if count == 1 else "They are held: deploys stop before them"
+        show(f"{count} reverted. {who} until a file changes (or --include)." if count else "nothing to revert")
     return ExitCode.DONE

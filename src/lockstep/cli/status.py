@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import paint, show, show_json, talk
+from lockstep.cli.terminal import error_document, paint, show, show_json, talk
 from lockstep.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def _table(found: tuple[TargetStatus, ...]) -> None:
             talk(f"{paint(one.environment, 'red')}: {one.error.message}")
             if one.error.hint:
                 talk(f"  next: {one.error.hint}")
+            if one.error.more:
+                talk(f"  more: docs/guide.md#{one.error.more}")
             continue
         place = (one.target or one.environment).removeprefix(one.environment).strip(" ()")
         text = (
@@ -76,7 +78,7 @@ def _document(one: TargetStatus) -> dict[str, Any]:
         "environment": one.environment,
         "target": one.target,
         "initialised": one.initialised,
-        "error": None if one.error is None else {"kind": type(one.error).__name__, "message": one.error.message},
+        "error": error_document(one.error) if one.error else None,
         "migrations": [
             {
                 "migration_name": row.name,

@@ -9,14 +9,14 @@ import argparse
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import TerminalProgress, show, show_json, talk
+from lockstep.cli.terminal import TerminalProgress, error_document, show, show_json, talk
 from lockstep.errors import ExitCode
 
 EXAMPLES = """\
   lockstep sync              everything, dev before prod
   lockstep sync dev          one environment
   lockstep sync dev --to 12  up to version 12
-  lockstep sync --wait       wait for another run to end first"""
+  lockstep sync --wait       wait for another run to end, then apply what is left"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,9 +49,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
                 "plan": r.plan_digest,
                 "applied": r.applied,
                 "backup": r.backup_key,
-                "error": None
-                if r.error is None
-                else {"kind": type(r.error).__name__, "message": r.error.message, "hint": r.error.hint},
+                "error": error_document(r.error) if r.error else None,
             }
             for r in report.results
         ]

@@ -42,19 +42,10 @@ def paint(text: str, colour: str, stream: Any = None) -> str:
 
 def show_error(error: LockstepError, *, as_json: bool, contacts: list[str], runbook: str | None) -> ExitCode:
     """Say what went wrong, what to do next and where to read on; return the exit code."""
-    more = f"docs/guide.md#{error.more}" if error.more else None
     if as_json:
-        body = {
-            "error": {
-                "kind": type(error).__name__,
-                "message": error.message,
-                "hint": error.hint,
-                "more": more,
-                "exit_code": int(error.exit_code),
-            }
-        }
-        show_json("error", body)
+        show_json("error", {"error": error_document(error)})
         return error.exit_code
+    more = _more(error)
     talk(f"{paint('error:', 'red', sys.stderr)} {error.message}")
     if isinstance(error, MigrationFailed) and error.detail:
         talk(f"  detail: {error.detail}")
@@ -62,12 +53,27 @@ def show_error(error: LockstepError, *, as_json: bool, contacts: list[str], runb
         talk(f"  next: {error.hint}")
     if more:
         talk(f"  more: {more}")
-    if error.exit_code in {ExitCode.FAILED, ExitCode.UNREACHABLE, ExitCode.DISAGREES}:
+    if error.exit_code is not ExitCode.USAGE:
         if contacts:
             talk(f"  contacts: {', '.join(contacts)}")
         if runbook:
             talk(f"  runbook: {runbook}")
     return error.exit_code
+
+
+def error_document(error: LockstepError) -> dict[str, Any]:
+    """An error as JSON documents hold it."""
+    return {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "more": _more(error),
+        "exit_code": int(error.exit_code),
+    }
+
+
+def _more(error: LockstepError) -> str | None:
+    return f"docs/guide.md#{error.more}" if error.more else None
 
 
 class TerminalProgress:

@@ -32,13 +32,18 @@ def waiting(parser: argparse.ArgumentParser) -> None:
     """Whether to wait for another run."""
     parser.add_argument(
         "--wait",
-        type=float,
-        nargs="?",
-        const=600.0,
+        action="store_const",
+        const=float("inf"),
         default=0.0,
-        metavar="SECONDS",
-        help="wait for another run to end (default 600 s) instead of refusing",
+        help="wait for another run to end instead of refusing (Ctrl-C stops waiting)",
     )
+
+
+def count(text: str) -> int:
+    """A number from 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from 1")
+    return int(text)
 
 
 def version(text: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from lockstep.core.comparison import DISAGREEING, WAITING, Row
+from lockstep.core.comparison import DISAGREEING, WAITING, Row, State
 from lockstep.core.migration import label
 from lockstep.core.moments import format_moment
 from lockstep.core.table import render_table
@@ -68,5 +68,12 @@ def summary(environment: str, rows: Sequence[Row]) -> str:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         return f"files and ledger disagree: {listed}{more} → lockstep plan {environment}"
     if waiting:
-        return f"{len(waiting)} pending → lockstep sync {environment}"
+        count = f"{len(waiting)} pending"
+        first = waiting[0]
+        if first.state is State.HELD:
+            return (
+                f"{count}, held at {label(first.name)} (reverted here) → mend its file, "
+                f"or: lockstep sync {environment} --include {first.version}"
+            )
+        return f"{count} → lockstep sync {environment}"
     return "up to date"

@@ -33,6 +33,7 @@ class Reason(Enum):
     UNKNOWN_VERSION = "unknown version"  # an option names a version that is not there
     UNSET = "unset"  # a setting that a file uses is not configured
     UNSUPPORTED = "unsupported"  # needs what this version cannot do
+    NO_WAY_BACK = "no way back"  # cannot be reverted
 
 
 _EXIT = {
@@ -46,6 +47,7 @@ _EXIT = {
     Reason.UNKNOWN_VERSION: ExitCode.USAGE,
     Reason.UNSET: ExitCode.USAGE,
     Reason.UNSUPPORTED: ExitCode.REFUSED,
+    Reason.NO_WAY_BACK: ExitCode.REFUSED,
 }
 
 
@@ -280,7 +282,8 @@ def _step_refusals(step: Step, options: PlanOptions) -> list[Refusal]:
             Refusal(
                 reason=Reason.UNSUPPORTED,
                 message=f"{step.name} asks for {word}, which this version of Lockstep does not run yet",
-                hint="run it by hand and record it: lockstep baseline ENV --version N; or wait for the next version",
+                hint="run it by hand (psql -f), then record that: "
+                f'lockstep repair ENV --record {step.migration.version} --reason "run by hand"',
                 files=(step.name,),
             )
         )

@@ -83,21 +83,21 @@ def _refusal(entry: Entry, irreversible: str | None, down: SqlFile | None) -> Re
         )
     if entry.kind is Kind.BASELINE:
         return Refusal(
-            reason=Reason.MISSING,
+            reason=Reason.NO_WAY_BACK,
             message=f"{entry.name} is part of the baseline: it never ran here, so there is nothing to take back",
             hint="revert to a version above the baseline",
             files=(entry.name,),
         )
     if irreversible is not None:
         return Refusal(
-            reason=Reason.UNSUPPORTED,
+            reason=Reason.NO_WAY_BACK,
             message=f"{entry.name} is irreversible: {irreversible}",
             hint="restore a backup instead: docs/guide.md#restore",
             files=(entry.name,),
         )
     if down is None:
         return Refusal(
-            reason=Reason.MISSING,
+            reason=Reason.NO_WAY_BACK,
             message=f"{entry.name} has no down script, neither on disk nor in the ledger",
             hint="write one beside the file (NNN-name.down.sql), or restore a backup: docs/guide.md#restore",
             files=(entry.name,),

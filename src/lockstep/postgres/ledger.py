@@ -431,6 +431,20 @@ def insert_baseline(session: Session, entries: Sequence[tuple[str, int, str | No
         )
 
 
+def insert_applied_by_hand(
+    session: Session, name: str, version: int, checksum: str, content_digest: str | None
+) -> None:
+    """Record one version as applied, which a person ran, in the caller's transaction."""
+    with guard(session.target):
+        session.connection.execute(
+            sql.SQL(
+                "INSERT INTO {}.schema_migrations (migration_name, version, kind, state, checksum, content_digest, "
+                "applied_by, tool_version) VALUES (%s, %s, 'versioned', 'applied', %s, %s, session_user, %s)"
+            ).format(sql.Identifier(session.target.ledger_schema)),
+            (name, version, checksum, content_digest, __version__),
+        )
+
+
 def delete_entry(session: Session, entry: Entry) -> None:
     """Take one entry out, in the caller's transaction."""
     _by_name(session, "DELETE FROM {}.schema_migrations WHERE migration_name = %s", (entry.name,))

@@ -5,11 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lockstep.config import Environment, Settings
-from lockstep.core.comparison import State, compare
+from lockstep.core.comparison import Row, State, compare
 from lockstep.core.migration import Folder
 from lockstep.errors import LedgerError, UsageError
-from lockstep.postgres.connection import guard
-from lockstep.postgres.ledger import Event, correct_entry, delete_entry, insert_baseline, read_ledger, write_event
+from lockstep.postgres.connection import Session, guard
+from lockstep.postgres.ledger import (
+    Event,
+    correct_entry,
+    delete_entry,
+    insert_applied_by_hand,
+    insert_baseline,
+    read_ledger,
+    write_event,
+)
 from lockstep.postgres.message import RunInfo
 from lockstep.service.applying import work_session
 
@@ -63,53 +71,75 @@ def repair(
     *,
     run: RunInfo,
     accept: tuple[int, ...] = (),
-    forget: tuple[int, ...] = (),
+    forget: tuple[str, ...] = (),
+    record: tuple[int, ...] = (),
     reason: str | None = None,
 ) -> tuple[Correction, ...]:
-    """Correct the ledger where that is safe or was asked for by version. One transaction, every correction logged.
+    """Correct the ledger where that is safe or was asked for by name. One transaction, every correction logged.
 
     Without names: entries that were only reformatted, or recorded by an older tool, take the file's checksum.
-    `accept`: the changed file of an applied version is what the database has. `forget`: an entry whose file is gone,
-    or that is not true, is removed. Raises UsageError when a named version is in no such state.
+    `accept`: the changed file of an applied version is what the database has. `forget` (versions, or names of entries
+    without one): the entry is not true any more, and is removed. `record`: a pending version was run by hand.
+    Raises UsageError when something named is in no such state; then nothing was corrected.
     """
     with work_session(settings, environment, run) as work:
         session = work.session
-        ledger = read_ledger(session)
-        rows = {row.version: row for row in compare(folder, ledger, session.target.settings) if row.version is not None}
-        for version in (*accept, *forget):
-            row = rows.get(version)
-            if row is None or row.entry is None:
-                raise UsageError(f"version {version} is not in the ledger of {session.target.name}")
-            if version in accept and row.migration is None:
-                raise UsageError(f"{row.name} has no file to accept", hint=f"--forget {version} removes its entry")
+        rows = compare(folder, read_ledger(session), session.target.settings)
+        chosen = _chosen(rows, session.target.name, accept=accept, forget=forget, record=record)
         done: list[Correction] = []
         with guard(session.target), session.connection.transaction():
             session.connection.execute("SET LOCAL row_security = off")
-            for version, row in rows.items():
-                if row.entry is None:
+            for row in rows:
+                what = _correct(session, row, chosen.get(row.name))
+                if what is None:
                     continue
-                if version in forget:
-                    delete_entry(session, row.entry)
-                    what = "entry removed"
-                elif row.migration is not None and (version in accept or row.state in _SAFE):
-                    file = row.migration.up
-                    correct_entry(session, row.entry, checksum=file.checksum, content_digest=file.content_digest)
-                    what = f"{row.state.value}: the file on disk is recorded now"
-                else:
-                    continue
-                details = {"what": what, "before": row.entry.checksum, "reason": reason}
-                write_event(
-                    session,
-                    Event(
-                        event="repair",
-                        run_id=run.run_id,
-                        migration_name=row.name,
-                        version=version,
-                        details=details,
-                    ),
+                details = {"what": what, "before": row.entry.checksum if row.entry else None, "reason": reason}
+                event = Event(
+                    event="repair", run_id=run.run_id, migration_name=row.name, version=row.version, details=details
                 )
+                write_event(session, event)
                 done.append(Correction(name=row.name, what=what))
     return tuple(done)
 
 
 _SAFE = frozenset({State.REFORMATTED, State.UNVERIFIED})
+_RECORDABLE = frozenset({State.PENDING, State.OUT_OF_ORDER, State.HELD})
+
+
+def _chosen(
+    rows: tuple[Row, ...], target: str, *, accept: tuple[int, ...], forget: tuple[str, ...], record: tuple[int, ...]
+) -> dict[str, str]:
+    """Return what was asked for, by file name. Raises UsageError for what cannot be done."""
+    asked = (
+        [(str(v), "accept") for v in accept] + [(n, "forget") for n in forget] + [(str(v), "record") for v in record]
+    )
+    chosen: dict[str, str] = {}
+    for name, verb in asked:
+        row = next((r for r in rows if name in {r.name, str(r.version)} or name.lstrip("0") == str(r.version)), None)
+        if row is None or (row.entry is None) != (verb == "record"):
+            problem = "is not in the ledger" if verb != "record" else "is not pending"
+            raise UsageError(f"{target}: {name} {problem}", hint="lockstep status shows what is")
+        if verb == "record" and row.state not in _RECORDABLE:
+            raise UsageError(f"{target}: {row.name} is {row.state.value}")
+        if verb == "accept" and row.migration is None:
+            raise UsageError(f"{row.name} has no file to accept", hint=f"--forget {name} removes its entry")
+        chosen[row.name] = verb
+    return chosen
+
+
+def _correct(session: Session, row: Row, verb: str | None) -> str | None:
+    """Correct one entry; return what was done, in words, or None."""
+    if verb == "record" and row.migration is not None and row.version is not None:
+        file = row.migration.up
+        insert_applied_by_hand(session, row.name, row.version, file.checksum, file.content_digest)
+        return "recorded as applied by hand"
+    if row.entry is None:
+        return None
+    if verb == "forget":
+        delete_entry(session, row.entry)
+        return "entry removed"
+    if row.migration is not None and row.version is not None and (verb == "accept" or row.state in _SAFE):
+        file = row.migration.up
+        correct_entry(session, row.entry, checksum=file.checksum, content_digest=file.content_digest)
+        return f"{row.state.value}: the file on disk is recorded now"
+    return None

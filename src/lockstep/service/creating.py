@@ -74,8 +74,15 @@ def _checkout() -> Path:
 
 
 #: What a project gets: in the wheel they lie under lockstep/project, in a checkout at its root.
-_PARTS = ("flows", "tasks", "prefect.yaml", "docs/guide.md")
+_PARTS = ("flows", "tasks", "prefect.yaml", "docs")
 _STARTERS = {"lockstep.toml": "lockstep.toml", ".env.example": "env.example", ".gitignore": "gitignore"}
+
+#: What the example schema's repeatable migration needs, put into both environments and into .env.example.
+_EXAMPLE_SETTING = ('_URL}"\n', '_URL}"\nsettings = { admin_emails = "${ADMIN_EMAILS}" }\n')
+_EXAMPLE_VARIABLE = (
+    "\n# Where backups go",
+    "\n# Who may use the example schema's admin functions, comma separated.\nADMIN_EMAILS=\n\n# Where backups go",
+)
 
 
 def _copy(source: Path, folder: Path, with_example_schema: bool) -> list[str]:
@@ -95,7 +102,10 @@ def _copy(source: Path, folder: Path, with_example_schema: bool) -> list[str]:
                 write(str(file.relative_to(source)), file.read_bytes())
     starters = files("lockstep.service").joinpath("starters")
     for name, resource in _STARTERS.items():
-        write(name, starters.joinpath(resource).read_bytes())
+        text = starters.joinpath(resource).read_text(encoding="utf-8")
+        if with_example_schema:
+            text = text.replace(*_EXAMPLE_SETTING).replace(*_EXAMPLE_VARIABLE)
+        write(name, text.encode())
     if not with_example_schema:
         write("migrations/.gitkeep", b"")
     return made

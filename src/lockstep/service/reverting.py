@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from lockstep.config import Environment, Settings
 from lockstep.core.migration import Folder, label
 from lockstep.core.reverting import RevertPlan, RevertStep, plan_revert
-from lockstep.errors import PlanRefused, UsageError
+from lockstep.errors import PlanRefused
 from lockstep.postgres.ledger import read_ledger, recorded_downs
 from lockstep.postgres.message import RunInfo, revert_message
 from lockstep.service.applying import WorkSession, work_session
@@ -75,7 +75,7 @@ def open_revert(
         ledger = read_ledger(session)
         made = plan_revert(folder, ledger, recorded_downs(session), to_version=to_version, steps=steps)
         if not isinstance(made, RevertPlan):
-            raise PlanRefused(target=session.target.name, reasons=made)
+            raise PlanRefused(target=session.target.name, reasons=made, action="reverted")
         for step in made.steps:
             step.down.script()
         yield RevertRun(work=work, plan=made, target=session.target.name, reason=reason)
@@ -94,8 +94,6 @@ def revert(
     wait_seconds: float = 0.0,
 ) -> Reverted:
     """Take migrations back, behind the same gates as a deploy. Raises PlanRefused, MigrationFailed, BackupFailed, …"""
-    if steps is not None and steps < 1:
-        raise UsageError(f"--steps takes a number from 1, not {steps}")
     backup_key = None
     name = environment.name
     with open_revert(

@@ -83,35 +83,23 @@ def _one(
     include: tuple[int, ...],
     wait_seconds: float,
 ) -> None:
-    preview = preview_target(settings, environment, folder, progress, result, to_version=to_version, include=include)
-    if preview.plan.steps:
-        _apply(settings, environment, folder, run, progress, result, to_version, include, wait_seconds)
-    refuse_held(preview)
-
-
-def _apply(
-    settings: Settings,
-    environment: Environment,
-    folder: Folder,
-    run: RunInfo,
-    progress: Progress,
-    result: EnvironmentResult,
-    to_version: int | None,
-    include: tuple[int, ...],
-    wait_seconds: float,
-) -> None:
     name = environment.name
-    if environment.protected:
-        result.backup_key = take_backup(settings, environment, run, progress).manifest.key
-        progress.note(name, MISSING_GATES)
+    # Under the lock from the plan to the last migration, the backup included: what is told is what runs, and a run
+    # that waited for another one plans after it.
     with open_apply(
-        settings, environment, folder, run,
-        to_version=to_version, include=include, expected_digest=result.plan_digest, wait_seconds=wait_seconds,
-    ) as applying:  # fmt: skip
-        result.applied = applying.applied
-        for step in applying.plan.steps:
+        settings, environment, folder, run, to_version=to_version, include=include, wait_seconds=wait_seconds
+    ) as applying:
+        plan = applying.plan
+        result.target, result.plan_digest, result.applied = applying.target, plan.digest, applying.applied
+        tell_plan(progress, name, applying.target, plan)
+        if plan.steps and environment.protected:
+            result.backup_key = take_backup(settings, environment, run, progress).manifest.key
+            progress.note(name, MISSING_GATES)
+        for step in plan.steps:
             apply_step(applying, step, progress, name)
-    verify_applied(settings, environment, folder, progress, result)
+    if result.applied:
+        verify_applied(settings, environment, folder, progress, result)
+    refuse_held(result.target, plan)
 
 
 # -- the parts, which the deploy flow runs one by one as tasks ---------------------------------------------------------
@@ -153,10 +141,10 @@ def verify_applied(
     progress.note(environment.name, f"{checked.migrations} applied and verified in {total}{scripts}")
 
 
-def refuse_held(preview: TargetPlan) -> None:
+def refuse_held(target: str, plan: Plan) -> None:
     """Raise Held when the plan stopped before a version that was reverted."""
-    if (hold := preview.plan.stopped_by) is not None:
-        raise Held(target=preview.target, file=hold.name, version=hold.version)
+    if (hold := plan.stopped_by) is not None:
+        raise Held(target=target, file=hold.name, version=hold.version)
 
 
 def tell_plan(progress: Progress, name: str, target: str, plan: Plan) -> None:

@@ -7,7 +7,7 @@ SELECT migration_name, version, kind, state, checksum, content_digest, applied_a
 SELECT version, migration_name, details->>'checksum', at, details->>'reason'
   FROM (SELECT DISTINCT ON (version) version, migration_name, event, details, at
           FROM {schema}.schema_migrations_log
-         WHERE version IS NOT NULL AND event IN ('apply', 'baseline', 'revert', 'release')
+         WHERE version IS NOT NULL AND event IN ('apply', 'repair', 'revert')
          ORDER BY version, id DESC) AS newest
  WHERE event = 'revert'
    AND NOT EXISTS (SELECT FROM {schema}.schema_migrations m WHERE m.version = newest.version);
