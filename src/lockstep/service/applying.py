@@ -14,9 +14,10 @@ from lockstep.config import Environment, Settings
 from lockstep.core.migration import Folder
 from lockstep.core.planner import Plan, Step
 from lockstep.errors import LockHeld, MigrationFailed, StalePlan, UsageError
+from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, open_session
 from lockstep.postgres.executor import Done, run_message
-from lockstep.postgres.ledger import Event, refuse_unowned, write_event
+from lockstep.postgres.ledger import refuse_unowned
 from lockstep.postgres.lock import take_lock
 from lockstep.postgres.message import Message, RunInfo, apply_message
 from lockstep.service.planning import make_plan, options_for

@@ -8,16 +8,9 @@ from lockstep.config import Environment, Settings
 from lockstep.core.comparison import Row, State, compare
 from lockstep.core.migration import Folder
 from lockstep.errors import LedgerError, UsageError
+from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, guard
-from lockstep.postgres.ledger import (
-    Event,
-    correct_entry,
-    delete_entry,
-    insert_applied_by_hand,
-    insert_baseline,
-    read_ledger,
-    write_event,
-)
+from lockstep.postgres.ledger import correct_entry, delete_entry, insert_applied_by_hand, insert_baseline, read_ledger
 from lockstep.postgres.message import RunInfo
 from lockstep.service.applying import work_session
 

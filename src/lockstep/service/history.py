@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lockstep.config import Environment, Settings
+from lockstep.postgres.audit import Chain, LoggedEvent, read_log, verify_chain
 from lockstep.postgres.connection import open_session
-from lockstep.postgres.ledger import Chain, LoggedEvent, read_log, verify_chain
 from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
 

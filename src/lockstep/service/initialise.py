@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from lockstep.config import Environment, Settings
 from lockstep.core.migration import Folder
+from lockstep.postgres.audit import Event
 from lockstep.postgres.connection import open_session
-from lockstep.postgres.ledger import Event, Upgraded, create_ledger, read_ledger
+from lockstep.postgres.ledger import read_ledger
+from lockstep.postgres.ledger_setup import Upgraded, create_ledger
 from lockstep.postgres.lock import take_lock
 from lockstep.service.project import recognition, target_of
 from lockstep.service.run import new_run_id

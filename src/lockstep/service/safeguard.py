@@ -9,8 +9,9 @@ import psycopg
 from lockstep.config import Environment, Settings
 from lockstep.core.size import format_bytes
 from lockstep.errors import ConfigError, LedgerMissing
+from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import conninfo, open_session
-from lockstep.postgres.ledger import Event, read_head, write_event
+from lockstep.postgres.ledger import read_head
 from lockstep.postgres.message import RunInfo
 from lockstep.service.backup import BackupReport, back_up
 from lockstep.service.progress import Progress

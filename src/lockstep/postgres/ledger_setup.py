@@ -1,0 +1,152 @@
+"""The ledger's making: created, upgraded in place from an older table, closed to the outside. One transaction."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from lockstep.core.filename import parse_file_name
+from lockstep.errors import LedgerError
+from lockstep.postgres.audit import Event, write_event
+from lockstep.postgres.connection import Session, guard
+from lockstep.postgres.ledger import columns, query, refuse_foreign, refuse_unowned
+from lockstep.postgres.lock import audit_key
+
+#: Roles through which Supabase serves `public` to the internet. Closed out wherever they exist.
+API_ROLES = ("anon", "authenticated", "service_role")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgraded:
+    """What `create_ledger` found and did."""
+
+    created: bool  # there was no table before
+    adopted: int = 0  # rows of an older table whose checksum was recognised
+    unverified: int = 0  # rows of an older table whose checksum was not
+
+
+def create_ledger(
+    session: Session,
+    *,
+    recognise: Mapping[str, tuple[str, str | None, frozenset[str]]],
+    reader: str | None,
+    event: Event,
+) -> Upgraded:
+    """Create the ledger, or upgrade an older table in place, in one transaction. Idempotent.
+
+    `recognise` maps a file name to its checksum, its content digest and the checksums that other tools would have
+    recorded for it. Raises LedgerForeign, LedgerNotOwned, LedgerError.
+    """
+    target = session.target
+    found = columns(session)
+    refuse_foreign(session, found)
+    if found:
+        refuse_unowned(session)
+    current = "verified" in found
+    try:
+        with guard(target), session.connection.transaction():
+            session.connection.execute("SET LOCAL row_security = off")
+            if not found and target.ledger_schema != "public":
+                _create_schema(session)
+            if found and not current:
+                _normalise_legacy(session, found)
+            session.connection.execute(
+                query("create_ledger", session, audit_key=sql.Literal(audit_key(target.ledger_schema)))
+            )
+            adopted, unverified = (0, 0) if current or not found else _adopt(session, recognise)
+            session.connection.execute(query("constrain_ledger", session))
+            _close(session, reader)
+            if not current:
+                details = {"salt": secrets.token_hex(16), "adopted": adopted, "unverified": unverified}
+                write_event(session, Event(event="init", run_id=event.run_id, details=details))
+    except psycopg.errors.UniqueViolation:
+        raise LedgerError(
+            f"{target.name}: {target.ledger} holds two rows for one version, so it was left as it is.",
+            hint=f"list them (SELECT migration_name, applied_at FROM {target.ledger} ORDER BY 1), delete the wrong one",  # noqa: S608  # shown, never run
+        ) from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise LedgerError(
+            f"{target.name}: role {session.facts.current_user} may not create the ledger: {error.diag.message_primary}",
+            hint=f"GRANT CREATE ON SCHEMA {target.ledger_schema} TO {session.facts.current_user}",
+        ) from None
+    return Upgraded(created=not found, adopted=adopted, unverified=unverified)
+
+
+def _create_schema(session: Session) -> None:
+    there = session.connection.execute(
+        "SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s", (session.target.ledger_schema,)
+    ).fetchone()
+    if there is None:
+        schema = sql.Identifier(session.target.ledger_schema)
+        session.connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
+
+
+def _normalise_legacy(session: Session, found: Mapping[str, str]) -> None:
+    """Widen the seed's columns: an applied_at without time zone was written in the server's own zone."""
+    table = sql.Identifier(session.target.ledger_schema, "schema_migrations")
+    for name in ("migration_name", "checksum"):
+        if found.get(name, "text") != "text":
+            session.connection.execute(sql.SQL("ALTER TABLE {} ALTER {} TYPE text").format(table, sql.Identifier(name)))
+    if "checksum" not in found:
+        session.connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN checksum text").format(table))
+    if found["applied_at"] == "timestamp without time zone":
+        session.connection.execute(sql.SQL("ALTER TABLE {} ALTER applied_at TYPE timestamptz").format(table))
+    session.connection.execute(sql.SQL("UPDATE {} SET applied_at = now() WHERE applied_at IS NULL").format(table))
+
+
+def _adopt(session: Session, recognise: Mapping[str, tuple[str, str | None, frozenset[str]]]) -> tuple[int, int]:
+    """Give the rows of an older table their versions, and our checksums where the old ones can be recomputed."""
+    table = sql.Identifier(session.target.ledger_schema, "schema_migrations")
+    rows = session.connection.execute(sql.SQL("SELECT migration_name, checksum FROM {}").format(table)).fetchall()
+    adopted = unverified = 0
+    for name, old in rows:
+        file = name if name.endswith(".sql") else f"{name}.sql"
+        parsed = parse_file_name(file.rsplit("/", 1)[-1])
+        ours = recognise.get(file.rsplit("/", 1)[-1])
+        known = ours is not None and (old or "").lower() in ours[2] | {ours[0]}
+        adopted, unverified = adopted + known, unverified + (not known)
+        session.connection.execute(
+            sql.SQL(
+                "UPDATE {} SET version = %s, checksum = %s, content_digest = %s, verified = %s WHERE migration_name = %s"
+            ).format(table),
+            (
+                parsed.version if parsed else None,
+                ours[0] if ours and known else old,
+                ours[1] if ours and known else None,
+                known,
+                name,
+            ),
+        )
+    return adopted, unverified
+
+
+def _close(session: Session, reader: str | None) -> None:
+    """Take the ledger away from the roles that serve `public` to the internet, and open it to the configured reader."""
+    schema = sql.Identifier(session.target.ledger_schema)
+    rows = session.connection.execute(
+        "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", (list(API_ROLES),)
+    ).fetchall()
+    for (role,) in rows:
+        session.connection.execute(
+            sql.SQL(
+                "REVOKE ALL ON {0}.schema_migrations, {0}.schema_migrations_log FROM {1};"
+                "REVOKE ALL ON FUNCTION {0}.schema_migrations_log_hash({0}.schema_migrations_log), "
+                "{0}.schema_migrations_log_chain(), {0}.schema_migrations_log_refuse() FROM {1}"
+            ).format(schema, sql.Identifier(role))
+        )
+    if reader is None:
+        return
+    who = sql.Identifier(reader)
+    for table in ("schema_migrations", "schema_migrations_log"):
+        session.connection.execute(
+            sql.SQL(
+                "GRANT SELECT ON {0}.{1} TO {2};"
+                "DROP POLICY IF EXISTS lockstep_reader ON {0}.{1};"
+                "CREATE POLICY lockstep_reader ON {0}.{1} FOR SELECT TO {2} USING (true)"
+            ).format(schema, sql.Identifier(table), who)
+        )
+    session.connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, who))

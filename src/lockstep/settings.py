@@ -1,0 +1,243 @@
+"""What configuration is, once read: `Settings` and its parts. Every value knows where it came from.
+
+Secrets live in `Secret`, whose text never shows by accident. A value that names an unset variable fails when it is
+needed, not before: status of dev must work where prod's URL is unknown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+import msgspec
+
+from lockstep.errors import ConfigError, UsageError
+
+FILE = "lockstep.toml"
+
+
+class Secret:
+    """A text that must not be printed. `reveal` is the only way to it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+# -- the file's shape: what msgspec checks ------------------------------------------------------------------------
+
+
+class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class ProjectTable(_Table):
+    migrations: str = "migrations"
+    contacts: list[str] = []
+    runbook: str | None = None
+    ledger_schema: str = "public"
+    schemas: list[str] = msgspec.field(default_factory=lambda: ["public"])
+    ledger_reader: str | None = None
+
+
+class EnvironmentTable(_Table):
+    url: str | None = None
+    role: str | None = None
+    search_path: str | None = None
+    after: list[str] = []
+    protected: bool | None = None
+    lock_timeout: str = "1s"
+    statement_timeout: str | None = None
+    retry_budget: str = "2min"
+    settings: dict[str, str] = {}
+
+
+class BackupTable(_Table):
+    bucket: str
+    endpoint_url: str | None = None
+    region: str | None = None
+    encrypt_to: list[str] = []
+    exclude_schemas: list[str] = []
+    programs: str | None = None
+
+
+class FileShape(_Table):
+    project: ProjectTable = msgspec.field(default_factory=ProjectTable)
+    environments: dict[str, EnvironmentTable] = {}
+    backup: BackupTable | None = None
+
+
+# -- the settings -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """One environment as configured. Texts may still hold `${VAR}`; `Settings` resolves them."""
+
+    name: str
+    table: EnvironmentTable
+    protected: bool  # backup before anything runs
+    lock_timeout_ms: int
+    statement_timeout_ms: int | None
+    retry_budget_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """One configured value, for `lockstep config`."""
+
+    key: str  # dotted, as in the file
+    shown: str  # redacted
+    origin: str  # "default", "lockstep.toml", "lockstep.toml ← $VAR (.env)", …
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All configuration of one project folder."""
+
+    folder: Path  # where lockstep.toml stands
+    project: ProjectTable
+    environments: Mapping[str, Environment]  # in promotion order
+    backup: BackupTable | None
+    variables: Mapping[str, str] = field(repr=False)  # environment over .env
+    origins: Mapping[str, str] = field(repr=False)  # variable -> "environment" or ".env"
+    lines: Mapping[str, int] = field(repr=False)  # dotted key -> line in lockstep.toml
+    given: frozenset[str] = field(repr=False)  # dotted keys that the file sets
+
+    @property
+    def migrations_folder(self) -> Path:
+        return self.folder / self.project.migrations
+
+    def environment(self, name: str) -> Environment:
+        """Return one environment. Raises UsageError that lists what there is."""
+        try:
+            return self.environments[name]
+        except KeyError:
+            known = ", ".join(self.environments) or "none"
+            close = get_close_matches(name, self.environments, n=1)
+            raise UsageError(
+                f"there is no environment '{name}' in {FILE} (there are: {known})",
+                hint=f"did you mean '{close[0]}'?" if close else None,
+            ) from None
+
+    def chosen(self, names: tuple[str, ...] | list[str]) -> tuple[Environment, ...]:
+        """Return the named environments, or all of them, in promotion order."""
+        wanted = {self.environment(name).name for name in names} or set(self.environments)
+        return tuple(e for e in self.environments.values() if e.name in wanted)
+
+    def url(self, environment: Environment) -> Secret | None:
+        """The environment's URL with variables filled in; None leaves it to libpq's PG* variables.
+
+        Raises ConfigError naming the variable that is not set.
+        """
+        if environment.table.url is None:
+            return None
+        return Secret(self._resolved(environment.table.url, f"environments.{environment.name}.url"))
+
+    def setting_values(self, environment: Environment) -> dict[str, str]:
+        """The environment's own settings with variables filled in: secrets, for SQL's `lockstep.*`."""
+        prefix = f"environments.{environment.name}.settings"
+        return {n: self._resolved(t, f"{prefix}.{n}") for n, t in environment.table.settings.items()}
+
+    def resolved(self, text: str, key: str) -> str:
+        """Fill in the variables of one text. Raises ConfigError naming an unset variable."""
+        return self._resolved(text, key)
+
+    def where(self, key: str) -> str:
+        """File and line of a key, for messages."""
+        line = self.lines.get(key)
+        return f"{FILE}:{line}" if line else FILE
+
+    def _resolved(self, text: str, key: str) -> str:
+        def fill(match: re.Match[str]) -> str:
+            name = match[1]
+            if name not in self.variables:
+                raise ConfigError(
+                    f"{key} needs the variable {name}, which is not set",
+                    where=self.where(key),
+                    hint=f"add a line {name}=… to {self.folder / '.env'}, or export it",
+                )
+            return self.variables[name]
+
+        return VARIABLE.sub(fill, text)
+
+    def values(self) -> list[Value]:
+        """Every value with its origin, redacted, in the file's order."""
+        shown: list[Value] = []
+        for name, value in _flat("project", self.project):
+            shown.append(self._value(name, value))
+        for environment in self.environments.values():
+            prefix = f"environments.{environment.name}"
+            for name, value in _flat(prefix, environment.table):
+                if name == f"{prefix}.protected":
+                    origin = "lockstep.toml" if name in self.given else "default"
+                    shown.append(Value(key=name, shown=str(environment.protected).lower(), origin=origin))
+                else:
+                    shown.append(self._value(name, value))
+        if self.backup is not None:
+            for name, value in _flat("backup", self.backup):
+                shown.append(self._value(name, value))
+        return shown
+
+    def _value(self, key: str, value: object) -> Value:
+        origin = self.where(key) if key in self.given else "default"
+        if not isinstance(value, str):
+            return Value(key=key, shown="" if value is None else str(value), origin=origin)
+        names = VARIABLE.findall(value)
+        for name in names:
+            origin += f" ← ${name} ({self.origins.get(name, 'not set')})"
+        if missing := [n for n in names if n not in self.variables]:
+            return Value(key=key, shown=f"(${missing[0]} is not set)", origin=origin)
+        if key.endswith(".url") or ".settings." in key:
+            return Value(key=key, shown=_redacted(key, VARIABLE.sub(self._fill, value)), origin=origin)
+        return Value(key=key, shown=VARIABLE.sub(self._fill, value), origin=origin)
+
+    def _fill(self, match: re.Match[str]) -> str:
+        return self.variables.get(match[1], match[0])
+
+
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def _redacted(key: str, text: str) -> str:
+    if not key.endswith(".url"):
+        return f"({len(text)} characters)"
+    from lockstep.core.address import parse_address  # here, since core/address is needed nowhere else in this module
+
+    try:
+        return parse_address(text).shown
+    except ValueError:
+        return "(not a connection URL)"
+
+
+def _flat(prefix: str, table: msgspec.Struct) -> list[tuple[str, object]]:
+    found: list[tuple[str, object]] = []
+    for name in table.__struct_fields__:
+        value = getattr(table, name)
+        if isinstance(value, msgspec.Struct):
+            found += _flat(f"{prefix}.{name}", value)
+        elif isinstance(value, dict):
+            found += [(f"{prefix}.{name}.{inner}", text) for inner, text in value.items()]
+        elif isinstance(value, list):
+            found.append((f"{prefix}.{name}", ", ".join(value) if value else None))
+        else:
+            found.append((f"{prefix}.{name}", value))
+    return found
