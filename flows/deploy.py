@@ -1,0 +1,72 @@
+"""The deploy flow. Defines nothing but the flow: Prefect loads this file under a name of its own, perhaps twice."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from lockstep.service.deploying import ONE_TASK_EACH
+from tasks.boundary import Ending
+from tasks.gate import back_up, tell_missing_gates
+from tasks.migration import apply_all, apply_migration, locked
+from tasks.plan import plan, planned, stop_if_held
+from tasks.report import reported, summarised
+from tasks.run import first_name, opened, project_of
+from tasks.validation import validate
+from tasks.verification import verify
+
+
+@flow(name="deploy", flow_run_name=first_name, persist_result=False)
+def deploy(
+    environments: list[str] | None = None,
+    to_version: int | None = None,
+    dry_run: bool = False,
+    reason: str | None = None,
+    expected_plans: dict[str, str] | None = None,
+    project: str | None = None,
+) -> State[None]:
+    """Bring environments up to date, one after the other in promotion order, and stop at the first that fails.
+
+    A protected environment is backed up to S3 before anything runs on it. Each migration is one transaction.
+
+    Args:
+        environments: Which environments of lockstep.toml; empty means all of them. Order is always that of promotion.
+        to_version: Stop after this version; empty means everything that is pending.
+        dry_run: Only plan, and store what would be applied. Nothing is changed, no backup is taken.
+        reason: Why, or a ticket's number. It goes into the report.
+        expected_plans: What was shown to whoever started this: environment to plan digest, and environment/file to
+            checksum. `lockstep deploy` fills it in. An environment whose plan is another one is refused. Leave it
+            empty here.
+        project: The folder with lockstep.toml, where it is not the one that this flow lies in.
+    """
+    with (
+        Ending() as end,
+        opened(
+            project_of(__file__, project),
+            environments,
+            to_version=to_version,
+            dry_run=dry_run,
+            reason=reason,
+            expected=expected_plans,
+        ) as run,
+        summarised(),
+    ):
+        validate()
+        for environment in run.names:
+            with reported(environment):
+                plan(environment)
+                todo = planned(environment)
+                if todo.labels and not dry_run:
+                    if todo.protected:
+                        back_up(environment)
+                        tell_missing_gates(environment)  # rehearsal and approval go here
+                    with locked(environment, todo.digest):
+                        if len(todo.labels) <= ONE_TASK_EACH:
+                            for migration in todo.labels:
+                                apply_migration(environment, migration)
+                        else:
+                            apply_all(environment, len(todo.labels))
+                    verify(environment)
+                stop_if_held(environment)
+        end.done(run.summary)
+    return end.state

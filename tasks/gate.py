@@ -1,0 +1,21 @@
+"""What a protected environment needs before anything runs on it: a backup. Rehearsal and approval will join it here."""
+
+from __future__ import annotations
+
+from lockstep.service.safeguard import MISSING_GATES, take_backup
+from tasks.boundary import step
+from tasks.run import current
+
+
+@step("backup", "{environment}: backup")
+def back_up(environment: str) -> None:
+    """Back the whole database up to S3. A try that finds its own backup reuses it."""
+    run = current()
+    report = take_backup(run.settings, run.environment(environment), run.info, run.progress, attempt=run.attempt)
+    run.results[environment].backup_key = report.manifest.key
+
+
+def tell_missing_gates(environment: str) -> None:
+    """Name the gates that this version does not have, in the log of every run that would need them."""
+    run = current()
+    run.progress.note(environment, MISSING_GATES)

@@ -1,0 +1,68 @@
+"""Applying: the lock is taken by one task, and each migration is a task on the session that holds it.
+
+Nothing here is retried but taking the lock: whether a migration was applied is the ledger's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lockstep.service.applying import ApplyRun, open_apply
+from lockstep.service.syncing import apply_step
+from tasks.boundary import step
+from tasks.run import current
+
+
+@step("lock", "{environment}: lock")
+def take_lock(environment: str, digest: str) -> None:
+    """Open the work session, take the target's lock and plan again under it; another plan than `digest` is refused."""
+    run = current()
+    run.applying = run.session.enter_context(
+        open_apply(
+            run.settings,
+            run.environment(environment),
+            run.folder,
+            run.info,
+            to_version=run.to_version,
+            expected_digest=digest,
+        )
+    )
+    run.results[environment].applied = run.applying.applied
+
+
+@contextmanager
+def locked(environment: str, digest: str) -> Iterator[None]:
+    """Hold the lock, and let go of it on any exit. Call the migrations' tasks inside, in the plan's order."""
+    try:
+        take_lock(environment, digest)
+        yield
+    finally:
+        run = current()
+        run.applying = None
+        run.session.close()
+
+
+@step("migration", "{environment}: {migration}", retry=False)
+def apply_migration(environment: str, migration: str) -> None:
+    """Apply the next migration of the plan: one transaction."""
+    applying = _applying()
+    following = applying.plan.steps[len(applying.applied)]
+    if following.label != migration:
+        raise RuntimeError(f"{migration} is not the next migration of the plan, which is {following.label}")
+    apply_step(applying, following, current().progress, environment)
+
+
+@step("migrations", "{environment}: {count} migrations", retry=False)
+def apply_all(environment: str, count: int) -> None:
+    """Apply all migrations of the plan, each in its own transaction, in this one task."""
+    applying = _applying()
+    for following in applying.plan.steps[len(applying.applied) :]:
+        apply_step(applying, following, current().progress, environment)
+
+
+def _applying() -> ApplyRun:
+    applying = current().applying
+    if applying is None:
+        raise RuntimeError("migrations run under the lock only: with locked(…)")
+    return applying

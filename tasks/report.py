@@ -1,0 +1,108 @@
+"""What a run leaves to read: a table per environment and a short report. It never turns a good run into a failed one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from lockstep.errors import LockstepError
+from lockstep.service.deploying import artifact_key
+from lockstep.service.reporting import (
+    Outcome,
+    deploy_report,
+    environment_line,
+    environment_table,
+    status_report,
+    status_table,
+)
+from lockstep.service.status import target_status
+from tasks.boundary import step
+from tasks.plan import begin
+from tasks.run import Run, current, safe
+
+
+@step("report", "{environment}: report")
+def report_environment(environment: str) -> None:
+    """Store the environment's table: migration, state, execution ms, checksum."""
+    run = current()
+    outcome = _outcome(run, environment)
+    if outcome.plan is None:
+        return
+    read = target_status(run.settings, run.environment(environment), run.folder) if outcome.plan.steps else None
+    create_table_artifact(
+        environment_table(outcome, read if read and read.error is None else None),
+        key=artifact_key("deploy", environment),
+        description=environment_line(outcome),
+    )
+
+
+@step("report", "report")
+def report_deploy() -> None:
+    """Store the report of the whole run."""
+    run = current()
+    started = [name for name in run.names if name in run.results]
+    create_markdown_artifact(
+        deploy_report(
+            [_outcome(run, name) for name in started],
+            run_id=run.info.run_id,
+            reason=run.reason,
+            not_started=[name for name in run.names if name not in run.results],
+            error=run.error,
+        ),
+        key="deploy",
+        description=run.summary,
+    )
+
+
+@step("report", "report")
+def report_status() -> None:
+    """Store the matrix of all environments, and a line about each."""
+    run = current()
+    found = [run.statuses[name] for name in run.names if name in run.statuses]
+    create_table_artifact(status_table(found), key="status", description=status_report(found))
+    create_markdown_artifact(status_report(found), key="status-summary", description=f"run {run.info.run_id}")
+
+
+@contextmanager
+def reported(environment: str) -> Iterator[None]:
+    """Make an environment's table when its turn ends, well or not. An error goes on to stop the run."""
+    result = begin(environment)
+    try:
+        yield
+    except Exception as error:
+        result.error = safe(error)
+        _quietly(report_environment, environment)
+        raise
+    _quietly(report_environment, environment)
+
+
+@contextmanager
+def summarised() -> Iterator[None]:
+    """Make the report of the whole run when it ends, well or not."""
+    try:
+        yield
+    except Exception as error:
+        current().error = safe(error)
+        _quietly(report_deploy)
+        raise
+    _quietly(report_deploy)
+
+
+def _quietly(make: Callable[..., None], *arguments: str) -> None:
+    try:
+        make(*arguments)
+    except LockstepError as error:
+        where = arguments[0] if arguments else "report"
+        current().progress.note(where, f"the report could not be stored: {error.message}")
+
+
+def _outcome(run: Run, environment: str) -> Outcome:
+    preview = run.plans.get(environment)
+    return Outcome(
+        result=run.results[environment],
+        plan=preview.plan if preview else None,
+        protected=run.environment(environment).protected,
+        dry_run=run.dry_run,
+    )

@@ -1,0 +1,178 @@
+"""The run under way: what its tasks share and Prefect must not see.
+
+One per flow run, reached through `current()`. All tasks of a run are called from the flow's body and work in its own
+thread, so one database session can stay open from the task that takes the lock to the last migration.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from prefect.runtime import flow_run as runtime
+
+from lockstep.config import Environment, Settings, load_settings, pass_on
+from lockstep.core.migration import Folder
+from lockstep.errors import LockstepError
+from lockstep.postgres.message import RunInfo
+from lockstep.service.applying import ApplyRun
+from lockstep.service.deploying import files_of, run_id_of, run_name
+from lockstep.service.orchestrator import ui_url
+from lockstep.service.planning import TargetPlan
+from lockstep.service.project import read_folder
+from lockstep.service.redaction import known_secrets, redact
+from lockstep.service.status import TargetStatus
+from lockstep.service.syncing import EnvironmentResult
+from tasks.progress import LINK, LOG, LogProgress
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One run of a flow."""
+
+    settings: Settings
+    folder: Folder
+    info: RunInfo
+    attempt: int  # from 1; a retry from the UI counts on, and takes a backup of its own
+    environments: tuple[Environment, ...]  # in promotion order
+    to_version: int | None
+    dry_run: bool
+    reason: str | None
+    expected: Mapping[str, str] | None  # as service.deploying.expected_plans made it
+    progress: LogProgress = field(default_factory=LogProgress)
+    plans: dict[str, TargetPlan] = field(default_factory=dict)
+    results: dict[str, EnvironmentResult] = field(default_factory=dict)
+    statuses: dict[str, TargetStatus] = field(default_factory=dict)
+    error: LockstepError | None = None  # what stopped it
+    applying: ApplyRun | None = None  # holds the lock, and the session that all migrations run on
+    session: ExitStack = field(default_factory=ExitStack)  # closes it
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(environment.name for environment in self.environments)
+
+    @property
+    def summary(self) -> str:
+        """How the run ended, in one sentence."""
+        if self.error is not None:
+            failed = next((name for name, result in self.results.items() if result.error), None)
+            return f"failed at {failed}" if failed else "failed before any environment's turn"
+        if self.dry_run:
+            count = sum(len(preview.plan.steps) for preview in self.plans.values())
+            return f"dry run: {count} to apply, nothing was changed" if count else "in step: nothing to do"
+        count = sum(len(result.applied) for result in self.results.values())
+        where = ", ".join(name for name, result in self.results.items() if result.applied)
+        return f"in step: {count} applied ({where})" if count else "in step: nothing to do"
+
+    def environment(self, name: str) -> Environment:
+        return self.settings.environment(name)
+
+
+_current: ContextVar[Run] = ContextVar("lockstep_run")
+
+
+def current() -> Run:
+    """Return the run that this task belongs to."""
+    return _current.get()
+
+
+def safe(error: Exception) -> LockstepError:
+    """Return what of an error may leave our code: Lockstep's own as it is, of another one its redacted text."""
+    if isinstance(error, LockstepError):
+        return error
+    run = _current.get(None)
+    text = redact(f"{type(error).__name__}: {error}", known_secrets(run.settings) if run else ()).strip()
+    made = LockstepError(text, hint="this is unexpected: look at the run's log, and report it")
+    return made.with_traceback(error.__traceback__)
+
+
+@contextmanager
+def opened(
+    project: Path,
+    environments: Sequence[str] | None,
+    *,
+    to_version: int | None = None,
+    dry_run: bool = False,
+    reason: str | None = None,
+    expected: Mapping[str, str] | None = None,
+) -> Iterator[Run]:
+    """Read the project and make it the current run; whatever it holds open is closed on any exit.
+
+    Raises ConfigError, UsageError (an unknown environment) and MigrationFileError.
+    """
+    settings = load_settings(project)
+    pass_on(settings)
+    info, attempt = _identity()
+    made = Run(
+        settings=settings,
+        folder=read_folder(settings),
+        info=info,
+        attempt=attempt,
+        environments=settings.chosen(list(environments or [])),
+        to_version=to_version,
+        dry_run=dry_run,
+        reason=reason,
+        expected=expected,
+    )
+    token = _current.set(made)
+    LINK.info("run %s%s", info.run_id, f": {info.orchestrator_url}" if info.orchestrator_url else "")
+    try:
+        yield made
+    except Exception as error:
+        raise safe(error) from None
+    finally:
+        made.session.close()
+        _current.reset(token)
+
+
+def _identity() -> tuple[RunInfo, int]:
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        raise RuntimeError("this is called from a flow's body")
+    with get_client(sync_client=True) as client:
+        flow_run = client.read_flow_run(context.flow_run.id)
+    assert flow_run.created is not None
+    info = RunInfo(run_id=run_id_of(flow_run.created, flow_run.id), orchestrator_url=ui_url(flow_run.id))
+    return info, max(1, flow_run.run_count)
+
+
+# -- its name in the UI ------------------------------------------------------------------------------------------------
+
+
+def first_name() -> str:
+    """Return the name that the flow run starts under; Prefect asks when it starts. The plans complete it."""
+    parameters = runtime.parameters or {}
+    what = "plan" if parameters.get("dry_run") else "deploy"
+    environments = parameters.get("environments")
+    expected = parameters.get("expected_plans") or {}
+    if not environments:
+        environments = [key for key in expected if "/" not in key]
+    if not environments:
+        return what
+    return run_name(what, environments, {name: list(files_of(name, expected)) for name in environments})
+
+
+def rename() -> None:
+    """Put the versions that are known by now into the flow run's name. The name is a convenience: failing is no error."""
+    run = current()
+    context = FlowRunContext.get()
+    if run.expected or context is None or context.flow_run is None:
+        return  # the name was complete from the start
+    files = {name: [step.name for step in preview.plan.steps] for name, preview in run.plans.items()}
+    name = run_name("plan" if run.dry_run else "deploy", list(run.plans), files)
+    try:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_name(context.flow_run.id, name)
+    except Exception as error:
+        LOG.debug("the run keeps its name: %s", type(error).__name__)
+
+
+def project_of(flow_file: str, project: str | None) -> Path:
+    """Return where to look for lockstep.toml: as told, else beside the folder that the flow's file lies in."""
+    return Path(project) if project else Path(os.path.realpath(flow_file)).parent.parent

@@ -1,0 +1,296 @@
+"""The deploy flow in this process, against a real Prefect server, PostgreSQL and S3."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from lockstep.errors import ExitCode, LedgerMissing, MigrationFailed, MigrationFileError, StalePlan, Unreachable
+from lockstep.storage.manifest import decode
+from tests.flows.conftest import BUCKET, ROOT, App, failure
+
+
+def test_every_entrypoint_of_prefect_yaml_loads_for_real(app: App) -> None:
+    from prefect import Flow
+    from prefect.flows import load_flow_from_entrypoint
+
+    content = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    entrypoints = {one["name"]: one["entrypoint"] for one in content["deployments"]}
+    assert set(entrypoints) == {"deploy", "status"}
+    sys.path.insert(0, str(ROOT))
+    for entrypoint in entrypoints.values():
+        flow: Flow[..., object] = load_flow_from_entrypoint(f"{ROOT}/{entrypoint}", use_placeholder_flow=False)
+        properties = flow.parameters.model_dump()["properties"]
+        undescribed = [name for name, schema in properties.items() if not schema.get("description")]
+        assert not undescribed  # the UI's form shows them
+
+
+def test_prefect_yaml_holds_nothing_of_this_machine() -> None:
+    text = (ROOT / "prefect.yaml").read_text()
+    content = yaml.safe_load(text)
+    assert str(ROOT) not in text and "/work" not in text
+    for one in content["deployments"]:
+        assert one["work_pool"]["name"] == "lockstep"
+        assert one["work_pool"]["job_variables"]["env"]["PREFECT_LOGGING_EXTRA_LOGGERS"] == "lockstep"
+    nightly = next(one for one in content["deployments"] if one["name"] == "status")
+    assert nightly["schedules"][0]["cron"] and nightly["schedules"][0]["timezone"]
+
+
+def test_a_deploy_applies_what_is_pending_with_a_backup_of_prod_first(app: App) -> None:
+    app.sync()
+    app.add("CREATE TABLE orders (id bigint PRIMARY KEY);", "ALTER TABLE orders ADD COLUMN note text;")
+
+    ended = app.run(reason="OPS-7")
+
+    assert ended.ok, ended.message
+    assert ended.name == "deploy dev, prod 004–005"
+    assert ended.message == "in step: 4 applied (dev, prod)"
+    assert app.task_runs(ended, 15) == dict.fromkeys(
+        [
+            *("validate", "dev: plan", "dev: lock", "dev: 004-step", "dev: 005-step", "dev: verify", "dev: report"),
+            *("prod: plan", "prod: backup", "prod: lock", "prod: 004-step", "prod: 005-step"),
+            *("prod: verify", "prod: report", "report"),
+        ],
+        "Completed",
+    )
+    assert list(app.task_runs(ended))[7:10] == ["prod: plan", "prod: backup", "prod: lock"]
+    for environment in ("dev", "prod"):
+        assert app.ledger(environment)[-2:] == ["004-step.sql", "005-step.sql"]
+        recorded = app.ask(
+            environment, "SELECT checksum, execution_time_ms FROM schema_migrations WHERE version > 3 ORDER BY version"
+        )
+        assert [
+            (row["migration"], row["state"], row["execution ms"], row["checksum"]) for row in ended.table(environment)
+        ] == [
+            (label, "applied", ms, checksum[:12])
+            for label, (checksum, ms) in zip(("004-step", "005-step"), recorded, strict=True)
+        ]
+    assert app.events("prod", ended.run_id) == ["backup", "apply", "apply"]
+    assert app.ask(
+        "prod", "SELECT DISTINCT orchestrator_url FROM schema_migrations_log WHERE run_id = %s", ended.run_id
+    )
+    # the backup is whole, and was taken before anything was applied
+    with closing(app.s3.client()) as client:
+        keys = [item["Key"] for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+        (manifest_key,) = [key for key in keys if ended.run_id in key and key.endswith("manifest.json")]
+        manifest = decode(client.get_object(Bucket=BUCKET, Key=manifest_key)["Body"].read())
+        assert client.head_object(Bucket=BUCKET, Key=manifest.key)["ContentLength"] == manifest.size
+    assert manifest.ledger is not None and manifest.ledger.version == 3
+    # lines: in this process, and at Prefect's API under the same logger
+    assert any("prod:   backup  s3://backups/lockstep/prod/" in line for line in app.lines)
+    assert any("rehearsal and approval are not part of this version yet" in line for line in app.lines)
+    stored = [log["message"] for log in app.logs(ended) if log["name"] == "lockstep.run"]
+    assert stored == [line for line in app.lines if not line.startswith("run ")]
+    report = next(a for a in _artifacts(app, ended.id) if a["key"] == "deploy")
+    assert "OPS-7" in report["data"] and manifest.key in report["data"]
+
+
+def test_a_failing_migration_stops_everything_behind_it_and_leaves_the_earlier_ones(app: App) -> None:
+    app.sync()
+    app.add(
+        "CREATE TABLE fine (id int);", "CREATE TABLE half (id int);\nSELECT nowhere;", "CREATE TABLE never (id int);"
+    )
+
+    ended = app.run()
+
+    error = failure(ended)
+    assert (ended.state, type(error), error.exit_code) == ("Failed", MigrationFailed, ExitCode.FAILED)
+    assert "005-step.sql:2:8" in ended.message and "1 of 3 done; 005-step rolled back" in ended.message
+    tasks = app.task_runs(ended, 7)
+    assert (tasks["dev: 004-step"], tasks["dev: 005-step"]) == ("Completed", "Failed")
+    assert not [name for name in tasks if name.startswith("prod") or "006" in name]
+    assert [(row["migration"], row["state"]) for row in ended.table("dev")] == [
+        ("004-step", "applied"),
+        ("005-step", "failed, rolled back"),
+        ("006-step", "pending"),
+    ]
+    assert app.ledger("dev")[-1] == "004-step.sql" and app.ledger("prod")[-1] == "003-step.sql"
+    assert app.events("dev", ended.run_id) == ["apply", "fail"]
+    assert app.events("prod", ended.run_id) == []
+    assert not [log for log in app.logs(ended) if "Traceback" in log["message"]]  # a person reads this
+    report = next(a for a in _artifacts(app, ended.id) if a["key"] == "deploy")
+    assert "**prod**: not started" in report["data"]
+
+
+def test_a_plan_that_is_not_the_expected_one_is_refused_naming_the_file(app: App) -> None:
+    app.sync()
+    app.add("CREATE TABLE a (id int);", "CREATE TABLE b (id int);")
+    expected = app.expected()
+    (app.migrations / "005-step.sql").write_text("CREATE TABLE c (id int);\n")
+
+    ended = app.run(expected_plans=expected)
+
+    error = failure(ended)
+    assert (type(error), error.exit_code) == (StalePlan, ExitCode.REFUSED)
+    assert "005-step.sql is another file here" in ended.message
+    assert "004-step" not in ended.message
+    assert len(app.ledger("dev")) == 3
+    assert app.run(expected_plans=app.expected()).ok
+
+
+def test_a_dry_run_changes_nothing_and_takes_no_backup(app: App) -> None:
+    app.sync()
+    app.add("CREATE TABLE a (id int);")
+
+    ended = app.run(dry_run=True)
+
+    assert ended.ok and ended.name == "plan dev, prod 004"
+    assert [(row["migration"], row["state"]) for row in ended.table("prod")] == [("004-step", "to apply")]
+    assert "prod: backup" not in app.task_runs(ended, 6)
+    assert len(app.ledger("dev")) == 3 and app.events("prod", ended.run_id) == []
+
+
+def test_one_environment_and_a_version_can_be_chosen(app: App) -> None:
+    app.sync()
+    app.add("CREATE TABLE a (id int);", "CREATE TABLE b (id int);")
+
+    assert app.run(environments=["dev"], to_version=4).ok
+    assert len(app.ledger("dev")) == 4 and len(app.ledger("prod")) == 3
+
+
+def test_many_pending_migrations_are_one_task_run(app: App) -> None:
+    app.add(*(f"CREATE TABLE m{number} (id int);" for number in range(60)))
+
+    ended = app.run(environments=["dev"])
+
+    assert ended.ok and len(app.ledger("dev")) == 63
+    assert set(app.task_runs(ended, 7)) == {
+        *("validate", "dev: plan", "dev: lock", "dev: 63 migrations", "dev: verify", "dev: report", "report")
+    }
+    assert len(ended.table("dev")) == 63
+    assert sum("applied" in line and "-step" in line for line in app.lines) == 63
+
+
+def test_a_file_that_does_not_parse_stops_the_deploy_before_anything_runs(app: App) -> None:
+    app.sync()
+    app.add("CREATE TABLE a (id int);", "CREATE TABEL b (id int);")
+    ended = app.run()
+    error = failure(ended)
+    assert (type(error), error.exit_code) == (MigrationFileError, ExitCode.REFUSED)
+    assert "005-step.sql:1:8" in ended.message
+    assert app.task_runs(ended, 2) == {"validate": "Failed", "report": "Completed"}
+    assert len(app.ledger("dev")) == 3
+
+
+def test_a_missing_ledger_ends_as_what_it_is(app: App) -> None:
+    app.ask("dev", "DROP TABLE schema_migrations CASCADE")
+    error = failure(app.run(environments=["dev"]))
+    assert isinstance(error, LedgerMissing) and error.hint == "lockstep init dev"
+
+
+# -- secrets -----------------------------------------------------------------------------------------------------------
+
+
+def test_no_password_reaches_prefect_when_the_address_is_wrong(app: App) -> None:
+    secret = "Wr0ng-Passw0rd-42"
+    app.write_env(DEV_URL=app.dev.replace(app.dev.split(":")[2].split("@")[0], secret))
+
+    ended = app.run(environments=["dev"])
+
+    error = failure(ended)
+    assert (type(error), error.exit_code) == (Unreachable, ExitCode.UNREACHABLE)
+    assert app.task_runs(ended, 3)["dev: plan"] == "Failed"
+    _assert_nowhere(app, secret)
+
+
+def test_no_secret_reaches_prefect_when_a_run_fails_or_ends_well(app: App) -> None:
+    app.sync()
+    app.add("CREATE TABLE fine (id int);")
+    assert app.run().ok
+    app.add("SELECT 1 / 0;")
+    assert not app.run().ok
+    password = app.dev.split(":")[2].split("@")[0]
+    _assert_nowhere(app, password, app.s3.secret_key, "tok-5e7t1ng-v4lue", app.dev, app.prod)
+
+
+def test_an_unexpected_error_is_redacted_at_the_boundary(app: App) -> None:
+    """A library's exception that quotes what it was given: the address, a setting's value, an S3 key."""
+    sys.path.insert(0, str(ROOT))
+    from prefect import flow
+
+    from tasks.boundary import Ending, step
+    from tasks.run import opened
+
+    @step("leak", "leak")
+    def leak() -> None:
+        try:
+            raise ValueError(f"inner {app.prod}")
+        except ValueError as error:
+            raise RuntimeError(f"cannot parse {app.dev} tok-5e7t1ng-v4lue {app.s3.secret_key}") from error
+
+    @flow(name="leaky", persist_result=False)
+    def leaky() -> object:
+        with Ending() as end, opened(app.folder, None):
+            leak()
+        return end.state
+
+    state = leaky(return_state=True)
+    assert state.is_failed()
+    assert "RuntimeError: cannot parse" in str(state.message) and "***" in str(state.message)
+    _assert_nowhere(app, app.dev, app.prod, "tok-5e7t1ng-v4lue", app.s3.secret_key)
+
+
+def _assert_nowhere(app: App, *secrets: str) -> None:
+    """Neither on stdout or stderr, nor in any file of Prefect's: database, write-ahead log, results, server's log."""
+    time.sleep(1)  # states and lines are stored a moment later
+    files = [path for path in app.server.folder.rglob("*") if path.is_file() and "ui" not in path.parts]
+    stored = b"".join(path.read_bytes() for path in files)
+    assert b"lockstep.run" in stored  # the search finds what is there
+    for secret in secrets:
+        assert secret not in app.talk
+        assert secret.encode() not in stored
+
+
+# -- Ctrl-C ------------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_in_this_process_rolls_the_migration_back(app: App) -> None:
+    app.sync()
+    app.add("CREATE TABLE quick (id int);", "CREATE TABLE slow (id int); SELECT pg_sleep(60);")
+    running = "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()"
+    with subprocess.Popen(
+        [sys.executable, "-m", "lockstep", "deploy", "dev", "--here"],
+        cwd=app.folder,
+        env=app.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not app.ask("dev", running):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "what was under way was rolled back" in err
+    flow_run_id = err.split("/runs/flow-run/")[1].split()[0]
+    (flow_run,) = app.server.post("/flow_runs/filter", {"flow_runs": {"id": {"any_": [flow_run_id]}}})
+    assert flow_run["state_name"] == "Crashed"
+    assert app.ledger("dev")[-1] == "004-step.sql"
+    assert app.ask("dev", "SELECT to_regclass('slow')") == [(None,)]
+    assert not app.ask("dev", running)
+    assert not app.ask("dev", "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'")
+
+
+def _artifacts(app: App, flow_run_id: object) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = app.server.post(
+        "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [str(flow_run_id)]}}}
+    )
+    return found
+
+
+@pytest.mark.parametrize("broken", ["import nowhere_to_be_found\n", "def deploy(:\n"])
+def test_a_broken_flow_file_is_a_usage_error(app: App, broken: str) -> None:
+    from lockstep.errors import UsageError
+
+    file = app.folder / "flows" / "deploy.py"
+    file.write_text(broken + file.read_text())
+    with pytest.raises(UsageError, match=r"flows/deploy\.py cannot be loaded: (ModuleNotFoundError|SyntaxError)"):
+        app.run()

@@ -1,0 +1,53 @@
+"""The status flow, for the night."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from lockstep.postgres.throwaway import free_port
+from tests.flows.conftest import ROOT, App
+
+
+def _run(app: App) -> Any:
+    from prefect.flows import load_flow_from_entrypoint
+
+    sys.path.insert(0, str(ROOT))
+    flow: Any = load_flow_from_entrypoint(f"{app.folder}/flows/status.py:status", use_placeholder_flow=False)
+    return flow(return_state=True)
+
+
+def _table(app: App, state: Any) -> list[dict[str, str]]:
+    body = {"artifacts": {"flow_run_id": {"any_": [str(state.state_details.flow_run_id)]}, "type": {"any_": ["table"]}}}
+    (found,) = app.server.post("/artifacts/filter", body)
+    rows: list[dict[str, str]] = json.loads(found["data"])
+    return rows
+
+
+def test_pending_alone_is_no_failure(app: App) -> None:
+    app.sync()
+    app.add("CREATE TABLE later (id int);")
+    state = _run(app)
+    assert state.is_completed() and state.message.startswith("dev: 1 pending")
+    rows = {row["migration"]: row for row in _table(app, state)}
+    assert rows["004-step"] == {"migration": "004-step", "dev": "pending", "prod": "pending"}
+    assert rows["001-step"]["prod"].startswith("applied 20")
+
+
+def test_an_unreachable_environment_fails_the_run_and_hides_nothing(app: App) -> None:
+    app.sync()
+    app.write_env(DEV_URL=f"postgresql://nobody:s3cr3t-nobody@127.0.0.1:{free_port()}/gone")
+    state = _run(app)
+    assert state.is_failed() and "dev (127.0.0.1:" in state.message and "s3cr3t-nobody" not in state.message
+    rows = _table(app, state)
+    assert [row["dev"] for row in rows] == ["not readable"] * 3
+    assert all(row["prod"].startswith("applied 20") for row in rows)
+
+
+def test_a_changed_file_fails_the_run(app: App) -> None:
+    app.sync()
+    (app.migrations / "002-step.sql").write_text("CREATE TABLE another (id int);\n")
+    state = _run(app)
+    assert state.is_failed() and "002-step changed" in state.message
+    assert _table(app, state)[1]["dev"].startswith("changed 20")
