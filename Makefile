@@ -32,8 +32,8 @@ check: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
-	@$(BIN)/lockstep validate
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/lockstep validate --strict
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix . || true

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from lockstep.errors import ServerStartError
@@ -95,8 +95,14 @@ class PrefectServer:
         request = Request(
             f"{self.api_url}{path}", data=json.dumps(body).encode(), headers={"content-type": "application/json"}
         )
-        with urlopen(request, timeout=20) as answer:
-            return json.loads(answer.read())
+        for last in (False,) * 10 + (True,):
+            try:
+                with urlopen(request, timeout=20) as answer:
+                    return json.loads(answer.read())
+            except HTTPError as error:
+                if error.code != 503 or last:  # 503: its SQLite is busy
+                    raise
+            time.sleep(0.5)
 
     def stop(self) -> None:
         """End server, workers and what they started, and wipe the folder. Safe to call twice."""

@@ -106,15 +106,13 @@ _PREFIX = "lockstep."
 
 def labels_of(error: LockstepError) -> dict[str, bool | int | float | str]:
     """Return what a flow run's labels keep of the error that ended it; its message is the state's own."""
-    labels: dict[str, bool | int | float | str] = {
+    return {
         f"{_PREFIX}exit_code": int(error.exit_code),
         f"{_PREFIX}error": type(error).__name__,
+        # Empty and not left out: a retry's labels are laid over those of the try before.
+        f"{_PREFIX}hint": error.hint or "",
+        f"{_PREFIX}more": error.more or "",
     }
-    if error.hint:
-        labels[f"{_PREFIX}hint"] = error.hint
-    if error.more:
-        labels[f"{_PREFIX}more"] = error.more
-    return labels
 
 
 def error_of(labels: Mapping[str, Any], message: str) -> LockstepError:
@@ -125,9 +123,9 @@ def error_of(labels: Mapping[str, Any], message: str) -> LockstepError:
     found = getattr(errors, str(labels.get(f"{_PREFIX}error")), LockstepError)
     known: type[LockstepError] = found if issubclass(found, LockstepError) else LockstepError
     error = known.__new__(known, message)
-    LockstepError.__init__(error, message, hint=labels.get(f"{_PREFIX}hint"))
+    LockstepError.__init__(error, message, hint=labels.get(f"{_PREFIX}hint") or None)
     error.exit_code = _exit_code(labels.get(f"{_PREFIX}exit_code"))
-    error.more = labels.get(f"{_PREFIX}more")
+    error.more = labels.get(f"{_PREFIX}more") or None
     if isinstance(error, errors.MigrationFailed):
         error.detail = None  # the server's DETAIL stays on the machine where it failed
     return error

@@ -359,7 +359,8 @@ def _ended(client: SyncPrefectClient, flow_run_id: UUID) -> Ended:
         ok=bool(found.state and found.state.is_completed()),
         state=found.state_name or "Unknown",
         message=(found.state.message if found.state else None) or f"the run ended as {found.state_name}",
-        labels=found.labels,
+        # One that was killed or cancelled may carry the labels of an earlier try.
+        labels=found.labels if found.state and found.state.is_failed() else {},
         tables={one.key: json.loads(str(one.data)) for one in artifacts if one.type == "table" and one.key},
     )
 

@@ -125,7 +125,7 @@ def status_table(found: Sequence[TargetStatus]) -> Table:
 
 def _cell(one: TargetStatus, name: str, version: int | None) -> str:
     if one.error is not None:
-        return "?"
+        return "not readable"
     row = row_of(one.rows, name, version)
     if row is None:
         return "—"
