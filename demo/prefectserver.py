@@ -95,12 +95,13 @@ class PrefectServer:
         request = Request(
             f"{self.api_url}{path}", data=json.dumps(body).encode(), headers={"content-type": "application/json"}
         )
-        for last in (False,) * 10 + (True,):
+        deadline = time.monotonic() + 10
+        while True:
             try:
                 with urlopen(request, timeout=20) as answer:
                     return json.loads(answer.read())
             except HTTPError as error:
-                if error.code != 503 or last:  # 503: its SQLite is busy
+                if error.code != 503 or time.monotonic() > deadline:  # 503: its SQLite is busy
                     raise
             time.sleep(0.5)
 
@@ -136,7 +137,10 @@ class PrefectServer:
 
     def _environment(self, extra: Mapping[str, str]) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-        return {**own, **self.environment, **extra}
+        # A worker keeps /tmp/runner_storage for itself: in the way of other users, and left behind.
+        temporary = self.folder / "tmp"
+        temporary.mkdir(exist_ok=True)
+        return {**own, **self.environment, "TMPDIR": str(temporary), **extra}
 
     def _launch(self, words: Sequence[str], folder: Path, extra: Mapping[str, str], log_name: str) -> None:
         # setpriv asks the kernel to tell the warden when we die, however we die.

@@ -102,9 +102,9 @@ def _there(place: Place, parameters: dict[str, Any], name: str, say: _Speech) ->
     assert deployment is not None
     say(f"{name}: by the deployment {deployment.name} of {place.server}, with the files of {deployment.files}")
     run = Following.start(deployment, parameters, name)
-    if run.url:
-        say(f"  {run.url}")
     try:
+        if run.url:
+            say(f"  {run.url}")
         for line in run.lines(lambda: say("still waiting: no worker has taken the run yet")):
             say(line)
         return run.end()
