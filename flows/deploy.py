@@ -60,7 +60,7 @@ def deploy(
                     if todo.protected:
                         back_up(environment)
                         tell_missing_gates(environment)  # rehearsal and approval go here
-                    if True:
+                    with locked(environment, todo.digest):
                         if len(todo.labels) <= ONE_TASK_EACH:
                             for migration in todo.labels:
                                 apply_migration(environment, migration)

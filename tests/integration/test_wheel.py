@@ -56,6 +56,7 @@ def test_a_team_starts_its_own_project_from_the_wheel(
 ) -> None:
     environ = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "VIRTUAL_ENV"}}
     environ |= {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1", "NO_COLOR": "1"}
+    environ |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_PROFILES_PATH": str(tmp_path / "profiles.toml")}
 
     def lockstep(*words: str, cwd: Path, code: int = 0) -> str:
         done = subprocess.run(
@@ -94,6 +95,9 @@ def test_a_team_starts_its_own_project_from_the_wheel(
     lockstep("validate", cwd=shop)
     lockstep("sync", "dev", cwd=shop)
     assert "dev (127.0.0.1:" in lockstep("status", cwd=shop / "migrations")
+    second = shop / lockstep("new", "second table", cwd=shop).splitlines()[0]
+    second.write_text("CREATE TABLE second (id bigint PRIMARY KEY);\n")
+    assert "in step: 1 applied (dev)" in lockstep("deploy", "dev", cwd=shop), "through the project's own flows"
     lockstep("new-project", "example", "--with-example-schema", cwd=tmp_path)
     assert (tmp_path / "example" / "migrations" / "004-referral-system.sql").exists()
     assert lockstep("validate", "--strict", cwd=tmp_path / "example").endswith("0 errors, 0 warnings\n")
