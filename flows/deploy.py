@@ -20,6 +20,7 @@ from tasks.verification import verify
 def deploy(
     environments: list[str] | None = None,
     to_version: int | None = None,
+    include: list[int] | None = None,
     dry_run: bool = False,
     reason: str | None = None,
     expected_plans: dict[str, str] | None = None,
@@ -32,6 +33,7 @@ def deploy(
     Args:
         environments: Which environments of lockstep.toml; empty means all of them. Order is always that of promotion.
         to_version: Stop after this version; empty means everything that is pending.
+        include: Versions to run although they were reverted here (held) or are out of order.
         dry_run: Only plan, and store what would be applied. Nothing is changed, no backup is taken.
         reason: Why, or a ticket's number. It goes into the report.
         expected_plans: What was shown to whoever started this: environment to plan digest, and environment/file to
@@ -45,6 +47,7 @@ def deploy(
             project_of(__file__, project),
             environments,
             to_version=to_version,
+            include=include,
             dry_run=dry_run,
             reason=reason,
             expected=expected_plans,

@@ -25,6 +25,7 @@ def take_lock(environment: str, digest: str) -> None:
             run.folder,
             run.info,
             to_version=run.to_version,
+            include=run.include,
             expected_digest=digest,
         )
     )

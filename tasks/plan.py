@@ -31,6 +31,7 @@ def plan(environment: str) -> None:
         run.progress,
         result,
         to_version=run.to_version,
+        include=run.include,
     )
     refuse_unexpected(environment, preview.target, preview.plan, run.expected)
     run.plans[environment] = preview

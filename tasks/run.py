@@ -42,6 +42,7 @@ class Run:
     attempt: int  # from 1; a retry from the UI counts on, and takes a backup of its own
     environments: tuple[Environment, ...]  # in promotion order
     to_version: int | None
+    include: tuple[int, ...]  # versions to run although held or out of order
     dry_run: bool
     reason: str | None
     expected: Mapping[str, str] | None  # as service.deploying.expected_plans made it
@@ -98,6 +99,7 @@ def opened(
     environments: Sequence[str] | None,
     *,
     to_version: int | None = None,
+    include: Sequence[int] | None = None,
     dry_run: bool = False,
     reason: str | None = None,
     expected: Mapping[str, str] | None = None,
@@ -116,6 +118,7 @@ def opened(
         attempt=attempt,
         environments=settings.chosen(list(environments or [])),
         to_version=to_version,
+        include=tuple(include or ()),
         dry_run=dry_run,
         reason=reason,
         expected=expected,

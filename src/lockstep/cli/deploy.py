@@ -31,7 +31,7 @@ EXAMPLES = """\
 
 def configure(parser: argparse.ArgumentParser) -> None:
     words.environments(parser)
-    parser.add_argument("--to", type=words.version, metavar="VERSION", help="stop after this version")
+    words.selection(parser)
     parser.add_argument("--dry-run", action="store_true", help="only plan; nothing is changed")
     parser.add_argument("--reason", metavar="TEXT", help="why, or a ticket's number, for the report")
     parser.add_argument("--here", action="store_true", help="run in this process, whatever the server offers")
@@ -42,7 +42,10 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     from lockstep.service.syncing import refuse_held
 
     chosen = context.settings.chosen(arguments.environments)
-    plans = [plan_target(context.settings, one, context.folder, to_version=arguments.to) for one in chosen]
+    plans = [
+        plan_target(context.settings, one, context.folder, to_version=arguments.to, include=arguments.include)
+        for one in chosen
+    ]
     if not any(one.plan.steps for one in plans):
         for one in plans:
             refuse_held(one.target, one.plan)
@@ -62,6 +65,7 @@ def _deploy(arguments: argparse.Namespace, context: Context, plans: list[TargetP
     parameters: dict[str, Any] = {
         "environments": [one.environment for one in plans],
         "to_version": arguments.to,
+        "include": arguments.include or None,
         "dry_run": arguments.dry_run,
         "reason": arguments.reason,
         "expected_plans": expected_plans(plans),
