@@ -57,6 +57,11 @@ def load_settings(start: Path, environ: Mapping[str, str] | None = None) -> Sett
     shape = _shape(data, lines)
     variables, origins = _variables(file.parent, os.environ if environ is None else environ)
     environments = _environments(shape, lines)
+    if re.search(r"[%\x00-\x1f]", shape.project.ledger_schema):
+        raise ConfigError(
+            "project.ledger_schema holds a character that no schema should have",
+            where=f"{FILE}:{lines.get('project.ledger_schema', 1)}",
+        )
     _forbid_literal_secrets(shape, lines)
     return Settings(
         folder=file.parent,

@@ -221,9 +221,9 @@ class LockHeld(LockstepError):
 
     exit_code = ExitCode.LOCKED
 
-    def __init__(self, *, target: str, holder: str) -> None:
+    def __init__(self, *, target: str, holder: str, outcome: str = "Nothing was applied.") -> None:
         super().__init__(
-            f"{target}: another run holds the lock: {holder}. Nothing was applied.",
+            f"{target}: another run holds the lock: {holder}. {outcome}",
             hint="wait for it to end, or use --wait",
         )
         self.target = target
@@ -255,6 +255,19 @@ class MigrationFailed(LockstepError):
         self.line = line
         self.sqlstate = sqlstate
         self.outcome = outcome  # what was and what was not done, one sentence
+
+    def noting(self, text: str) -> MigrationFailed:
+        """The same failure with one more line."""
+        return MigrationFailed(
+            f"{self.message}\n{text}",
+            target=self.target,
+            file=self.file,
+            line=self.line,
+            sqlstate=self.sqlstate,
+            outcome=self.outcome,
+            hint=self.hint,
+            detail=self.detail,
+        )
 
 
 class Unreachable(LockstepError):

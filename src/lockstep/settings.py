@@ -208,12 +208,13 @@ class Settings:
             return Value(key=key, shown=f"(${missing[0]} is not set)", origin=origin)
         if key.endswith(".url") or ".settings." in key:
             return Value(key=key, shown=_redacted(key, VARIABLE.sub(self._fill, value)), origin=origin)
-        return Value(key=key, shown=VARIABLE.sub(self._fill, value), origin=origin)
+        return Value(key=key, shown=_USERINFO.sub("***@", VARIABLE.sub(self._fill, value)), origin=origin)
 
     def _fill(self, match: re.Match[str]) -> str:
         return self.variables.get(match[1], match[0])
 
 
+_USERINFO = re.compile(r"(?<=://)[^/\s]*@")  # credentials in any other URL
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 

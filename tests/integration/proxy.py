@@ -1,7 +1,8 @@
-"""A TCP proxy that counts round trips: how often the client's side spoke after the server's side had spoken."""
+"""A TCP proxy that counts round trips (turns of the client), and can cut the line while an answer is on its way."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from types import TracebackType
@@ -10,9 +11,14 @@ from lockstep.postgres.throwaway import free_port
 
 
 class CountingProxy:
-    """Listens on a loopback port and passes everything on to `port`. `trips` counts turns of the client."""
+    """Listens on a loopback port and passes everything on to `port`. `trips` counts turns of the client.
 
-    def __init__(self, port: int) -> None:
+    With `cut`, the first message that holds these bytes reaches the server, and its answer is lost with the line.
+    """
+
+    def __init__(self, port: int, *, cut: bytes | None = None) -> None:
+        self._cut = cut
+        self._cutting = False
         self.port = free_port()
         self.trips = 0
         self._target = port
@@ -39,11 +45,18 @@ class CountingProxy:
                 if who == "client" and not turn["client"]:
                     self.trips += 1
                 turn["client"] = who == "client"
+                if who == "server" and self._cutting:
+                    self._cutting = False
+                    break
+                if who == "client" and self._cut and self._cut in data:
+                    self._cut, self._cutting = None, True
                 sink.sendall(data)
         except OSError:
             pass
         finally:
-            sink.close()
+            for one in (source, sink):
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> CountingProxy:
         return self

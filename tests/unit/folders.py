@@ -64,4 +64,11 @@ def ledger(*entries: Entry, holds: tuple[Hold, ...] = (), occupied: int = 0) -> 
 
 
 def hold(one: Migration) -> Hold:
-    return Hold(version=one.version or 0, name=one.name, checksum=one.up.checksum, at=NOW, reason=None)
+    return Hold(
+        version=one.version or 0,
+        name=one.name,
+        checksum=one.up.checksum,
+        content_digest=one.up.content_digest,
+        at=NOW,
+        reason=None,
+    )

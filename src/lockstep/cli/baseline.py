@@ -11,12 +11,14 @@ from lockstep.errors import ExitCode
 
 EXAMPLES = """\
   lockstep baseline prod --version 12   migrations up to 12 are in prod already
-  lockstep baseline dev --version 0     dev has tables of its own, but nothing of the folder yet"""
+  lockstep baseline dev --version none  dev has tables of its own, but nothing of the folder yet"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     words.environment(parser)
-    parser.add_argument("--version", type=words.version, required=True, help="the newest version that is present")
+    parser.add_argument(
+        "--version", type=words.version_or_none, required=True, help="the newest version that is present, or none"
+    )
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:

@@ -74,5 +74,6 @@ def _about(event: str, details: dict[str, object]) -> str:
     if event == "refuse":
         return f"lock held by {details.get('lock', '?')}"
     if event == "baseline":
-        return f"up to {details.get('up_to')}"
+        up_to = details.get("up_to")
+        return f"up to {up_to}" if up_to is not None else "nothing of the folder"
     return ""

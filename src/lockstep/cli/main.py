@@ -43,7 +43,8 @@ COMMANDS = {
 def run() -> None:
     """Console entry point."""
     # SIGTERM ends like Ctrl-C: locks are let go, an upload is aborted, a transaction is rolled back.
-    signal.signal(signal.SIGTERM, _terminate)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _terminate)
     try:
         code = main(sys.argv[1:])
     except KeyboardInterrupt:
@@ -56,7 +57,8 @@ def run() -> None:
     sys.exit(code)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    sys.stderr.write("\nterminated\n")
     raise SystemExit(143)
 
 

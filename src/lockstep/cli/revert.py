@@ -15,14 +15,19 @@ from lockstep.errors import ExitCode
 EXAMPLES = """\
   lockstep revert dev --steps 1        the newest one
   lockstep revert prod --to 12         everything above version 12
-  lockstep revert dev --to 0           everything
+  lockstep revert dev --to none        everything
   lockstep revert prod --steps 1 --reason "order totals wrong, INC-42" """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     words.environment(parser)
     group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument("--to", type=words.version, metavar="VERSION", help="the version that stays; all above goes")
+    group.add_argument(
+        "--to",
+        type=words.version_or_none,
+        metavar="VERSION",
+        help="the version that stays; all above goes (none: everything)",
+    )
     group.add_argument("--steps", type=words.count, metavar="N", help="how many to take back")
     parser.add_argument("--reason", help="kept in the audit log")
     words.waiting(parser)

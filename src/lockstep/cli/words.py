@@ -46,6 +46,14 @@ def count(text: str) -> int:
     return int(text)
 
 
+NOTHING = -1  # below every version
+
+
+def version_or_none(text: str) -> int:
+    """A version, or `none`: before the first."""
+    return NOTHING if text == "none" else version(text)
+
+
 def version(text: str) -> int:
     """A version as people write it: 7, 007 or a whole file name."""
     digits = text.split("-", 1)[0].split("_", 1)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -65,11 +66,28 @@ _COMMENTS = frozenset({275, 276})  # libpg_query: SQL_COMMENT, C_COMMENT
 
 
 def mask_restrict(text: str) -> str:
-    r"""Turn the `\restrict KEY` lines of a pg_dump into comments of the same length, so that positions stay true."""
-    if "restrict" not in text:
+    r"""Turn the `\restrict KEY` lines of a pg_dump into comments of the same length, so that positions stay true.
+
+    Only where the scanner sees a command: the same line inside a literal or a comment is left as it is.
+    """
+    if _RESTRICT.search(text) is None:
         return text
-    lines = text.split("\n")
-    return "\n".join("--" + line[2:] if line.startswith(("\\restrict ", "\\unrestrict ")) else line for line in lines)
+    from postgast import PgQueryError, scan
+
+    try:
+        tokens = scan(text).tokens
+    except PgQueryError:
+        return text
+    raw = text.encode()
+    commands = {len(raw[: token.start].decode()) for token in tokens if token.token == _BACKSLASH}
+    for match in _RESTRICT.finditer(text):
+        if match.start() in commands:
+            text = text[: match.start()] + "--" + text[match.start() + 2 :]
+    return text
+
+
+_RESTRICT = re.compile(r"^\\(?:un)?restrict ", re.MULTILINE)
+_BACKSLASH = 92  # libpg_query's token of a lone backslash
 
 
 def foreign_checksums(raw: bytes) -> frozenset[str]:

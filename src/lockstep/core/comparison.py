@@ -65,7 +65,7 @@ def compare(folder: Folder, ledger: Ledger, settings: Mapping[str, str] | None =
         seen.add(key)
         entry = entries.get(key)
         hold = holds.get(migration.version) if migration.version is not None and entry is None else None
-        if hold is not None and hold.checksum is not None and hold.checksum != migration.up.checksum:
+        if hold is not None and _lifts(migration, hold):
             hold = None
         state = _state(migration, entry, hold, head, ledger.salt, settings or {})
         rows.append(
@@ -87,6 +87,13 @@ def effective_checksum(migration: Migration, settings: Mapping[str, str], salt: 
         return migration.up.checksum
     values = {name: settings.get(name, "") for name in uses}
     return digest_of(f"{migration.up.checksum}:{settings_digest(values, salt)}")
+
+
+def _lifts(migration: Migration, hold: Hold) -> bool:
+    """True when the file's SQL is another than what was reverted."""
+    if hold.checksum is None or hold.checksum == migration.up.checksum:
+        return False
+    return hold.content_digest is None or hold.content_digest != migration.up.content_digest
 
 
 def _key(version: int | None, name: str) -> tuple[int, str]:

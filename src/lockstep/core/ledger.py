@@ -41,7 +41,8 @@ class Hold:
 
     version: int
     name: str
-    checksum: str | None  # of the file when it was reverted; a changed file lifts the hold
+    checksum: str | None  # of the file on disk when it was reverted
+    content_digest: str | None  # of its SQL: other SQL lifts the hold, another comment does not
     at: datetime
     reason: str | None
 

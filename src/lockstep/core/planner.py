@@ -199,7 +199,7 @@ def _row_refusals(rows: tuple[Row, ...], ledger: Ledger, options: PlanOptions) -
                 reason=Reason.OCCUPIED,
                 message=f"the ledger is empty, but the database holds {ledger.occupied} "
                 f"{'table' if ledger.occupied == 1 else 'tables'} already: applying from the start could collide with them",
-                hint="lockstep baseline ENV --version N says how far it is (0: nothing of the folder is in it yet)",
+                hint="lockstep baseline ENV --version N says how far it is (none: nothing of the folder is in it yet)",
             )
         )
     return found

@@ -17,6 +17,7 @@ class RevertStep:
     """One migration to take back."""
 
     entry: Entry
+    up: SqlFile | None  # the migration's file, where it is still there
     down: SqlFile  # what runs
     source: str  # "file", or "ledger" when the file is gone and the record serves
     differs: bool  # the file's down is another than the recorded one
@@ -35,21 +36,21 @@ def plan_revert(
 ) -> RevertPlan | tuple[Refusal, ...]:
     """Return the downs to run, or the reasons why it cannot be done. Exactly one of `to_version` and `steps` is given.
 
-    `to_version` stays applied, everything newer goes; 0 takes all back. `recorded` holds the down scripts that the
+    `to_version` stays applied, everything newer goes; one below the first version takes all back. `recorded` holds the down scripts that the
     ledger kept, by version. The file on disk wins where both exist.
     """
     versioned = [e for e in ledger.entries if e.version is not None]
-    if to_version is not None and to_version != 0 and to_version not in {e.version for e in versioned}:
+    if to_version is not None and to_version > 0 and to_version not in {e.version for e in versioned}:
         return (
             Refusal(
                 reason=Reason.UNKNOWN_VERSION,
                 message=f"version {to_version} is not applied here, so it cannot be reverted to",
-                hint="lockstep status shows what is applied (0 takes everything back)",
+                hint="lockstep status shows what is applied (none takes everything back)",
             ),
         )
     newest_first = sorted(versioned, key=lambda e: e.version or 0, reverse=True)
     if to_version is not None:
-        chosen = [e for e in newest_first if (e.version or 0) > to_version]
+        chosen = [e for e in newest_first if e.version is not None and e.version > to_version]
     else:
         chosen = newest_first[: steps or 0]
     on_disk = {m.version: m for m in folder.versioned}
@@ -67,7 +68,15 @@ def plan_revert(
         down = file or record
         assert down is not None  # _refusal covers it
         differs = file is not None and entry.down_checksum is not None and file.checksum != entry.down_checksum
-        found.append(RevertStep(entry=entry, down=down, source="file" if file else "ledger", differs=differs))
+        found.append(
+            RevertStep(
+                entry=entry,
+                up=migration.up if migration else None,
+                down=down,
+                source="file" if file else "ledger",
+                differs=differs,
+            )
+        )
     if refusals:
         return tuple(refusals)
     return RevertPlan(steps=tuple(found), digest=_digest(found, ledger))

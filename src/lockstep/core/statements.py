@@ -148,7 +148,8 @@ def _absorb(
     )
     if wraps:
         for statement in (statements[0], statements[-1]):
-            text = text[: statement.start] + " " * (statement.end - statement.start) + text[statement.end :]
+            blank = _NOT_A_LINE_END.sub(" ", text[statement.start : statement.end])
+            text = text[: statement.start] + blank + text[statement.end :]
         return text, statements[1:-1]
     index, name, node = control[0]
     if index == 0 and name in _OPEN and len(control) == 1:
@@ -172,6 +173,7 @@ def _absorb(
     )
 
 
+_NOT_A_LINE_END = re.compile(r"[^\n]")
 _COPY_STDIN = re.compile(r"^\s*copy\b[^;]*\bfrom\s+stdin\b", re.IGNORECASE | re.MULTILINE)
 _PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\$\{\w+\}|(?<![:\w]):['\"]?[A-Za-z_]\w*")
 

@@ -101,7 +101,11 @@ def verify_chain(session: Session) -> Chain:
         """
         SELECT count(*), coalesce(max(hash) FILTER (WHERE newest), ''), min(id) FILTER (WHERE NOT whole)
           FROM (SELECT l.id, l.hash, row_number() OVER (ORDER BY l.id DESC) = 1 AS newest,
-                       l.hash = {0}.schema_migrations_log_hash(l)
+                       -- Not by the database's own function, which somebody may have replaced.
+                       l.hash = encode(sha256(convert_to(jsonb_build_array(
+                           l.previous_hash, l.id, (extract(epoch FROM l.at) * 1000000)::bigint, l.event, l.actor,
+                           l.host, l.run_id, l.orchestrator_url, l.migration_name, l.version, l.duration_ms,
+                           l.details)::text, 'UTF8')), 'hex')
                        AND l.id = row_number() OVER (ORDER BY l.id)
                        AND l.previous_hash = coalesce(lag(l.hash) OVER (ORDER BY l.id), '') AS whole
                   FROM {0}.schema_migrations_log l) AS checked

@@ -6,6 +6,7 @@ Everything that talks to a target gets its connection here. Knows nothing of mig
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -143,10 +144,21 @@ def _lost(error: psycopg.OperationalError) -> bool:
 
 def redact(text: str, target: Target) -> str:
     """Take the target's secrets out of a text from outside (libpq's errors, a program's stderr)."""
-    for secret in (target.address.password, *target.settings.values()):
-        if len(secret) >= 3:
-            text = text.replace(secret, "***")
+    for secret in sorted(_secrets(target), key=len, reverse=True):
+        text = text.replace(secret, "***")
     return text
+
+
+def _secrets(target: Target) -> set[str]:
+    """The password, the settings' values, and the longer elements of values that are lists."""
+    found = {target.address.password, *target.settings.values()}
+    for value in target.settings.values():
+        found |= {part for part in re.split(r"[\s,;]+", value) if len(part) >= _SHORTEST_ELEMENT}
+    return {secret for secret in found if len(secret) >= _SHORTEST_SECRET}
+
+
+_SHORTEST_SECRET = 3  # characters; replacing less would only garble the text
+_SHORTEST_ELEMENT = 6
 
 
 def _parameters(target: Target, run_id: str) -> dict[str, str]:
@@ -155,8 +167,7 @@ def _parameters(target: Target, run_id: str) -> dict[str, str]:
     parameters["application_name"] = f"lockstep/{run_id}"[:63]
     parameters["client_encoding"] = "UTF8"
     parameters.update({"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"})
-    # A host may also come from PGHOST; then the address alone does not tell.
-    local = target.address.is_local and Address(host=os.environ.get("PGHOST", "")).is_local
+    local = _stays_local(target.address)
     if not local:
         mode = parameters.get("sslmode") or os.environ.get("PGSSLMODE")
         if mode == "disable":
@@ -173,12 +184,21 @@ def _parameters(target: Target, run_id: str) -> dict[str, str]:
     return parameters
 
 
+def _stays_local(address: Address) -> bool:
+    """True when neither the address nor libpq's variables lead to another machine."""
+    elsewhere = Address(host=os.environ.get("PGHOST", "") if not address.host else "").is_local
+    numeric = Address(host=os.environ.get("PGHOSTADDR", "") if "hostaddr" not in address.options else "").is_local
+    service = bool(os.environ.get("PGSERVICE")) and not address.host
+    return address.is_local and elsewhere and numeric and not service
+
+
 def _startup_options(settings: Mapping[str, str]) -> str:
     def escape(text: str) -> str:
         return "".join("\\" + c if c in "\\ \t\n\r\f\v" else c for c in text)
 
     text = " ".join(f"-c lockstep.{name}={escape(value)}" for name, value in settings.items())
-    return text if len(text.encode()) <= _OPTIONS_LIMIT else ""
+    # The server takes the packet's bytes as they are: in a database of another encoding they would be garbled.
+    return text if text.isascii() and len(text) <= _OPTIONS_LIMIT else ""
 
 
 def _connect(target: Target, parameters: Mapping[str, str]) -> psycopg.Connection:
@@ -218,6 +238,8 @@ def _baseline(target: Target, run_id: str, version: int, read_only: bool) -> str
         "standard_conforming_strings": "on",
         "row_security": "on",
         "DateStyle": "ISO",
+        # Nothing that others may create in public is resolved by our own statements.
+        "search_path": "pg_catalog, pg_temp",
     }
     if version >= 170000:
         values["transaction_timeout"] = "0"

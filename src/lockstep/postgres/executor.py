@@ -31,7 +31,7 @@ class Done:
 
     duration_ms: int  # wall time at this end
     tries: int  # 1 when no lock was in the way
-    advisory_locks_left: int  # beside the run's own: the file took some
+    session_is_clean: bool  # False: the file took advisory locks, or the reset after COMMIT did not go through
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +78,8 @@ def run_message(
             if error is not None:
                 break
         if error is None:
-            locks = int(results[-1].get_value(0, 0) or b"1")
             elapsed = round((time.monotonic() - started) * 1_000)
-            return Done(duration_ms=elapsed, tries=tries, advisory_locks_left=locks - 1)
+            return Done(duration_ms=elapsed, tries=tries, session_is_clean=_is_clean(results[-1]))
         clean(session)
         pause = min(0.1 * 2 ** min(tries, 6), 5.0) * random.uniform(0.5, 1.5)  # jitter, no secret
         if error.sqlstate not in RETRYABLE or time.monotonic() - started + pause > budget:
@@ -110,6 +109,11 @@ def _send(session: Session, text: str) -> list[PGresult]:
     return results
 
 
+def _is_clean(last: PGresult) -> bool:
+    """The reset's last statement counts the session's advisory locks: the run's own, and nothing else."""
+    return last.status == ExecStatus.TUPLES_OK and last.get_value(0, 0) == b"1"
+
+
 def clean(session: Session) -> None:
     """Bring the session back after a failed message: roll back, reset what a file may have left."""
     with guard(session.target):
@@ -119,13 +123,24 @@ def clean(session: Session) -> None:
 
 
 def _first_error(results: list[PGresult], part: Part) -> ServerError | None:
-    for index, result in enumerate(results):
+    """Return the error of a part; None when it did what it should, which for the last part is: it committed.
+
+    Only results with a command tag belong to our statements: a rule's extra queries return results without one.
+    """
+    index = 0
+    committed = False
+    for result in results:
         if result.status == ExecStatus.FATAL_ERROR:
-            if part.to_commit is not None and index >= part.to_commit:
-                return None  # after COMMIT's own completion nothing counts as a failed migration
-            return _server_error(result, index, part)
+            # After COMMIT's own completion nothing counts as a failed migration.
+            return None if committed else _server_error(result, index, part)
+        if not result.command_status:
+            continue
+        committed = committed or result.command_status == b"COMMIT"
         if result.status == ExecStatus.TUPLES_OK and (error := _unverified(result, index, part)):
             return error
+        index += 1
+    if part.to_commit is not None and not committed:
+        raise AssertionError(f"{part.to_commit} statements up to COMMIT, and it was not among {index} results")
     return None
 
 
@@ -233,7 +248,8 @@ def explain(
         line=line,
         sqlstate=error.sqlstate,
         outcome=outcome,
-        detail=redact(error.detail, session.target) if error.detail else None,
+        # The server shortens values in DETAIL, so a secret's beginning could pass the redaction: not with settings.
+        detail=redact(error.detail, session.target) if error.detail and not session.target.settings else None,
         hint=_HINTS.get(error.sqlstate, f"mend {script.file}, then: lockstep sync {session.target.environment}"),
     )
 
@@ -249,8 +265,8 @@ def outcome_text(file: str, done_before: int, total: int) -> str:
 _HINTS = {
     "55P03": "another session holds a lock that it needs; try again when it is quiet, or raise lock_timeout in the file's head",
     "40P01": "a deadlock with another session; try again when it is quiet",
-    "2D000": "COMMIT inside DO or a procedure needs a file with: -- lockstep: transaction=none",
-    "25001": "this statement needs a file of its own with: -- lockstep: transaction=none",
+    "2D000": "COMMIT inside DO or a procedure cannot run in a transaction: run it by hand, and record it with lockstep repair",
+    "25001": "this statement cannot run in a transaction: run it by hand, and record it with lockstep repair",
     "55P04": "a new enum value can be used only after its own transaction: put its use into the next migration",
     "42501": "the role lacks a privilege: set role = … for this environment, or grant it",
     "57014": "it ran into statement_timeout or was cancelled; raise statement_timeout in the file's head",

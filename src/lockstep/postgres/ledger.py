@@ -46,6 +46,11 @@ def read_ledger(session: Session) -> Ledger:
             f"{session.target.name}: {session.target.ledger} is of an older form.",
             hint=f"lockstep init {session.target.environment}",
         ) from None
+    except psycopg.errors.LockNotAvailable:
+        raise LedgerError(
+            f"{session.target.name}: another session has {session.target.ledger} locked.",
+            hint="end that session (SELECT pid, query FROM pg_stat_activity), then try again",
+        ) from None
     except psycopg.errors.InsufficientPrivilege:
         if reads_all_rows(session):
             return _read(session, "on")
@@ -77,7 +82,9 @@ def _read(session: Session, row_security: str) -> Ledger:
     rows, holds, facts = results
     return Ledger(
         entries=tuple(_entry(row) for row in rows),
-        holds=tuple(Hold(version=r[0], name=r[1] or "", checksum=r[2], at=r[3], reason=r[4]) for r in holds),
+        holds=tuple(
+            Hold(version=r[0], name=r[1] or "", checksum=r[2], content_digest=r[3], at=r[4], reason=r[5]) for r in holds
+        ),
         salt=facts[0][0],
         occupied=facts[0][1],
     )
@@ -226,7 +233,7 @@ def refuse_foreign(session: Session, found: Mapping[str, str] | None = None) -> 
 # -- writing ------------------------------------------------------------------------------------------------------
 
 
-def insert_baseline(session: Session, entries: Sequence[tuple[str, int, str | None, str | None]]) -> None:
+def insert_baseline(session: Session, entries: Sequence[tuple[str, int | None, str | None, str | None]]) -> None:
     """Record (name, version, checksum, content digest) rows as present already, in the caller's transaction."""
     with guard(session.target), session.connection.cursor() as cursor:
         cursor.executemany(

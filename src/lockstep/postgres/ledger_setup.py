@@ -46,6 +46,7 @@ def create_ledger(
     refuse_foreign(session, found)
     if found:
         refuse_unowned(session)
+        _refuse_shape(session)
     current = "verified" in found
     try:
         with guard(target), session.connection.transaction():
@@ -68,12 +69,58 @@ def create_ledger(
             f"{target.name}: {target.ledger} holds two rows for one version, so it was left as it is.",
             hint=f"list them (SELECT migration_name, applied_at FROM {target.ledger} ORDER BY 1), delete the wrong one",  # noqa: S608  # shown, never run
         ) from None
+    except psycopg.errors.LockNotAvailable:
+        raise LedgerError(
+            f"{target.name}: another session has {target.ledger} locked; it was left as it is.",
+            hint="end that session (SELECT pid, query FROM pg_stat_activity), then try again",
+        ) from None
     except psycopg.errors.InsufficientPrivilege as error:
         raise LedgerError(
             f"{target.name}: role {session.facts.current_user} may not create the ledger: {error.diag.message_primary}",
             hint=f"GRANT CREATE ON SCHEMA {target.ledger_schema} TO {session.facts.current_user}",
         ) from None
+    except psycopg.DatabaseError as error:
+        if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
+            raise
+        raise LedgerError(
+            f"{target.name}: {target.ledger} cannot be made into a ledger: {error.diag.message_primary} "
+            f"(SQLSTATE {error.sqlstate}). It was left as it is.",
+            hint='rename it, or set ledger_schema = "lockstep" under [project]',
+        ) from None
     return Upgraded(created=not found, adopted=adopted, unverified=unverified)
+
+
+_SHAPE = """
+SELECT CASE WHEN c.relkind <> 'r' THEN 'it is no ordinary table'
+            WHEN EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'version'
+                            AND a.atttypid <> 'pg_catalog.int8'::regtype)
+            THEN 'its column version is no bigint'
+            WHEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND NOT EXISTS (
+                   SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
+                      AND a.attname IN ('migration_name', 'version', 'id')))
+            THEN 'a unique index on other columns than its name would refuse new entries'
+            ELSE (SELECT format('column %s must have a value that Lockstep does not know', min(a.attname))
+                    FROM pg_attribute a
+                   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull
+                     AND NOT a.atthasdef AND a.attidentity = '' AND NOT a.attname = ANY (%s)
+                  HAVING count(*) > 0)
+       END
+  FROM pg_class c WHERE c.oid = to_regclass(format('%%I.schema_migrations', %s::text))
+"""
+#: Columns that an entry of ours fills in.
+_FILLED = ("migration_name", "checksum", "applied_at", "version", "kind", "state", "verified")
+
+
+def _refuse_shape(session: Session) -> None:
+    """Raise LedgerError for an older table that would take no entries of ours, before anything is changed."""
+    text = _SHAPE.replace("'column %s must", "'column %%s must")
+    with guard(session.target):
+        row = session.connection.execute(text.encode(), (list(_FILLED), session.target.ledger_schema)).fetchone()
+    if row and row[0]:
+        raise LedgerError(
+            f"{session.target.name}: {session.target.ledger} cannot be made into a ledger: {row[0]}. It was left as it is.",
+            hint='change that, or set ledger_schema = "lockstep" under [project]',
+        )
 
 
 def _create_schema(session: Session) -> None:
@@ -121,6 +168,9 @@ def _adopt(session: Session, recognise: Mapping[str, tuple[str, str | None, froz
                 name,
             ),
         )
+    if columns(session).get("success") == "boolean":
+        # What the older tool itself called failed is not applied: a person says what became of it.
+        session.connection.execute(sql.SQL("UPDATE {} SET state = 'failed' WHERE success IS FALSE").format(table))
     return adopted, unverified
 
 

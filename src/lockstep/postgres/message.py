@@ -98,6 +98,8 @@ def apply_message(step: Step, target: Target, run: RunInfo, baseline: str, conte
             " applied_by = excluded.applied_by, state = excluded.state, verified = true,"
             " execution_time_ms = excluded.execution_time_ms"
         )
+    # Division by the number of rows written: an entry that something swallowed fails the transaction.
+    ledger = f"WITH kept AS ({ledger} RETURNING 1) SELECT 1 / count(*) FROM kept"  # noqa: S608  # literals are escaped above
     details = {"checksum": step.checksum, "again": step.again}
     audit = _audit(target, run, "apply", step.name, step.migration.version, details, context)
     verify = step.migration.verify.script() if step.migration.verify else None
@@ -118,7 +120,9 @@ def revert_message(
     # What repeatables put into the reverted objects may be gone with them: they run again at the next chance.
     again = f"UPDATE {_ledger(target, context)} SET checksum = NULL WHERE kind = 'repeatable'"  # noqa: S608
     details = {
-        "checksum": step.entry.checksum,
+        "checksum": step.up.checksum if step.up else step.entry.checksum,
+        "content_digest": step.up.content_digest if step.up else step.entry.content_digest,
+        "recorded_checksum": step.entry.checksum,
         "down_checksum": step.down.checksum,
         "source": step.source,
         "reason": reason,
@@ -127,18 +131,19 @@ def revert_message(
     return _compose(step.down, script, None, target, baseline, context, (ledger, again, audit))
 
 
-_ELAPSED = "(extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) * 1000)::bigint"
+_ELAPSED = "(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) * 1000)::pg_catalog.int8"
 
 #: What a file may leave behind in a session, undone after COMMIT. DISCARD ALL cannot run in such a message.
 _RESET = (
-    "RESET ALL", "RESET SESSION AUTHORIZATION", "RESET ROLE", "DISCARD TEMP", "DISCARD SEQUENCES", "DEALLOCATE ALL",
+    "RESET SESSION AUTHORIZATION", "RESET ROLE", "DISCARD TEMP", "DISCARD SEQUENCES", "DEALLOCATE ALL",
     "UNLISTEN *", "CLOSE ALL",
 )  # fmt: skip
 
 
 def reset_sql(target: Target, baseline: str, context: AdaptContext) -> list[str]:
     """Statements that bring a session back to its start; the last one returns how many advisory locks it holds."""
-    words = [*_RESET, baseline]
+    # First of all our own timeouts and search_path again: RESET ALL goes back to the role's.
+    words = ["RESET ALL", baseline, *_RESET]
     if target.role:
         words.append(f"SET ROLE {sql.Identifier(target.role).as_string(context)}")
     words.append(
@@ -161,16 +166,18 @@ def _compose(
     limit = (
         directives.statement_timeout_ms if directives.statement_timeout_ms is not None else target.statement_timeout_ms
     )
-    path = []
+    # A file runs with the search_path of the configuration, else of its role; our own statements never do.
+    path = "RESET search_path"
     if target.search_path:
-        path = [f"SELECT pg_catalog.set_config('search_path', {_literal(target.search_path, context)}, true)"]
+        path = f"SELECT pg_catalog.set_config('search_path', {_literal(target.search_path, context)}, true)"
     own_role = f"SET LOCAL ROLE {sql.Identifier(target.role).as_string(context)}" if target.role else "RESET ROLE"
     writer = _Writer()
     writer.own(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE",
         f"SET LOCAL lock_timeout = {lock_timeout}",
         f"SET LOCAL statement_timeout = {limit or 0}",
-        *path,
+        own_role,
+        path,
     )
     for first, last in _chunks(script):
         if writer.size and writer.size + len(script.text) > CHUNK:
@@ -179,12 +186,12 @@ def _compose(
     writer.own("RESET SESSION AUTHORIZATION", own_role)
     if verify is not None:
         # Whatever a verify script does is undone; its results are looked at before COMMIT.
-        writer.own("RESET search_path", *path, "SAVEPOINT lockstep_verify")
+        writer.own(path, "SAVEPOINT lockstep_verify")
         writer.segment(verify, 0, len(verify.statements), verifies=True)
         writer.own("ROLLBACK TO SAVEPOINT lockstep_verify")
         writer.finish()
     writer.own(
-        "SET LOCAL search_path = pg_catalog",
+        "SET LOCAL search_path = pg_catalog, pg_temp",
         "SET LOCAL row_security = off",
         "SET LOCAL statement_timeout = 0",
         _assert_lock(target),
@@ -263,6 +270,8 @@ class _Writer:
         # The text may end inside a `--` comment or without a semicolon: a new line and a semicolon of our own end it.
         self._add(script.text[start:end] + "\n;\n")
         self._statements += last - first
+        # What follows in later parts is UTF-8, whatever the file said.
+        self.own("SET LOCAL client_encoding = 'UTF8'")
 
     def commit_here(self) -> None:
         self._commit = self._statements
@@ -306,7 +315,7 @@ def _audit(
     shown = _literal(json.dumps(dict(details)), context)
     return (
         f"INSERT INTO {table} (event, host, run_id, orchestrator_url, migration_name, version, duration_ms, details) "  # noqa: S608
-        f"VALUES ({literals}, {_ELAPSED}, {shown}::jsonb)"
+        f"VALUES ({literals}, {_ELAPSED}, {shown}::pg_catalog.jsonb)"
     )
 
 

@@ -10,14 +10,25 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import psycopg
+
 from lockstep.config import Environment, Settings
-from lockstep.core.migration import Folder
+from lockstep.core.ledger import Entry
+from lockstep.core.migration import Folder, label
 from lockstep.core.planner import Plan, Step
-from lockstep.errors import LockHeld, MigrationFailed, StalePlan, UsageError
+from lockstep.errors import (
+    LedgerError,
+    LockHeld,
+    LockstepError,
+    MigrationFailed,
+    StalePlan,
+    Unreachable,
+    UsageError,
+)
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, open_session
 from lockstep.postgres.executor import Done, run_message
-from lockstep.postgres.ledger import refuse_unowned
+from lockstep.postgres.ledger import read_ledger, refuse_unowned
 from lockstep.postgres.lock import take_lock
 from lockstep.postgres.message import Message, RunInfo, apply_message
 from lockstep.service.planning import make_plan, options_for
@@ -43,37 +54,75 @@ class WorkSession:
 
     session: Session
     run: RunInfo
+    entries: dict[str, str | None] = field(default_factory=dict)  # what the ledger must hold: file name -> checksum
 
     def send(
         self, message: Message, *, name: str, version: int | None, done: int, total: int, waiting: Waiting | None
     ) -> Done:
         """Run one message; a failure goes into the audit log before it is raised."""
         try:
-            result = run_message(self.session, message, done_before=done, total=total, waiting=waiting)
+            return run_message(self.session, message, done_before=done, total=total, waiting=waiting)
         except MigrationFailed as error:
             details = {"sqlstate": error.sqlstate, "file": error.file, "line": error.line, "outcome": error.outcome}
-            write_event(
-                self.session,
-                Event(
-                    event="fail",
-                    run_id=self.run.run_id,
-                    orchestrator_url=self.run.orchestrator_url,
-                    migration_name=name,
-                    version=version,
-                    details=details,
-                ),
+            event = Event(
+                event="fail",
+                run_id=self.run.run_id,
+                orchestrator_url=self.run.orchestrator_url,
+                migration_name=name,
+                version=version,
+                details=details,
             )
+            try:
+                write_event(self.session, event)
+            except (psycopg.Error, LockstepError):
+                # Trouble with the log must not hide why the migration failed.
+                raise error.noting("the audit log could not be written, so this failure is not in it") from None
             raise
-        if result.advisory_locks_left:
-            self.renew()
-        return result
 
-    def renew(self) -> None:
-        """Work on in a new session: the file took advisory locks, which only the end of its session lets go of."""
+    def keep_clean(self, done: Done, outcome: str) -> None:
+        """Work on in a new session where a file left something that only the end of its session lets go of.
+
+        The lock is free for a moment then, so the ledger is read again and must be what this run made of it.
+        Raises LockHeld and LedgerError with `outcome`, what was done so far.
+        """
+        if done.session_is_clean:
+            return
         target = self.session.target
         self.session.close()
         self.session = open_session(target, run_id=self.run.run_id)
-        take_lock(self.session, wait_seconds=10)
+        try:
+            take_lock(self.session, wait_seconds=RETAKE_SECONDS)
+        except LockHeld as error:
+            raise LockHeld(target=error.target, holder=error.holder, outcome=outcome) from None
+        if {e.name: e.checksum for e in read_ledger(self.session).entries} != self.entries:
+            raise LedgerError(
+                f"{target.name}: the ledger was changed by somebody else while this run took its lock again. {outcome}",
+                hint=f"lockstep status {target.environment}",
+            )
+
+    def find_out(self, name: str, checksum: str | None, lost: Unreachable, outcome: str) -> Entry | None:
+        """After a lost connection: take the lock again, which proves that the old backend ended, and ask the ledger.
+
+        Returns the entry that this run wrote for `name`, or None when there is none (the transaction was rolled
+        back). Raises Unreachable when it cannot be found out.
+        """
+        target = self.session.target
+        self.session.close()
+        try:
+            self.session = open_session(target, run_id=self.run.run_id)
+            take_lock(self.session, wait_seconds=RETAKE_SECONDS)
+            entries = read_ledger(self.session).entries
+        except LockstepError:
+            raise Unreachable(
+                target=target.name,
+                reason=f"{lost.reason}. {outcome} Whether {label(name)} was committed could not be found out.",
+                hint=f"lockstep status {target.environment}",
+            ) from None
+        return next((e for e in entries if (e.name, e.checksum, e.run_id) == (name, checksum, self.run.run_id)), None)
+
+
+#: How long to wait for our own old backend to end, when the lock is taken again.
+RETAKE_SECONDS = 30.0
 
 
 @contextmanager
@@ -116,19 +165,39 @@ class ApplyRun:
         """Apply the next step: exactly one transaction. Raises MigrationFailed, Unreachable."""
         session = self.work.session
         message = apply_message(step, session.target, self.work.run, session.baseline, session.connection)
-        done = self.work.send(
-            message,
-            name=step.name,
-            version=step.migration.version,
-            done=len(self.applied),
-            total=len(self.plan.steps),
-            waiting=waiting,
-        )
+        try:
+            done = self.work.send(
+                message,
+                name=step.name,
+                version=step.migration.version,
+                done=len(self.applied),
+                total=len(self.plan.steps),
+                waiting=waiting,
+            )
+        except Unreachable as lost:
+            done = self._settle(step, lost)
         result = Applied(
             name=step.name, label=step.label, execution_ms=done.duration_ms, tries=done.tries, checksum=step.checksum
         )
         self.applied.append(result)
+        self.work.entries[step.name] = step.checksum
+        self.work.keep_clean(done, self._outcome)
         return result
+
+    @property
+    def _outcome(self) -> str:
+        return f"{len(self.applied)} of {len(self.plan.steps)} done."
+
+    def _settle(self, step: Step, lost: Unreachable) -> Done:
+        """A lost answer to COMMIT is no failure: the ledger row of the same transaction tells."""
+        entry = self.work.find_out(step.name, step.checksum, lost, self._outcome)
+        if entry is not None:
+            return Done(duration_ms=entry.execution_ms or 0, tries=1, session_is_clean=True)
+        raise Unreachable(
+            target=self.target,
+            reason=f"{lost.reason}. {self._outcome} {step.label} was rolled back, nothing of it stayed.",
+            hint=f"lockstep sync {self.work.session.target.environment}",
+        )
 
 
 @contextmanager
@@ -152,4 +221,5 @@ def open_apply(
         made = make_plan(work.session, folder, options_for(target, to_version=to_version, include=include))
         if expected_digest is not None and made.digest != expected_digest:
             raise StalePlan(target=target.name, expected=expected_digest, actual=made.digest)
+        work.entries = {row.entry.name: row.entry.checksum for row in made.rows if row.entry is not None}
         yield ApplyRun(work=work, plan=made, target=target.name)

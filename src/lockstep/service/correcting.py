@@ -28,11 +28,11 @@ def baseline(
 ) -> tuple[Correction, ...]:
     """Declare all versions up to `version` as present already. One transaction, logged. The ledger must be empty.
 
-    Version 0 says: nothing of the folder is there yet, although the database is not empty.
+    A version below the first says: nothing of the folder is there yet, although the database is not empty.
     Raises UsageError for an unknown version, LedgerError when the ledger has entries.
     """
-    chosen = [m for m in folder.versioned if (m.version or 0) <= version]
-    if version and version not in {m.version for m in chosen}:
+    chosen = [m for m in folder.versioned if m.version is not None and m.version <= version]
+    if version > 0 and version not in {m.version for m in chosen}:
         raise UsageError(f"there is no migration {version} in {folder.path}", hint="lockstep status lists the versions")
     with work_session(settings, environment, run) as work:
         session = work.session
@@ -41,16 +41,16 @@ def baseline(
                 f"{session.target.name}: the ledger has entries already; a baseline starts an empty one.",
                 hint=f"lockstep status {environment.name}",
             )
-        rows: list[tuple[str, int, str | None, str | None]] = [
-            (m.name, m.version or 0, m.up.checksum, m.up.content_digest) for m in chosen
+        rows: list[tuple[str, int | None, str | None, str | None]] = [
+            (m.name, m.version, m.up.checksum, m.up.content_digest) for m in chosen
         ]
         marker = not rows
         if marker:
-            rows = [("baseline", 0, None, None)]
+            rows = [("baseline", None, None, None)]
         with guard(session.target), session.connection.transaction():
             session.connection.execute("SET LOCAL row_security = off")
             insert_baseline(session, rows)
-            details = {"up_to": version, "migrations": [row[0] for row in rows]}
+            details = {"up_to": None if marker else version, "migrations": [row[0] for row in rows]}
             write_event(session, Event(event="baseline", run_id=run.run_id, details=details))
     if marker:
         return (Correction(name="(none)", what="everything in the folder is pending"),)

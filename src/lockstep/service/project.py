@@ -33,13 +33,16 @@ def read_folder(settings: Settings, broken: list[MigrationFileError] | None = No
     parts: dict[int, dict[Part, list[SqlFile]]] = defaultdict(lambda: defaultdict(list))
     stray: list[tuple[str, str]] = []
     for entry in sorted(os.scandir(base), key=lambda e: e.name):
-        if not entry.name.lower().endswith(".sql") or entry.name.startswith(".") or not entry.is_file():
+        if not entry.name.lower().endswith(".sql") or entry.name.startswith(".") or entry.is_dir():
+            continue
+        if not entry.is_file():
+            stray.append((entry.name, "it is no readable file (a link that leads nowhere?)"))
             continue
         name = parse_file_name(entry.name)
         if name is None:
             stray.append((entry.name, why_not(entry.name)))
             continue
-        if file := _read(Path(entry.path), entry.name, broken):
+        if file := _read(Path(entry.path), entry.name, broken, versioned=True):
             parts[name.version][name.part].append(file)
     migrations: list[Migration] = []
     duplicates: list[tuple[str, ...]] = []
@@ -69,7 +72,7 @@ def _repeatables(folder: Path, broken: list[MigrationFileError] | None) -> list[
     if not folder.is_dir():
         return []
     files = sorted(f for f in folder.iterdir() if f.suffix.lower() == ".sql" and not f.name.startswith("."))
-    plain = [f for f in files if not f.name.endswith((".down.sql", ".verify.sql"))]
+    plain = [f for f in files if not f.name.lower().endswith((".down.sql", ".verify.sql"))]
     made = []
     for path in plain:
         verify = path.with_name(f"{path.stem}.verify.sql")
@@ -80,10 +83,17 @@ def _repeatables(folder: Path, broken: list[MigrationFileError] | None) -> list[
     return made
 
 
-def _read(path: Path, name: str, broken: list[MigrationFileError] | None) -> SqlFile | None:
+def _read(path: Path, name: str, broken: list[MigrationFileError] | None, *, versioned: bool = False) -> SqlFile | None:
     try:
         text = decode(path.read_bytes(), name)
-        return SqlFile(name=name, text=text, checksum=checksum(text), directives=parse_directives(text, name))
+        directives = parse_directives(text, name)
+        if versioned and directives.uses:
+            raise MigrationFileError(
+                "uses=… is for repeatable files: a versioned one runs once, whatever the setting is later",
+                file=name,
+                hint=f"move it to {REPEATABLE}/, or leave the directive away: current_setting('lockstep.…') works as well",
+            )
+        return SqlFile(name=name, text=text, checksum=checksum(text), directives=directives)
     except OSError as error:
         problem = MigrationFileError(
             f"cannot be read: {error.strerror}", file=name, hint=f"check its permissions: ls -l {path.name}"

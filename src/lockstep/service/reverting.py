@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from lockstep.config import Environment, Settings
-from lockstep.core.migration import Folder, label
+from lockstep.core.migration import Folder, Kind, label
 from lockstep.core.reverting import RevertPlan, RevertStep, plan_revert
 from lockstep.errors import PlanRefused
 from lockstep.postgres.ledger import read_ledger, recorded_downs
@@ -37,6 +37,7 @@ class RevertRun:
     plan: RevertPlan
     target: str  # shown name
     reason: str | None
+    repeatables: frozenset[str]  # file names of the ledger's repeatable entries
     reverted: list[tuple[str, int]] = field(default_factory=list)  # (file name, ms)
 
     def revert(self, step: RevertStep, waiting: Waiting | None = None) -> int:
@@ -54,6 +55,10 @@ class RevertRun:
             waiting=waiting,
         )
         self.reverted.append((step.entry.name, done.duration_ms))
+        entries = self.work.entries
+        del entries[step.entry.name]
+        entries.update({name: None for name in entries if name in self.repeatables})
+        self.work.keep_clean(done, f"{len(self.reverted)} of {len(self.plan.steps)} done.")
         return done.duration_ms
 
 
@@ -78,7 +83,9 @@ def open_revert(
             raise PlanRefused(target=session.target.name, reasons=made, action="reverted")
         for step in made.steps:
             step.down.script()
-        yield RevertRun(work=work, plan=made, target=session.target.name, reason=reason)
+        work.entries = {e.name: e.checksum for e in ledger.entries}
+        repeatables = frozenset(e.name for e in ledger.entries if e.kind is Kind.REPEATABLE)
+        yield RevertRun(work=work, plan=made, target=session.target.name, reason=reason, repeatables=repeatables)
 
 
 def revert(

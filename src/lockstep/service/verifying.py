@@ -56,6 +56,7 @@ def _run(session: Session, text: str, file: str) -> None:
     with guard(target):
         session.connection.execute("BEGIN")
         try:
+            session.connection.execute("RESET search_path")
             if target.search_path:
                 session.connection.execute("SELECT set_config('search_path', %s, true)", (target.search_path,))
             cursor = session.connection.execute(text.encode())

@@ -4,7 +4,7 @@ SELECT migration_name, version, kind, state, checksum, content_digest, applied_a
        verified, down_checksum
   FROM {schema}.schema_migrations
  ORDER BY version NULLS LAST, migration_name;
-SELECT version, migration_name, details->>'checksum', at, details->>'reason'
+SELECT version, migration_name, details->>'checksum', details->>'content_digest', at, details->>'reason'
   FROM (SELECT DISTINCT ON (version) version, migration_name, event, details, at
           FROM {schema}.schema_migrations_log
          WHERE version IS NOT NULL AND event IN ('apply', 'repair', 'revert')
