@@ -143,9 +143,13 @@ class Demo:
 
     def _lockstep(self, *words: str, expect: int = 0) -> None:
         _say(f"$ lockstep {' '.join(words)}")
-        done = subprocess.run(
-            [sys.executable, "-m", "lockstep", *words], cwd=self.project, env=self.environ, check=False
-        )
+        command = [sys.executable, "-m", "lockstep", *words]
+        # Ctrl-C is for the demo, which ends everything: in a session of its own the command does not see it.
+        done = subprocess.Popen(command, cwd=self.project, env=self.environ, start_new_session=True)
+        try:
+            done.wait()
+        finally:
+            done.kill()
         if expect:
             _say(f"→ exit code {done.returncode}")
         _say()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lockstep.service.deploying import refuse_unexpected
+from lockstep.service.promotion import refuse_unpromoted
 from lockstep.service.syncing import EnvironmentResult, preview_target, refuse_held
 from tasks.boundary import step
 from tasks.run import current, rename
@@ -34,6 +35,15 @@ def plan(environment: str) -> None:
         include=run.include,
     )
     refuse_unexpected(environment, preview.target, preview.plan, run.expected)
+    refuse_unpromoted(
+        run.settings,
+        run.environment(environment),
+        preview.target,
+        preview.plan,
+        run.progress,
+        # Those before it in this run are up to date by now; a dry run only says that they would be.
+        done=run.names[: run.names.index(environment)],
+    )
     run.plans[environment] = preview
     rename()
 

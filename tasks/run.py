@@ -28,7 +28,7 @@ from lockstep.service.planning import TargetPlan
 from lockstep.service.project import read_folder
 from lockstep.service.redaction import known_secrets, redact
 from lockstep.service.status import TargetStatus
-from lockstep.service.syncing import EnvironmentResult
+from lockstep.service.syncing import EnvironmentResult, summary
 from tasks.progress import LINK, LOG, LogProgress
 
 
@@ -67,9 +67,8 @@ class Run:
         if self.dry_run:
             count = sum(len(preview.plan.steps) for preview in self.plans.values())
             return f"dry run: {count} to apply, nothing was changed" if count else "in step: nothing to do"
-        count = sum(len(result.applied) for result in self.results.values())
-        where = ", ".join(name for name, result in self.results.items() if result.applied)
-        return f"in step: {count} applied ({where})" if count else "in step: nothing to do"
+        applied = {name: len(result.applied) for name, result in self.results.items()}
+        return summary(applied, whole=len(self.environments) == len(self.settings.environments))
 
     def environment(self, name: str) -> Environment:
         return self.settings.environment(name)

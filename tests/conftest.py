@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from lockstep.postgres.throwaway import ThrowawayServer
 from tests.project import Project
 
 _numbers = itertools.count(1)
+
+# A shell that starts us in the background ignores SIGINT, and every child would inherit that: Ctrl-C is tested here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -122,9 +122,11 @@ class PlanRefused(LockstepError):
     more = "out-of-sync"
 
     def __init__(self, *, target: str, reasons: tuple[Any, ...], action: str = "applied") -> None:
+        environment = target.split(" ", 1)[0]
         lines = [f"{target}: nothing was {action}:"]
         lines += [f"  {reason.message}" for reason in reasons]
-        super().__init__("\n".join(lines), hint=next((r.hint for r in reasons if r.hint), None))
+        hint = next((r.hint for r in reasons if r.hint), None)
+        super().__init__("\n".join(lines), hint=hint.replace(" ENV", f" {environment}") if hint else None)
         self.target = target
         self.reasons = reasons
         self.exit_code = max(reason.exit_code for reason in reasons)
@@ -155,7 +157,8 @@ class Held(LockstepError):
     def __init__(self, *, target: str, file: str, version: int) -> None:
         super().__init__(
             f"{target}: stopped before {file}: it was reverted here, and would come back unchanged.",
-            hint=f"mend {file} (a changed file lifts the hold), or say that it may come back: --include {version}",
+            hint=f"mend {file} (other SQL lifts the hold), or say that it may come back: "
+            f"lockstep sync {target.split(' ', 1)[0]} --include {version}",
         )
         self.target = target
         self.file = file

@@ -60,7 +60,7 @@ def test_a_wrong_password_is_said_without_showing_it(two: Project) -> None:
     done = two.run("sync", "dev")
     assert done.code == 8
     assert "password authentication failed" in done.err
-    assert "check user and password in .env" in done.err
+    assert "check user, password and database name in .env" in done.err
     assert "wr0ng" not in done.err
 
 
@@ -226,7 +226,7 @@ def test_a_migration_that_was_run_by_hand_is_recorded_by_name(project: Project) 
     project.write("001-a.sql", "-- lockstep: transaction=none\nCREATE INDEX CONCURRENTLY i ON a (id);")
     project.write("002-b.sql", "SELECT 1;")
     refused = project.run("sync")
-    assert refused.code == 7 and "lockstep repair ENV --record 1" in refused.err
+    assert refused.code == 7 and "lockstep repair dev --record 1" in refused.err
     assert (
         project.run("repair", "dev", "--record", "1", "--reason", "by hand").out
         == "001-a.sql: recorded as applied by hand\n"
@@ -358,3 +358,52 @@ def test_dotenv_is_read_and_the_environment_wins(project: Project) -> None:
     assert "(.env)" in project.run("config").out
     project.variables["DEV_URL"] = "postgresql://u@127.0.0.1:1/x"
     assert project.run("status").code == 8
+
+
+def test_an_environment_gets_only_what_the_one_before_it_has(two: Project) -> None:
+    two.write("001-a.sql", "SELECT 1;")
+    refused = two.run("sync", "prod")
+    assert refused.code == 7
+    assert "001-a.sql: not applied on dev yet, which comes before prod" in refused.err
+    assert "next: lockstep sync dev prod" in refused.err
+    assert two.query("SELECT count(*) FROM schema_migrations", "prod") == [(0,)]
+    assert two.run("sync", "dev").out.startswith("1 applied (dev), run ")
+    assert two.run("sync", "prod").code == 0
+    two.write("002-b.sql", "SELECT 1;")
+    two.urls["dev"] = "postgresql://postgres@127.0.0.1:1/x"
+    done = two.run("sync", "prod")
+    assert done.code == 0, "an environment that is down does not stop the next one"
+    assert "dev could not be asked" in done.err
+
+
+def test_the_way_on_after_a_failure_on_prod_works_as_printed(two: Project) -> None:
+    two.query("CREATE TABLE only_here (id bigint)", "dev")
+    two.run("baseline", "dev", "--version", "none")
+    two.write("001-a.sql", "SELECT 1;")
+    two.write("002-b.sql", "CREATE TABLE b AS SELECT * FROM only_here;")
+    two.write("002-b.down.sql", "DROP TABLE b;")
+    failed = two.run("sync")
+    assert failed.code == 6
+    hint = "take it back where it is applied already (lockstep revert dev --to 1), mend 002-b.sql, then: lockstep sync"
+    assert f"next: {hint}" in failed.err
+    assert two.run("revert", "dev", "--to", "1").code == 0
+    two.write("002-b.sql", "CREATE TABLE b (id bigint);")
+    assert two.run("sync").code == 0
+    assert two.run("status", "--check").code == 0
+
+
+def test_status_says_what_is_wrong_with_the_folder(project: Project) -> None:
+    project.run("init")
+    project.write("001-a.sql", "SELECT 1;")
+    project.write("001-b.sql", "SELECT 1;")
+    done = project.run("status", "--check")
+    assert done.code == 7
+    assert "001-a.sql and 001-b.sql have the same number" in done.err
+
+
+def test_an_empty_file_is_legal_and_not_silent(project: Project) -> None:
+    project.run("init")
+    project.run("new", "fill me in")
+    assert "there is no statement in it" in project.run("validate").out
+    done = project.run("sync")
+    assert done.code == 0 and "001-fill-me-in.sql holds no statement" in done.err

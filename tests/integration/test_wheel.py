@@ -97,7 +97,7 @@ def test_a_team_starts_its_own_project_from_the_wheel(
     assert "dev (127.0.0.1:" in lockstep("status", cwd=shop / "migrations")
     second = shop / lockstep("new", "second table", cwd=shop).splitlines()[0]
     second.write_text("CREATE TABLE second (id bigint PRIMARY KEY);\n")
-    assert "in step: 1 applied (dev)" in lockstep("deploy", "dev", cwd=shop), "through the project's own flows"
+    assert "1 applied (dev)" in lockstep("deploy", "dev", cwd=shop), "through the project's own flows"
     lockstep("new-project", "example", "--with-example-schema", cwd=tmp_path)
     assert (tmp_path / "example" / "migrations" / "004-referral-system.sql").exists()
     assert lockstep("validate", "--strict", cwd=tmp_path / "example").endswith("0 errors, 0 warnings\n")

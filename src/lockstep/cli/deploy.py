@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     from lockstep.service.planning import plan_target
-    from lockstep.service.syncing import refuse_held
+    from lockstep.service.syncing import refuse_held, summary
 
     chosen = context.settings.chosen(arguments.environments)
     plans = [
@@ -52,7 +52,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         if context.as_json:
             show_json("deploy", _document(None, None, plans))
         else:
-            show("in step: nothing to do")
+            show(summary({}, whole=len(chosen) == len(context.settings.environments)))
         return ExitCode.DONE
     return _deploy(arguments, context, plans)
 

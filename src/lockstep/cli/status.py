@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
+    from lockstep.core.planner import folder_refusals
     from lockstep.service.status import status
 
     found = status(context.settings, context.settings.chosen(arguments.environments), context.folder)
@@ -35,11 +37,14 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         show_json("status", {"environments": [_document(one) for one in found]})
     else:
         _table(found)
+        for problem in folder_refusals(context.folder):
+            talk(f"{paint('error:', 'red', sys.stderr)} {problem.message}\n  next: {problem.hint}")
     unreachable = [one.error for one in found if one.error is not None]
     if unreachable and len(unreachable) == len(found):
         return unreachable[0].exit_code
     if arguments.check:
-        return max((one.exit_code for one in found), default=ExitCode.DONE)
+        folder = [problem.exit_code for problem in folder_refusals(context.folder)]
+        return max([one.exit_code for one in found] + folder, default=ExitCode.DONE)
     return ExitCode.DONE
 
 
@@ -53,7 +58,7 @@ def _table(found: tuple[TargetStatus, ...]) -> None:
         show("")
     for one in found:
         if one.error is not None:
-            talk(f"{paint(one.environment, 'red')}: {one.error.message}")
+            talk(f"{paint('error:', 'red', sys.stderr)} {one.error.message}")
             if one.error.hint:
                 talk(f"  next: {one.error.hint}")
             if one.error.more:

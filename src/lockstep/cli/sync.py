@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     from lockstep.service.progress import Silent
-    from lockstep.service.syncing import sync
+    from lockstep.service.syncing import summary, sync
 
     chosen = context.settings.chosen(arguments.environments)
     report = sync(
@@ -59,7 +59,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         talk(f"not started, because {report.results[-1].environment} failed: {', '.join(report.not_started)}")
     if error is not None:
         raise error
-    count = sum(len(r.applied) for r in report.results)
-    where = ", ".join(r.environment for r in report.results if r.applied)
-    show(f"in step: {count} applied ({where}), run {report.run_id}" if count else "in step: nothing to do")
+    applied = {r.environment: len(r.applied) for r in report.results}
+    text = summary(applied, whole=len(chosen) == len(context.settings.environments))
+    show(f"{text}, run {report.run_id}" if any(applied.values()) else text)
     return ExitCode.DONE

@@ -36,5 +36,9 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
                 show(f"  next: {finding.hint}")
         count = len(context.settings_files())
         what = "1 file" if count == 1 else f"{count} files"
-        show(f"{what} checked: {errors} errors, {warnings} warnings")
+        show(f"{what} checked: {_count(errors, 'error')}, {_count(warnings, 'warning')}")
     return ExitCode.REFUSED if errors or (arguments.strict and warnings) else ExitCode.DONE
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

@@ -34,6 +34,7 @@ class Reason(Enum):
     UNSET = "unset"  # a setting that a file uses is not configured
     UNSUPPORTED = "unsupported"  # needs what this version cannot do
     NO_WAY_BACK = "no way back"  # cannot be reverted
+    NOT_PROMOTED = "not promoted"  # an environment before this one does not have it yet
 
 
 _EXIT = {
@@ -48,6 +49,7 @@ _EXIT = {
     Reason.UNSET: ExitCode.USAGE,
     Reason.UNSUPPORTED: ExitCode.REFUSED,
     Reason.NO_WAY_BACK: ExitCode.REFUSED,
+    Reason.NOT_PROMOTED: ExitCode.REFUSED,
 }
 
 
@@ -132,7 +134,7 @@ class Plan:
 def plan(folder: Folder, ledger: Ledger, options: PlanOptions) -> Plan | tuple[Refusal, ...]:
     """Return the plan for one target, or all reasons why there is none. Never raises on any combination."""
     rows = compare(folder, ledger, options.settings)
-    refusals = [*_folder_refusals(folder), *_row_refusals(rows, ledger, options), *_option_refusals(folder, options)]
+    refusals = [*folder_refusals(folder), *_row_refusals(rows, ledger, options), *_option_refusals(folder, options)]
     steps: list[Step] = []
     stopped_by: Hold | None = None
     for row in rows:
@@ -166,7 +168,8 @@ def plan(folder: Folder, ledger: Ledger, options: PlanOptions) -> Plan | tuple[R
 _RUNS = frozenset({State.PENDING, State.TO_REAPPLY, State.HELD, State.OUT_OF_ORDER})
 
 
-def _folder_refusals(folder: Folder) -> list[Refusal]:
+def folder_refusals(folder: Folder) -> list[Refusal]:
+    """Return what is wrong with the folder itself: numbers used twice, names without one."""
     found = [
         Refusal(
             reason=Reason.DUPLICATE,
@@ -219,7 +222,7 @@ def _missing(row: Row, ledger: Ledger) -> Refusal:
         reason=Reason.MISSING,
         message=f"{row.name} is applied, but its file is gone",
         hint=f"bring the file back (git log -- {row.name}); "
-        "if it was removed on purpose: lockstep repair ENV --forget VERSION",
+        f"if it was removed on purpose: lockstep repair ENV --forget {row.version or row.name}",
         files=(row.name,),
     )
 
@@ -228,7 +231,8 @@ def _out_of_order(row: Row, ledger: Ledger) -> Refusal:
     return Refusal(
         reason=Reason.OUT_OF_ORDER,
         message=f"{row.name} is not applied, but version {ledger.head} already is",
-        hint=f"renumber it above {ledger.head}; or, if it does not depend on the order: --include {row.version}",
+        hint=f"renumber it above {ledger.head}; or, if it does not depend on the order: "
+        f"lockstep sync ENV --include {row.version}",
         files=(row.name,),
     )
 

@@ -212,7 +212,7 @@ def _connect(target: Target, parameters: Mapping[str, str]) -> psycopg.Connectio
         if needs_password:
             hint = "no password was given: put the whole URL into .env"
         elif used_password:
-            hint = "check user and password in .env (special characters may stand as they are)"
+            hint = "check user, password and database name in .env (special characters may stand as they are)"
         raise Unreachable(target=target.name, reason=lines[0] if lines else "no connection", hint=hint) from None
     except psycopg.Error as error:
         raise UsageError(f"{target.name}: {redact(str(error), target).strip()}", hint="lockstep config") from None

@@ -159,6 +159,7 @@ class ApplyRun:
     work: WorkSession
     plan: Plan
     target: str  # shown name
+    before: tuple[str, ...]  # environments that get each migration before this one
     applied: list[Applied] = field(default_factory=list)
 
     def apply(self, step: Step, waiting: Waiting | None = None) -> Applied:
@@ -176,6 +177,9 @@ class ApplyRun:
             )
         except Unreachable as lost:
             done = self._settle(step, lost)
+        except MigrationFailed as error:
+            error.hint = error.hint or self._way_on(step, error.file)
+            raise
         result = Applied(
             name=step.name, label=step.label, execution_ms=done.duration_ms, tries=done.tries, checksum=step.checksum
         )
@@ -183,6 +187,16 @@ class ApplyRun:
         self.work.entries[step.name] = step.checksum
         self.work.keep_clean(done, self._outcome)
         return result
+
+    def _way_on(self, step: Step, file: str) -> str:
+        """What to do about a file that failed here; where it is applied already it has to be taken back first."""
+        again = "deploy" if self.work.run.orchestrator_url else "sync"
+        version = step.migration.version
+        if not self.before or version is None:
+            return f"mend {file}, then: lockstep {again} {self.work.session.target.environment}"
+        older = [row.version for row in self.plan.rows if row.version is not None and row.version < version]
+        back = " and ".join(f"lockstep revert {name} --to {max(older, default='none')}" for name in self.before)
+        return f"take it back where it is applied already ({back}), mend {file}, then: lockstep {again}"
 
     @property
     def _outcome(self) -> str:
@@ -222,4 +236,4 @@ def open_apply(
         if expected_digest is not None and made.digest != expected_digest:
             raise StalePlan(target=target.name, expected=expected_digest, actual=made.digest)
         work.entries = {row.entry.name: row.entry.checksum for row in made.rows if row.entry is not None}
-        yield ApplyRun(work=work, plan=made, target=target.name)
+        yield ApplyRun(work=work, plan=made, target=target.name, before=tuple(environment.table.after))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lockstep.config import Environment, Settings
 from lockstep.core.comparison import Row, State, compare
-from lockstep.core.migration import Folder
+from lockstep.core.migration import Folder, label
 from lockstep.errors import LedgerError, UsageError
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, guard
@@ -108,7 +108,10 @@ def _chosen(
     )
     chosen: dict[str, str] = {}
     for name, verb in asked:
-        row = next((r for r in rows if name in {r.name, str(r.version)} or name.lstrip("0") == str(r.version)), None)
+        row = next(
+            (r for r in rows if name in {r.name, label(r.name), str(r.version)} or name.lstrip("0") == str(r.version)),
+            None,
+        )
         if row is None or (row.entry is None) != (verb == "record"):
             problem = "is not in the ledger" if verb != "record" else "is not pending"
             raise UsageError(f"{target}: {name} {problem}", hint="lockstep status shows what is")

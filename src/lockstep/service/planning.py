@@ -31,11 +31,11 @@ def options_for(target: Target, *, to_version: int | None = None, include: Itera
     return PlanOptions(to_version=to_version, include=frozenset(include), settings=target.settings)
 
 
-def make_plan(session: Session, folder: Folder, options: PlanOptions) -> Plan:
+def make_plan(session: Session, folder: Folder, options: PlanOptions, *, action: str = "applied") -> Plan:
     """Read the ledger and plan. Every pending file is parsed. Raises PlanRefused, MigrationFileError, LedgerError."""
     result = plan(folder, read_ledger(session), options)
     if not isinstance(result, Plan):
-        raise PlanRefused(target=session.target.name, reasons=result)
+        raise PlanRefused(target=session.target.name, reasons=result, action=action)
     for step in result.steps:
         for file in (step.migration.up, step.migration.verify):
             if file is not None:
@@ -56,7 +56,7 @@ def plan_target(
     target = target_of(settings, environment)
     session = open_session(target, run_id=new_run_id(), read_only=True)
     try:
-        made = make_plan(session, folder, options_for(target, to_version=to_version, include=include))
+        made = make_plan(session, folder, options_for(target, to_version=to_version, include=include), action="planned")
         text = None
         if with_sql:
             run = RunInfo(run_id="RUN-ID")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from lockstep.config import Environment, Settings
 from lockstep.core.migration import Folder, Kind, label
 from lockstep.core.reverting import RevertPlan, RevertStep, plan_revert
-from lockstep.errors import PlanRefused
+from lockstep.errors import MigrationFailed, PlanRefused
 from lockstep.postgres.ledger import read_ledger, recorded_downs
 from lockstep.postgres.message import RunInfo, revert_message
 from lockstep.service.applying import WorkSession, work_session
@@ -46,14 +46,18 @@ class RevertRun:
         message = revert_message(
             step, session.target, self.work.run, session.baseline, session.connection, reason=self.reason
         )
-        done = self.work.send(
-            message,
-            name=step.entry.name,
-            version=step.entry.version,
-            done=len(self.reverted),
-            total=len(self.plan.steps),
-            waiting=waiting,
-        )
+        try:
+            done = self.work.send(
+                message,
+                name=step.entry.name,
+                version=step.entry.version,
+                done=len(self.reverted),
+                total=len(self.plan.steps),
+                waiting=waiting,
+            )
+        except MigrationFailed as error:
+            error.hint = error.hint or f"mend {error.file}, then revert again"
+            raise
         self.reverted.append((step.entry.name, done.duration_ms))
         entries = self.work.entries
         del entries[step.entry.name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lockstep.config import Environment, Settings
@@ -14,6 +14,7 @@ from lockstep.postgres.message import RunInfo
 from lockstep.service.applying import Applied, ApplyRun, open_apply
 from lockstep.service.planning import TargetPlan, plan_target
 from lockstep.service.progress import Progress
+from lockstep.service.promotion import refuse_unpromoted
 from lockstep.service.safeguard import MISSING_GATES, take_backup
 from lockstep.service.verifying import verify
 
@@ -63,6 +64,7 @@ def sync(
             _one(
                 settings, environment, folder, run, progress, result,
                 to_version=to_version, include=tuple(include), wait_seconds=wait_seconds,
+                done=tuple(r.environment for r in results[:-1]),
             )  # fmt: skip
         except LockstepError as error:
             result.error = error
@@ -82,6 +84,7 @@ def _one(
     to_version: int | None,
     include: tuple[int, ...],
     wait_seconds: float,
+    done: tuple[str, ...],
 ) -> None:
     name = environment.name
     # Under the lock from the plan to the last migration, the backup included: what is told is what runs, and a run
@@ -92,11 +95,19 @@ def _one(
         plan = applying.plan
         result.target, result.plan_digest, result.applied = applying.target, plan.digest, applying.applied
         tell_plan(progress, name, applying.target, plan)
+        refuse_unpromoted(settings, environment, applying.target, plan, progress, done=done)
         if plan.steps and environment.protected:
             result.backup_key = take_backup(settings, environment, run, progress).manifest.key
             progress.note(name, MISSING_GATES)
-        for step in plan.steps:
-            apply_step(applying, step, progress, name)
+        try:
+            for step in plan.steps:
+                apply_step(applying, step, progress, name)
+        except (KeyboardInterrupt, SystemExit):
+            count = f"{len(result.applied)} of {len(plan.steps)}"
+            progress.note(
+                name, f"interrupted: {count} done; lockstep status {name} shows whether the next one was committed"
+            )
+            raise
     if result.applied:
         verify_applied(settings, environment, folder, progress, result)
     refuse_held(result.target, plan)
@@ -136,9 +147,19 @@ def verify_applied(
 ) -> None:
     """Verify what `result` says was applied, and tell it. Raises what `verify` raises."""
     checked = verify(settings, environment, folder, [applied.name for applied in result.applied])
-    scripts = f", {checked.scripts} verify scripts hold" if checked.scripts else ""
+    word = "1 verify script holds" if checked.scripts == 1 else f"{checked.scripts} verify scripts hold"
+    scripts = f", {word}" if checked.scripts else ""
     total = format_ms(sum(a.execution_ms for a in result.applied))
     progress.note(environment.name, f"{checked.migrations} applied and verified in {total}{scripts}")
+
+
+def summary(applied: Mapping[str, int], *, whole: bool) -> str:
+    """How a good run ended, in one sentence. `applied`: environment -> count. `whole`: all environments took part."""
+    count = sum(applied.values())
+    where = ", ".join(name for name, number in applied.items() if number)
+    if not count:
+        return "in step: nothing to do" if whole else "nothing to do"
+    return f"in step: {count} applied ({where})" if whole else f"{count} applied ({where})"
 
 
 def refuse_held(target: str, plan: Plan) -> None:
@@ -152,5 +173,8 @@ def tell_plan(progress: Progress, name: str, target: str, plan: Plan) -> None:
     count = len(plan.steps)
     what = "nothing to do" if not count else "1 migration to apply" if count == 1 else f"{count} migrations to apply"
     progress.note(name, f"{target.removeprefix(name).strip(' ()')}: {what}")
-    for notice in plan.notices:
+    for notice in plan.notices if plan.steps else ():
         progress.note(name, f"note: {notice.message}")
+    for step in plan.steps:
+        if not step.migration.up.script().statements:
+            progress.note(name, f"note: {step.name} holds no statement")

@@ -68,6 +68,8 @@ def validate(settings: Settings) -> tuple[Finding, ...]:
             else:
                 if file is migration.up:
                     scripts.append(file)
+                    if not file.script().statements:
+                        found.append(_empty(file))
         if migration.version is not None and migration.down is None and not migration.up.directives.irreversible:
             found.append(
                 Finding(
@@ -115,6 +117,18 @@ def _names(folder: Folder) -> Iterable[Finding]:
         yield finding(
             Severity.WARNING, "gap", folder.path, notice.message, "fine if it was renumbered or removed on purpose"
         )
+
+
+def _empty(file: SqlFile) -> Finding:
+    return Finding(
+        severity=Severity.WARNING,
+        rule="empty",
+        file=file.name,
+        line=None,
+        column=None,
+        message="there is no statement in it; once applied, it cannot be filled in any more",
+        hint="write it, or remove it",
+    )
 
 
 def _directives(file: SqlFile) -> Iterable[Finding]:
