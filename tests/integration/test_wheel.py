@@ -54,7 +54,9 @@ def test_the_wheel_brings_one_top_level_package(wheel: Path) -> None:
 def test_a_team_starts_its_own_project_from_the_wheel(
     installed: Path, tmp_path: Path, new_database: Callable[[], str]
 ) -> None:
-    environ = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+    environ = {
+        k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "VIRTUAL_ENV"} and not k.startswith("PREFECT_")
+    }
     environ |= {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1", "NO_COLOR": "1"}
     environ |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_PROFILES_PATH": str(tmp_path / "profiles.toml")}
 
