@@ -331,7 +331,8 @@ def test_a_second_row_for_one_version_is_impossible(project: Project) -> None:
         project.query("INSERT INTO schema_migrations (migration_name, version) VALUES ('001-other.sql', 1)")
 
 
-def test_settings_reach_sql_and_stay_out_of_logs_ledger_and_plan(project: Project) -> None:
+def test_settings_reach_sql_and_stay_out_of_logs_ledger_and_plan(server: ThrowawayServer, project: Project) -> None:
+    project.query(f"ALTER DATABASE {database_of(project)} SET log_statement = 'all'")
     secret = "s3cret, with 'quotes' and \\ and $$"
     project.variables["ADMINS"] = secret
     project.configure(dev='settings = { admins = "${ADMINS}" }')
@@ -353,6 +354,9 @@ def test_settings_reach_sql_and_stay_out_of_logs_ledger_and_plan(project: Projec
         project.query("SELECT * FROM schema_migrations_log")
     )
     assert "s3cret" not in ledger
+    log = (server.folder / "server.log").read_text()
+    assert "current_setting('lockstep.admins')" in log, "statements are logged"
+    assert "s3cret" not in log
     assert "nothing to do" in project.run("sync").out
     project.variables["ADMINS"] = "someone else"
     assert "to re-apply" in project.run("status").out
