@@ -158,7 +158,7 @@ class S3Server:
         process.wait(STOP_TIMEOUT)
         # It puts its gRPC sockets into /tmp, has no setting for that, and leaves some even after SIGTERM.
         for port in _block(self.port):
-            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+            for left in _sockets(port):
                 left.unlink(missing_ok=True)
 
     def _tail(self) -> str:
@@ -181,13 +181,19 @@ def _free_block() -> int:
     """
     for _ in range(1000):
         first = 10000 + secrets.randbelow(12000)
-        if all(_is_free(port) for port in _block(first)):
+        # A socket that another user's killed server left could be neither used nor removed by us.
+        if all(_is_free(port) and not _sockets(port) for port in _block(first)):
             return first
     raise ServerStartError(program="weed mini", log="no block of free ports between 10000 and 32000")
 
 
 def _block(first: int) -> list[int]:
     return [first + step + offset for step in (0, 10000) for offset in range(5)]
+
+
+def _sockets(port: int) -> list[Path]:
+    """What a server on `port` has in /tmp."""
+    return list(Path("/tmp").glob(f"seaweedfs-*-{port}.sock"))
 
 
 def _is_free(port: int) -> bool:
