@@ -231,6 +231,28 @@ def test_a_lost_answer_to_commit_is_settled_by_the_ledger(server: ThrowawayServe
     assert project.query("SELECT count(*), count(DISTINCT run_id) FROM schema_migrations") == [(3, 1)]
 
 
+def test_after_a_lost_answer_the_run_stops_when_somebody_else_worked_meanwhile(
+    server: ThrowawayServer, project: Project
+) -> None:
+    project.run("init")
+    project.write("001-a.sql", "CREATE TABLE marker_of_the_cut (id bigint);")
+    project.write("002-b.sql", "CREATE TABLE b (id bigint);")
+    # Stands for another run's entry: it comes with ours, so it is there when the ledger is asked.
+    project.query(
+        "CREATE FUNCTION other_run() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.schema_migrations"
+        " (migration_name, version, checksum) VALUES ('099-other.sql', 99, 'x'); RETURN NULL; END $$;"
+        "CREATE TRIGGER t AFTER INSERT ON schema_migrations FOR EACH ROW WHEN (NEW.version = 1) EXECUTE FUNCTION other_run()"
+    )
+    plain = project.urls["dev"]
+    with CountingProxy(server.port, cut=b"marker_of_the_cut") as proxy:
+        project.urls["dev"] = plain.replace(f":{server.port}/", f":{proxy.port}/")
+        done = project.run("sync")
+    project.urls["dev"] = plain
+    assert done.code == 4, done.err
+    assert "changed by somebody else" in done.err and "001-a was committed" in done.err
+    assert project.query("SELECT to_regclass('b')") == [(None,)]
+
+
 def test_a_connection_lost_before_commit_is_said_and_nothing_is_half_done(project: Project) -> None:
     project.run("init")
     project.write("001-a.sql", "CREATE TABLE a (id bigint);")

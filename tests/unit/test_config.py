@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from lockstep.config import Secret, load_settings
+from lockstep.core.address import parse_address
 from lockstep.errors import ConfigError, UsageError
+from lockstep.postgres.connection import Target, conninfo
 
 BACKUP = '[backup]\nbucket = "s3://b/p"\n'
 
@@ -93,3 +95,27 @@ def test_a_password_with_special_characters_survives_dotenv(tmp_path: Path) -> N
 
 def test_a_secret_shows_nothing_by_accident() -> None:
     assert "x" not in f"{Secret('x')} {Secret('x')!r}".replace("Secret", "")
+
+
+def test_credentials_in_another_address_are_not_shown(tmp_path: Path) -> None:
+    text = '[backup]\nbucket = "s3://b/p"\nendpoint_url = "${S3}"\n'
+    settings = load_settings(write(tmp_path, text), {"S3": "https://me:hidden@store.example:9000"})
+    shown = {v.key: v.shown for v in settings.values()}
+    assert shown["backup.endpoint_url"] == "https://***@store.example:9000"
+
+
+@pytest.mark.parametrize(
+    ("url", "variable", "value"),
+    [
+        ("postgresql://u@localhost/d?sslmode=disable", "PGHOSTADDR", "203.0.113.7"),
+        ("postgresql:///d?sslmode=disable", "PGHOST", "db.example"),
+        ("postgresql:///d?sslmode=disable", "PGSERVICE", "prod"),
+        ("postgresql://u@db.example/d?sslmode=disable", "PGUSER", "u"),
+    ],
+)
+def test_tls_cannot_be_turned_off_on_the_way_to_another_machine(
+    url: str, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UsageError, match="sslmode=disable would send the password"):
+        conninfo(Target(environment="prod", address=parse_address(url)), run_id="r")

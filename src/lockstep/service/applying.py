@@ -6,7 +6,7 @@ holds the lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -94,7 +94,12 @@ class WorkSession:
             take_lock(self.session, wait_seconds=RETAKE_SECONDS)
         except LockHeld as error:
             raise LockHeld(target=error.target, holder=error.holder, outcome=outcome) from None
-        if {e.name: e.checksum for e in read_ledger(self.session).entries} != self.entries:
+        self._refuse_changed(read_ledger(self.session).entries, self.entries, outcome)
+
+    def _refuse_changed(self, entries: Iterable[Entry], expected: Mapping[str, str | None], outcome: str) -> None:
+        """While the lock was free somebody else may have worked: then this run's plan is not to be trusted any more."""
+        if {e.name: e.checksum for e in entries} != expected:
+            target = self.session.target
             raise LedgerError(
                 f"{target.name}: the ledger was changed by somebody else while this run took its lock again. {outcome}",
                 hint=f"lockstep status {target.environment}",
@@ -118,7 +123,11 @@ class WorkSession:
                 reason=f"{lost.reason}. {outcome} Whether {label(name)} was committed could not be found out.",
                 hint=f"lockstep status {target.environment}",
             ) from None
-        return next((e for e in entries if (e.name, e.checksum, e.run_id) == (name, checksum, self.run.run_id)), None)
+        mine = (name, checksum, self.run.run_id)
+        found = next((e for e in entries if (e.name, e.checksum, e.run_id) == mine), None)
+        if found is not None:
+            self._refuse_changed(entries, {**self.entries, name: checksum}, f"{outcome} {label(name)} was committed.")
+        return found
 
 
 #: How long to wait for our own old backend to end, when the lock is taken again.
