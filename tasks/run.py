@@ -20,7 +20,7 @@ from prefect.runtime import flow_run as runtime
 from lockstep.config import Environment, Settings, load_settings, pass_on
 from lockstep.core.migration import Folder
 from lockstep.errors import LockstepError
-from lockstep.postgres.message import RunInfo
+from lockstep.postgres.entries import RunInfo
 from lockstep.service.applying import ApplyRun
 from lockstep.service.deploying import files_of, run_id_of, run_name
 from lockstep.service.orchestrator import ui_url

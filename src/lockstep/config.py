@@ -205,6 +205,7 @@ def _environments(shape: FileShape, lines: Mapping[str, int]) -> dict[str, Envir
             table=table,
             protected=protected,
             lock_timeout_ms=_ms(table.lock_timeout, where, f"environments.{name}.lock_timeout") or 0,
+            max_blocking_ms=_ms(table.max_blocking, where, f"environments.{name}.max_blocking"),
             statement_timeout_ms=_ms(table.statement_timeout, where, f"environments.{name}.statement_timeout"),
             retry_budget_ms=_ms(table.retry_budget, where, f"environments.{name}.retry_budget") or 0,
         )

@@ -65,6 +65,7 @@ class EnvironmentTable(_Table):
     after: list[str] = []
     protected: bool | None = None
     lock_timeout: str = "1s"
+    max_blocking: str | None = None
     statement_timeout: str | None = None
     retry_budget: str = "2min"
     settings: dict[str, str] = {}
@@ -96,6 +97,7 @@ class Environment:
     table: EnvironmentTable
     protected: bool  # backup before anything runs
     lock_timeout_ms: int
+    max_blocking_ms: int | None
     statement_timeout_ms: int | None
     retry_budget_ms: int
 

@@ -22,7 +22,7 @@ from demo.prefectserver import PrefectServer
 from demo.s3server import S3Server
 from lockstep.config import Settings, load_settings
 from lockstep.errors import LockstepError
-from lockstep.postgres.message import RunInfo
+from lockstep.postgres.entries import RunInfo
 from lockstep.service import orchestrator
 from lockstep.service.deploying import error_of, expected_plans
 from lockstep.service.initialise import initialise

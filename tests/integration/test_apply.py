@@ -11,8 +11,8 @@ import pytest
 
 from lockstep.errors import LockHeld, MigrationFailed, StalePlan
 from lockstep.postgres.connection import open_session
+from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.lock import take_lock
-from lockstep.postgres.message import RunInfo
 from lockstep.postgres.throwaway import ThrowawayServer
 from lockstep.service.applying import open_apply
 from lockstep.service.project import target_of
@@ -62,7 +62,11 @@ FAILURES = {
         "002-b.sql:2:",
         "PL/pgSQL function inline_code_block line 3 at RAISE",
     ),
-    "commit in a block": ("CREATE TABLE b (id bigint);\nDO $$ BEGIN COMMIT; END $$;", "002-b.sql:2:", "2D000"),
+    "commit in a procedure": (
+        "CREATE TABLE b (id bigint);\nCREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$;\nCALL p();",
+        "002-b.sql:3:",
+        "2D000",
+    ),
     "releases the lock": (
         "CREATE TABLE b (id bigint);\nSELECT pg_advisory_unlock_all();",
         "002-b.sql",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from lockstep.postgres.message import RunInfo
+from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.throwaway import ThrowawayServer
 from lockstep.service.applying import open_apply
 from tests.integration.proxy import CountingProxy

@@ -223,10 +223,9 @@ def test_repair_accepts_and_forgets_by_name_and_logs_why(project: Project) -> No
 
 def test_a_migration_that_was_run_by_hand_is_recorded_by_name(project: Project) -> None:
     project.run("init")
-    project.write("001-a.sql", "-- lockstep: transaction=none\nCREATE INDEX CONCURRENTLY i ON a (id);")
+    project.write("001-a.sql", "CREATE TABLE a (id bigint);")
     project.write("002-b.sql", "SELECT 1;")
-    refused = project.run("sync")
-    assert refused.code == 7 and "lockstep repair dev --record 1" in refused.err
+    project.query("CREATE TABLE a (id bigint)")
     assert (
         project.run("repair", "dev", "--record", "1", "--reason", "by hand").out
         == "001-a.sql: recorded as applied by hand\n"
@@ -310,17 +309,6 @@ def test_new_continues_the_folders_own_numbering(project: Project) -> None:
     project.write("0041-x.sql", "SELECT 1;")
     assert project.run("new", "add invoices").out.splitlines()[0] == "migrations/0042-add-invoices.sql"
     assert project.run("new", "!!!").code == 2
-
-
-def test_a_transaction_none_file_is_refused_and_nothing_runs(project: Project) -> None:
-    project.run("init")
-    project.write("001-a.sql", "CREATE TABLE a (id bigint);")
-    project.write("002-i.sql", "-- lockstep: transaction=none\nCREATE INDEX CONCURRENTLY i ON a (id);")
-    done = project.run("sync")
-    assert done.code == 7
-    assert "does not run yet" in done.err
-    assert project.query("SELECT to_regclass('a')") == [(None,)]
-    assert project.run("sync", "--to", "1").code == 0
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

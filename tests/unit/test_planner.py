@@ -46,12 +46,6 @@ def test_nothing_is_planned_when_all_is_applied() -> None:
         (folder(ONE), ledger(entry(ONE, state=EntryState.STARTED)), Reason.FAILED, ExitCode.DISAGREES),
         (folder(ONE), ledger(occupied=3), Reason.OCCUPIED, ExitCode.DISAGREES),
         (folder(ONE, duplicates=(("001-a.sql", "001-b.sql"),)), ledger(), Reason.DUPLICATE, ExitCode.REFUSED),
-        (
-            folder(migration(1, "-- lockstep: transaction=none\nVACUUM;")),
-            ledger(),
-            Reason.UNSUPPORTED,
-            ExitCode.REFUSED,
-        ),
         (folder(repeatable("r", "-- lockstep: uses=admins\nSELECT 1")), ledger(), Reason.UNSET, ExitCode.USAGE),
     ],
     ids=lambda value: value.value if isinstance(value, Reason) else None,

@@ -12,7 +12,7 @@ from lockstep.errors import LockstepError
 if TYPE_CHECKING:
     from lockstep.config import Settings
     from lockstep.core.migration import Folder
-    from lockstep.postgres.message import RunInfo
+    from lockstep.postgres.entries import RunInfo
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Context:
         return sorted(self.settings.migrations_folder.rglob("*.sql"))
 
     def new_run(self) -> RunInfo:
-        from lockstep.postgres.message import RunInfo
+        from lockstep.postgres.entries import RunInfo
         from lockstep.service.run import new_run_id
 
         return RunInfo(run_id=new_run_id())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lockstep.cli import words
 from lockstep.cli.context import Context
 from lockstep.cli.terminal import error_document, paint, show, show_error, show_json
+from lockstep.core.planner import described
 from lockstep.errors import ExitCode, LockstepError
 
 if TYPE_CHECKING:
@@ -66,11 +67,9 @@ def _print(one: TargetPlan, *, protected: bool) -> None:
     elif protected:
         show("  backup to S3 first")
     for number, step in enumerate(plan.steps, start=1):
-        count = len(step.migration.up.script().statements)
-        statements = "1 statement" if count == 1 else f"{count} statements"
         how = "again, " if step.again else ""
         down = "" if step.migration.down or step.migration.version is None else ", no way back"
-        show(f"  {number}. {step.label}  ({how}one transaction, {statements}{down})")
+        show(f"  {number}. {step.label}  ({how}{described(step)}{down})")
     if plan.stopped_by is not None:
         show(f"  stops before {plan.stopped_by.name}: reverted here, held until its file changes")
     for notice in plan.notices:
@@ -90,7 +89,7 @@ def _document(one: TargetPlan) -> dict[str, Any]:
                 "version": step.migration.version,
                 "checksum": step.checksum,
                 "again": step.again,
-                "transactional": step.migration.up.directives.transactional,
+                "transactional": step.migration.up.transactional,
                 "statements": len(step.migration.up.script().statements),
                 "reversible": step.migration.down is not None,
             }

@@ -49,17 +49,39 @@ def content_digest(text: str) -> str | None:
     """
     from postgast import PgQueryError, scan  # late: 70 ms of imports that a status does not need
 
-    raw = text.encode()
+    digest = hashlib.sha256()
+    masked = mask_restrict(text)
+    at = 0
     try:
-        tokens = scan(mask_restrict(text)).tokens
+        for end in _cuts(masked):
+            raw = text[at:end].encode()
+            for token in scan(masked[at:end]).tokens:
+                if token.token not in _COMMENTS:
+                    digest.update(raw[token.start : token.end])
+                    digest.update(b"\0")
+            at = end
     except PgQueryError:
         return None
-    digest = hashlib.sha256()
-    for token in tokens:
-        if token.token not in _COMMENTS:
-            digest.update(raw[token.start : token.end])
-            digest.update(b"\0")
     return digest.hexdigest()
+
+
+#: Characters above which a text is scanned statement by statement: its tokens take several times its size.
+_WHOLE = 1024 * 1024
+
+
+def _cuts(text: str) -> list[int]:
+    """Where a text may be cut without cutting a token: after each of its statements where it is large, and at its end."""
+    if len(text) <= _WHOLE:
+        return [len(text)]
+    from postgast import PgQueryError, split
+
+    found: list[int] = []
+    try:
+        for piece in split(text):
+            found.append(text.index(piece, found[-1] if found else 0) + len(piece))
+    except PgQueryError:
+        found = []
+    return [*found, len(text)]
 
 
 _COMMENTS = frozenset({275, 276})  # libpg_query: SQL_COMMENT, C_COMMENT

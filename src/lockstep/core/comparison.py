@@ -25,12 +25,14 @@ class State(Enum):
     OUT_OF_ORDER = "out of order"  # pending, but older than the newest applied
     CHANGED = "changed"  # applied; the SQL on disk is another
     MISSING = "missing"  # in the ledger only
-    STARTED = "started"  # non-transactional, not finished
-    FAILED = "failed"  # non-transactional, stopped with an error
+    STARTED = "started"  # outside of a transaction, not finished
+    FAILED = "failed"  # outside of a transaction, stopped with an error
 
 
 #: States in which there is something to apply.
 WAITING = frozenset({State.PENDING, State.TO_REAPPLY, State.HELD, State.OUT_OF_ORDER})
+#: States of what was begun and did not finish.
+BEGUN = frozenset({State.FAILED, State.STARTED})
 #: States in which files and ledger disagree (exit code 4).
 DISAGREEING = frozenset({State.CHANGED, State.MISSING, State.OUT_OF_ORDER, State.FAILED, State.STARTED})
 
@@ -75,7 +77,7 @@ def compare(folder: Folder, ledger: Ledger, settings: Mapping[str, str] | None =
         )
     for key, entry in entries.items():
         if key not in seen:
-            gone = State.BASELINE if entry.kind is Kind.BASELINE else State.MISSING
+            gone = State.BASELINE if entry.kind is Kind.BASELINE else _begun(entry) or State.MISSING
             rows.append(Row(name=entry.name, version=entry.version, state=gone, migration=None, entry=entry))
     return tuple(sorted(rows, key=lambda row: (row.version is None, row.version or 0, row.name)))
 
@@ -113,8 +115,8 @@ def _state(
             return State.HELD
         late = migration.version is not None and head is not None and migration.version < head
         return State.OUT_OF_ORDER if late else State.PENDING
-    if entry.state is not EntryState.APPLIED:
-        return State.FAILED if entry.state is EntryState.FAILED else State.STARTED
+    if (begun := _begun(entry)) is not None:
+        return begun
     if entry.checksum == effective_checksum(migration, settings, salt):
         return State.BASELINE if entry.kind is Kind.BASELINE else State.APPLIED
     if not entry.verified:
@@ -123,3 +125,9 @@ def _state(
         return State.TO_REAPPLY
     same = entry.content_digest is not None and entry.content_digest == migration.up.content_digest
     return State.REFORMATTED if same else State.CHANGED
+
+
+def _begun(entry: Entry) -> State | None:
+    if entry.state is EntryState.APPLIED:
+        return None
+    return State.FAILED if entry.state is EntryState.FAILED else State.STARTED

@@ -13,8 +13,21 @@ class EntryState(Enum):
     """State of an entry, as stored."""
 
     APPLIED = "applied"  # whole
-    STARTED = "started"  # a non-transactional one on its way, or its runner died
-    FAILED = "failed"  # a non-transactional one that stopped with an error
+    STARTED = "started"  # one outside of a transaction that is on its way, or whose runner died
+    FAILED = "failed"  # one outside of a transaction that stopped with an error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a file outside of a transaction has come. It commits with what it tells of, wherever that can be."""
+
+    reverting: bool = False  # the down script is on its way, not the up
+    units: int = 0  # units done, from the first on
+    digest: str = ""  # chain over the SQL of the units done: they must be what they were
+    attempted: str = ""  # digest of the next unit, which cannot run in a transaction, once it was begun
+    was_there: bool = False  # what the attempted unit makes was there before it began
+    batches: int = 0  # of a backfill: batches committed
+    rows: int = 0  # of a backfill: rows touched; after a kill without those of the last batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +46,9 @@ class Entry:
     run_id: str | None
     verified: bool = True  # False: recorded by an older tool, its checksum could not be recomputed
     down_checksum: str | None = None  # of the recorded down script
+    statements_done: int | None = None  # statements of the file that ran
+    statements_total: int | None = None
+    progress: Progress | None = None  # while started or failed; None in an older tool's row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from lockstep.core.comparison import DISAGREEING, WAITING, Row, State
+from lockstep.core.comparison import BEGUN, DISAGREEING, WAITING, Row, State
 from lockstep.core.migration import label
 from lockstep.core.moments import format_moment
 from lockstep.core.table import render_table
@@ -17,7 +17,12 @@ def cell(row: Row | None, now: datetime) -> str:
         return "—"
     if row.entry is None:
         return row.state.value
-    return f"{row.state.value}  {format_moment(row.entry.applied_at, now)}"
+    done = (
+        f" {row.entry.statements_done or 0}/{row.entry.statements_total}"
+        if row.state in BEGUN and row.entry.statements_total
+        else ""
+    )
+    return f"{row.state.value}{done}  {format_moment(row.entry.applied_at, now)}"
 
 
 def names(columns: Mapping[str, Sequence[Row]]) -> list[tuple[str, int | None]]:
@@ -64,6 +69,10 @@ def summary(environment: str, rows: Sequence[Row]) -> str:
     wrong = [r for r in rows if r.state in DISAGREEING]
     waiting = [r for r in rows if r.state in WAITING and r.state not in DISAGREEING]
     if wrong:
+        if all(r.state in BEGUN and r.entry and r.entry.progress for r in wrong):
+            what = f"{label(wrong[0].name)} was begun and did not finish"
+            back = any(r.entry and r.entry.progress and r.entry.progress.reverting for r in wrong)
+            return f"{what} → lockstep {'revert' if back else 'sync'} {environment}{' --steps 1' if back else ''} goes on with it"
         listed = ", ".join(f"{label(r.name)} {r.state.value}" for r in wrong[:3])
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         return f"files and ledger disagree: {listed}{more} → lockstep plan {environment}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from lockstep.core.checksum import content_digest
 from lockstep.core.directives import NONE, Directives
 from lockstep.core.statements import Script, parse_script
+from lockstep.core.units import Unit, units_of
 
 
 class Kind(Enum):
@@ -27,14 +29,35 @@ class SqlFile:
     checksum: str  # SHA-256 (hex) of `text`
     directives: Directives = NONE
 
+    @property
+    def transactional(self) -> bool:
+        """Whether it runs in one transaction. A backfill never does."""
+        return self.directives.transactional and not self.directives.repeat_until_empty
+
     def script(self) -> Script:
         """Parse it. Raises MigrationFileError."""
-        return parse_script(self.text, self.name, transactional=self.directives.transactional)
+        return parse_script(self.text, self.name, transactional=self.transactional)
+
+    def units(self) -> tuple[Unit, ...]:
+        """What runs and is recorded as one, of a file outside of a transaction. Raises MigrationFileError."""
+        return _units(self.script(), self.directives.repeat_until_empty)
+
+    def check(self) -> None:
+        """Raise MigrationFileError for anything in it that could not be run."""
+        if self.transactional:
+            self.script()
+        else:
+            self.units()
 
     @property
     def content_digest(self) -> str | None:
         """Digest over the SQL tokens; None when it does not scan."""
         return content_digest(self.text)
+
+
+@lru_cache(maxsize=64)
+def _units(script: Script, backfill: bool) -> tuple[Unit, ...]:
+    return units_of(script, backfill=backfill)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,10 @@ from enum import Enum
 from itertools import pairwise
 
 from lockstep.core.checksum import settings_digest
-from lockstep.core.comparison import Row, State, compare, effective_checksum
-from lockstep.core.ledger import Hold, Ledger
+from lockstep.core.comparison import BEGUN, Row, State, compare, effective_checksum
+from lockstep.core.ledger import Entry, Hold, Ledger, Progress
 from lockstep.core.migration import Folder, Migration, label
+from lockstep.core.resuming import ran, why_not_resume
 from lockstep.errors import ExitCode
 
 
@@ -28,11 +29,10 @@ class Reason(Enum):
     CHANGED = "changed"  # an applied file has other SQL now
     MISSING = "missing"  # an applied file is gone
     OUT_OF_ORDER = "out of order"  # a new file is older than the newest applied
-    FAILED = "failed"  # a non-transactional migration stopped in the middle
+    FAILED = "failed"  # a migration outside of a transaction stopped in the middle, and cannot simply go on
     OCCUPIED = "occupied"  # tables are there and no ledger entry: baseline first
     UNKNOWN_VERSION = "unknown version"  # an option names a version that is not there
     UNSET = "unset"  # a setting that a file uses is not configured
-    UNSUPPORTED = "unsupported"  # needs what this version cannot do
     NO_WAY_BACK = "no way back"  # cannot be reverted
     NOT_PROMOTED = "not promoted"  # an environment before this one does not have it yet
 
@@ -47,7 +47,6 @@ _EXIT = {
     Reason.OCCUPIED: ExitCode.DISAGREES,
     Reason.UNKNOWN_VERSION: ExitCode.USAGE,
     Reason.UNSET: ExitCode.USAGE,
-    Reason.UNSUPPORTED: ExitCode.REFUSED,
     Reason.NO_WAY_BACK: ExitCode.REFUSED,
     Reason.NOT_PROMOTED: ExitCode.REFUSED,
 }
@@ -76,6 +75,7 @@ class Warn(Enum):
     INCLUDED = "included"  # runs because --include asked for it
     NO_DOWN = "no down"  # pending, and there is no way back
     MANUAL = "manual"  # a step that a person must do
+    RESUMED = "resumed"  # was begun earlier, and goes on where it stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +110,7 @@ class Step:
     migration: Migration
     checksum: str  # what the ledger will record
     again: bool  # a repeatable that runs again
+    resume: Progress | None = None  # it was begun earlier, and goes on from here
 
     @property
     def name(self) -> str:
@@ -150,7 +151,8 @@ def plan(folder: Folder, ledger: Ledger, options: PlanOptions) -> Plan | tuple[R
         step = Step(
             migration=row.migration,
             checksum=effective_checksum(row.migration, options.settings, ledger.salt),
-            again=row.entry is not None,
+            again=row.version is None and row.entry is not None,
+            resume=row.entry.progress if row.entry is not None and row.state in BEGUN else None,
         )
         refusals += _step_refusals(step, options)
         steps.append(step)
@@ -165,7 +167,7 @@ def plan(folder: Folder, ledger: Ledger, options: PlanOptions) -> Plan | tuple[R
     )
 
 
-_RUNS = frozenset({State.PENDING, State.TO_REAPPLY, State.HELD, State.OUT_OF_ORDER})
+_RUNS = frozenset({State.PENDING, State.TO_REAPPLY, State.HELD, State.OUT_OF_ORDER, *BEGUN})
 
 
 def folder_refusals(folder: Folder) -> list[Refusal]:
@@ -193,6 +195,8 @@ def _next_free(folder: Folder) -> int:
 def _row_refusals(rows: tuple[Row, ...], ledger: Ledger, options: PlanOptions) -> list[Refusal]:
     found: list[Refusal] = []
     for row in rows:
+        if row.state in BEGUN and (problem := why_not_resume(row)) is not None:
+            found.append(Refusal(reason=Reason.FAILED, message=problem[0], hint=problem[1], files=(row.name,)))
         make = _ROW_REFUSALS.get(row.state)
         if make is not None and not (row.state is State.OUT_OF_ORDER and row.version in options.include):
             found.append(make(row, ledger))
@@ -237,21 +241,10 @@ def _out_of_order(row: Row, ledger: Ledger) -> Refusal:
     )
 
 
-def _stopped(row: Row, ledger: Ledger) -> Refusal:
-    return Refusal(
-        reason=Reason.FAILED,
-        message=f"{row.name} was started and did not finish",
-        hint="look at what it left behind, then: lockstep repair ENV",
-        files=(row.name,),
-    )
-
-
 _ROW_REFUSALS = {
     State.CHANGED: _changed,
     State.MISSING: _missing,
     State.OUT_OF_ORDER: _out_of_order,
-    State.FAILED: _stopped,
-    State.STARTED: _stopped,
 }
 
 
@@ -269,29 +262,16 @@ def _option_refusals(folder: Folder, options: PlanOptions) -> list[Refusal]:
 
 
 def _step_refusals(step: Step, options: PlanOptions) -> list[Refusal]:
-    directives = step.migration.up.directives
-    found = [
+    return [
         Refusal(
             reason=Reason.UNSET,
             message=f"{step.name} uses the setting {name}, which this environment does not have",
             hint=f'add it to lockstep.toml: settings = {{ {name} = "${{{name.upper()}}}" }}',
             files=(step.name,),
         )
-        for name in directives.uses
+        for name in step.migration.up.directives.uses
         if name not in options.settings
     ]
-    if not directives.transactional or directives.repeat_until_empty:
-        word = "transaction=none" if not directives.transactional else "repeat-until-empty"
-        found.append(
-            Refusal(
-                reason=Reason.UNSUPPORTED,
-                message=f"{step.name} asks for {word}, which this version of Lockstep does not run yet",
-                hint="run it by hand (psql -f), then record that: "
-                f'lockstep repair ENV --record {step.migration.version} --reason "run by hand"',
-                files=(step.name,),
-            )
-        )
-    return found
 
 
 _LARGEST_COUNTER = 1_000_000  # above it numbers are dates, where gaps mean nothing
@@ -314,7 +294,11 @@ def _notices(folder: Folder, rows: tuple[Row, ...], steps: list[Step], options: 
                     "whether the file is still the same cannot be proven (lockstep repair ENV accepts it)",
                 )
             )
+    entries = {row.name: row.entry for row in rows}
     for step in steps:
+        entry = entries.get(step.name)
+        if step.resume is not None and entry is not None:
+            found.append(Notice(kind=Warn.RESUMED, message=f"{step.name} goes on where it stopped: {ran(entry)}"))
         if step.migration.version in options.include:
             found.append(Notice(kind=Warn.INCLUDED, message=f"{step.name} runs because of --include"))
         if step.migration.version is not None and step.migration.down is None:
@@ -347,7 +331,26 @@ def _digest(steps: list[Step], ledger: Ledger, options: PlanOptions) -> str:
     content = {
         "format": 1,
         "steps": [side(step) for step in steps],
-        "ledger": [[e.name, e.version, e.kind.value, e.state.value, e.checksum] for e in ledger.entries],
+        "ledger": [_fact(e) for e in ledger.entries],
         "options": options.public(ledger.salt),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _fact(entry: Entry) -> list[object]:
+    """What of an entry the digest covers."""
+    fact: list[object] = [entry.name, entry.version, entry.kind.value, entry.state.value, entry.checksum]
+    return fact if entry.progress is None else [*fact, [getattr(entry.progress, name) for name in Progress.__slots__]]
+
+
+def described(step: Step) -> str:
+    """How a step runs, in words: `one transaction, 2 statements`."""
+    up = step.migration.up
+    count = len(up.script().statements)
+    statements = "1 statement" if count == 1 else f"{count} statements"
+    if up.directives.repeat_until_empty:
+        return "a backfill in batches"
+    if up.transactional:
+        return f"one transaction, {statements}"
+    units = len(up.units())
+    return f"outside of a transaction, {statements} in {'1 unit' if units == 1 else f'{units} units'}"

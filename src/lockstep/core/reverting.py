@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lockstep.core.ledger import Entry, EntryState, Ledger
+from lockstep.core.ledger import Entry, EntryState, Ledger, Progress
 from lockstep.core.migration import Folder, Kind, SqlFile
 from lockstep.core.planner import Reason, Refusal
+from lockstep.core.resuming import doubt, ran
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,7 @@ class RevertStep:
     down: SqlFile  # what runs
     source: str  # "file", or "ledger" when the file is gone and the record serves
     differs: bool  # the file's down is another than the recorded one
+    resume: Progress | None = None  # it was begun earlier, and goes on from here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,7 @@ def plan_revert(
                 down=down,
                 source="file" if file else "ledger",
                 differs=differs,
+                resume=entry.progress,
             )
         )
     if refusals:
@@ -83,11 +86,12 @@ def plan_revert(
 
 
 def _refusal(entry: Entry, irreversible: str | None, down: SqlFile | None) -> Refusal | None:
-    if entry.state is not EntryState.APPLIED:
+    if entry.state is not EntryState.APPLIED and not (entry.progress and entry.progress.reverting):
         return Refusal(
             reason=Reason.FAILED,
-            message=f"{entry.name} was started and did not finish",
-            hint="lockstep repair ENV",
+            message=f"{entry.name} was started and did not finish ({ran(entry)})",
+            hint="finish it first (lockstep sync ENV), or take back by hand what it did, then: "
+            f"lockstep repair ENV --forget {entry.version or entry.name}",
             files=(entry.name,),
         )
     if entry.kind is Kind.BASELINE:
@@ -111,12 +115,13 @@ def _refusal(entry: Entry, irreversible: str | None, down: SqlFile | None) -> Re
             hint="write one beside the file (NNN-name.down.sql), or restore a backup: docs/guide.md#restore",
             files=(entry.name,),
         )
-    if not down.directives.transactional:
-        return Refusal(
-            reason=Reason.UNSUPPORTED,
-            message=f"{down.name} asks for transaction=none, which this version of Lockstep does not run yet",
-            files=(down.name,),
+    if entry.progress is not None:
+        settle = (
+            f"look at what is left of it, then say what is true: lockstep repair ENV --record {entry.version} "
+            f"(it is all still there) or --forget {entry.version} (none of it is)"
         )
+        if (problem := doubt(down, entry, entry.progress, str(entry.version), settle)) is not None:
+            return Refusal(reason=Reason.FAILED, message=problem[0], hint=problem[1], files=(down.name,))
     return None
 
 

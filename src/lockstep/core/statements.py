@@ -7,12 +7,14 @@ says: the text that is sent is the text of the file, with the outer BEGIN/COMMIT
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from lockstep.core.checksum import mask_restrict
 from lockstep.core.text import excerpt, line_and_column
+from lockstep.core.traits import ORDINARY, Traits, traits
 from lockstep.errors import MigrationFileError
 
 
@@ -24,7 +26,12 @@ class Statement:
     end: int  # after its last character, without the semicolon
     line: int  # of its start, from 1
     kind: str  # node name of the grammar: select_stmt, index_stmt, …
-    alone: str | None  # what forbids a transaction block, in words for a person; None: it can run in one
+    traits: Traits = ORDINARY
+
+    @property
+    def alone(self) -> str | None:
+        """What forbids a transaction block, in words for a person; None: it can run in one."""
+        return self.traits.alone or self.traits.forbidden
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,37 +52,67 @@ def parse_script(text: str, file: str, *, transactional: bool = True) -> Script:
     that PostgreSQL refuses inside a transaction block.
     """
     masked = mask_restrict(text)
-    parsed = _parse(masked, file)
-    to_char = _Offsets(masked)
     statements: list[Statement] = []
-    control: list[tuple[int, str, Any]] = []
-    for raw in parsed.stmts:
-        start = to_char(raw.stmt_location)
-        end = to_char(raw.stmt_location + raw.stmt_len) if raw.stmt_len else len(masked.rstrip())
-        kind = raw.stmt.WhichOneof("node")
-        node = getattr(raw.stmt, kind)
-        statement = Statement(
-            start=start, end=end, line=masked.count("\n", 0, start) + 1, kind=kind, alone=_alone(kind, node)
-        )
+    for start, end, kind, node in _parsed(masked, file):
         if kind == "copy_stmt" and not node.filename and not node.is_program:
             raise _copy(file, masked, start)
-        if kind == "transaction_stmt" and (name := _CONTROL.get(node.kind)):
-            control.append((len(statements), name, node))
-        statements.append(statement)
+        statements.append(Statement(start=start, end=end, line=0, kind=kind, traits=traits(kind, node)))
+    statements = _with_lines(masked, statements)
     if transactional:
-        masked, statements = _absorb(file, masked, statements, control)
+        masked, statements = _absorb(file, masked, statements)
         for statement in statements:
             if statement.alone:
-                line, column = line_and_column(masked, statement.start)
-                raise MigrationFileError(
+                raise problem_at(
+                    file,
+                    masked,
+                    statement.start,
                     f"{statement.alone} cannot run inside a transaction",
-                    file=file,
-                    line=line,
-                    column=column,
-                    excerpt=excerpt(masked, line, column),
                     hint="give it a file of its own, with this line at its head: -- lockstep: transaction=none",
                 )
     return Script(file=file, text=masked, statements=tuple(statements))
+
+
+def problem_at(file: str, text: str, offset: int, problem: str, *, hint: str | None = None) -> MigrationFileError:
+    """Return an error about the character at `offset` of a file, with line, column and caret."""
+    line, column = line_and_column(text, offset)
+    return MigrationFileError(
+        problem, file=file, line=line, column=column, excerpt=excerpt(text, line, column), hint=hint
+    )
+
+
+def _with_lines(text: str, statements: list[Statement]) -> list[Statement]:
+    """Fill in the lines in one pass over the text: a file may hold thousands of statements."""
+    made = []
+    line, at = 1, 0
+    for one in statements:
+        line, at = line + text.count("\n", at, one.start), one.start
+        made.append(Statement(start=one.start, end=one.end, line=line, kind=one.kind, traits=one.traits))
+    return made
+
+
+#: Characters above which a text is parsed statement by statement: a tree takes about 16 times its text in memory.
+_WHOLE = 1024 * 1024
+
+
+def _parsed(text: str, file: str) -> Iterator[tuple[int, int, str, Any]]:
+    """Yield each statement's first character, the one after its last, its kind and its node, in order."""
+    pieces = [(0, text)] if len(text) <= _WHOLE else _pieces(text, file)
+    for at, piece in pieces:
+        to_char = _Offsets(piece)
+        for raw in _parse(piece, file).stmts:
+            start = to_char(raw.stmt_location)
+            end = to_char(raw.stmt_location + raw.stmt_len) if raw.stmt_len else len(piece.rstrip())
+            kind = raw.stmt.WhichOneof("node")
+            yield at + start, at + end, kind, getattr(raw.stmt, kind)
+
+
+def _pieces(text: str, file: str) -> Iterator[tuple[int, str]]:
+    """Cut a text that parses between its statements: (first character, text) of each piece."""
+    at = 0
+    for piece in _parse(text, file, split=True):
+        at = text.index(piece, at)
+        yield at, piece
+        at += len(piece)
 
 
 class _Offsets:
@@ -96,44 +133,12 @@ class _Offsets:
         return self._char
 
 
-# TransactionStmtKind of libpg_query. SAVEPOINT, RELEASE and ROLLBACK TO are fine inside a transaction.
-_CONTROL = {1: "BEGIN", 2: "START TRANSACTION", 3: "COMMIT", 4: "ROLLBACK", 8: "PREPARE TRANSACTION",
-            9: "COMMIT PREPARED", 10: "ROLLBACK PREPARED"}  # fmt: skip
 _OPEN = {"BEGIN", "START TRANSACTION"}
 
-_ALONE_KINDS = {
-    "vacuum_stmt": "VACUUM",
-    "createdb_stmt": "CREATE DATABASE",
-    "dropdb_stmt": "DROP DATABASE",
-    "create_table_space_stmt": "CREATE TABLESPACE",
-    "drop_table_space_stmt": "DROP TABLESPACE",
-    "alter_system_stmt": "ALTER SYSTEM",
-}
 
-
-def _alone(kind: str, node: Any) -> str | None:
-    """Name what forbids a transaction block, after PostgreSQL's PreventInTransactionBlock callers; None if nothing."""
-    if kind == "vacuum_stmt":
-        return "VACUUM" if node.is_vacuumcmd else None  # ANALYZE shares the node and is fine
-    if kind in _ALONE_KINDS:
-        return _ALONE_KINDS[kind]
-    if kind == "index_stmt" and node.concurrent:
-        return "CREATE INDEX CONCURRENTLY"
-    if kind == "drop_stmt" and node.concurrent:
-        return "DROP INDEX CONCURRENTLY"
-    if kind == "reindex_stmt":
-        return "REINDEX CONCURRENTLY" if any(p.def_elem.defname == "concurrently" for p in node.params) else None
-    if kind == "alter_table_stmt":
-        commands = (command.alter_table_cmd for command in node.cmds)
-        detaches = (getattr(getattr(c, "def").partition_cmd, "concurrent", False) for c in commands)
-        return "DETACH PARTITION CONCURRENTLY" if any(detaches) else None
-    return None
-
-
-def _absorb(
-    file: str, text: str, statements: list[Statement], control: list[tuple[int, str, Any]]
-) -> tuple[str, list[Statement]]:
+def _absorb(file: str, text: str, statements: list[Statement]) -> tuple[str, list[Statement]]:
     """Blank out one BEGIN … COMMIT round the whole script; refuse any other transaction control."""
+    control = [(index, one.traits.control, one.traits) for index, one in enumerate(statements) if one.traits.control]
     if not control:
         return text, statements
     last = len(statements) - 1
@@ -144,30 +149,28 @@ def _absorb(
         and not control[0][2].options
         and control[1][0] == last
         and control[1][1] == "COMMIT"
-        and not control[1][2].chain
+        and not control[1][2].options
     )
     if wraps:
         for statement in (statements[0], statements[-1]):
             blank = _NOT_A_LINE_END.sub(" ", text[statement.start : statement.end])
             text = text[: statement.start] + blank + text[statement.end :]
         return text, statements[1:-1]
-    index, name, node = control[0]
+    index, name, first = control[0]
     if index == 0 and name in _OPEN and len(control) == 1:
         problem = f"{name} without COMMIT: psql would have applied nothing"
-    elif index == 0 and name in _OPEN and node.options:
+    elif index == 0 and name in _OPEN and first.options:
         problem = f"{name} with options cannot be taken over"
     else:
         index, name, _ = next(
             (c for c in control if c[0] not in (0, last) or c[1] not in (*_OPEN, "COMMIT")), control[0]
         )
         problem = f"{name} in the middle of a transactional file"
-    line, column = line_and_column(text, statements[index].start)
-    raise MigrationFileError(
+    raise problem_at(
+        file,
+        text,
+        statements[index].start,
         problem,
-        file=file,
-        line=line,
-        column=column,
-        excerpt=excerpt(text, line, column),
         hint="remove the transaction statements (Lockstep wraps each file in one transaction), "
         "or put this line at the head: -- lockstep: transaction=none",
     )
@@ -178,11 +181,12 @@ _COPY_STDIN = re.compile(r"^\s*copy\b[^;]*\bfrom\s+stdin\b", re.IGNORECASE | re.
 _PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\$\{\w+\}|(?<![:\w]):['\"]?[A-Za-z_]\w*")
 
 
-def _parse(text: str, file: str) -> Any:
+def _parse(text: str, file: str, *, split: bool = False) -> Any:
     from postgast import PgQueryError, parse  # late: 70 ms that a status does not need
+    from postgast import split as cut
 
     try:
-        return parse(text)
+        return cut(text) if split else parse(text)
     except PgQueryError as error:
         offset = max(0, int(error.cursorpos) - 1)
         line, column = line_and_column(text, min(offset, len(text)))
@@ -217,12 +221,10 @@ def _explain(text: str, file: str, line: int, column: int, message: str) -> Migr
 
 
 def _copy(file: str, text: str, start: int) -> MigrationFileError:
-    line, column = line_and_column(text, start)
-    return MigrationFileError(
+    return problem_at(
+        file,
+        text,
+        start,
         "COPY from or to the client (stdin, stdout) works in psql only",
-        file=file,
-        line=line,
-        column=column,
-        excerpt=excerpt(text, line, column),
         hint="write the rows as INSERT … VALUES (pg_dump --inserts does)",
     )

@@ -35,7 +35,8 @@ class Target:
     role: str | None = None  # SET ROLE for everything that the run does
     search_path: str | None = None  # for migration files; None leaves the role's own
     settings: Mapping[str, str] = field(default_factory=dict, repr=False)  # lockstep.NAME values: secrets
-    lock_timeout_ms: int = 1_000  # default for transactional files
+    lock_timeout_ms: int = 1_000  # default for files; for one lock, in one try
+    max_blocking_ms: int | None = None  # limit of a whole try, from its first lock to COMMIT; None: only while it waits
     statement_timeout_ms: int | None = None  # default for files; None: no limit
     retry_budget_ms: int = 120_000  # for lock timeouts and deadlocks
 
@@ -59,6 +60,7 @@ class ServerFacts:
     current_user: str  # the effective role
     in_recovery: bool  # a standby: read-only
     settings_arrived: bool  # lockstep.* came through the startup packet and survive RESET ALL
+    pooled: bool = False  # a pooler (in session mode) stands between
 
 
 @dataclass(slots=True)
@@ -96,7 +98,7 @@ def open_session(target: Target, *, run_id: str, read_only: bool = False) -> Ses
     parameters = _parameters(target, run_id)
     connection = _connect(target, parameters)
     try:
-        baseline = _baseline(target, run_id, connection.info.server_version, read_only)
+        baseline = baseline_sql(target, run_id, connection.info.server_version, read_only=read_only)
         facts = _facts(target, connection, baseline)
         if facts.version < MIN_VERSION:
             raise UsageError(
@@ -105,6 +107,7 @@ def open_session(target: Target, *, run_id: str, read_only: bool = False) -> Ses
             )
         if connection.info.backend_pid != facts.pid:
             _refuse_transaction_pooler(target, connection, parameters)
+            facts = replace(facts, pooled=True)
         return Session(connection, target, facts, baseline)
     except BaseException:
         connection.close()
@@ -218,8 +221,8 @@ def _connect(target: Target, parameters: Mapping[str, str]) -> psycopg.Connectio
         raise UsageError(f"{target.name}: {redact(str(error), target).strip()}", hint="lockstep config") from None
 
 
-def _baseline(target: Target, run_id: str, version: int, read_only: bool) -> str:
-    """One statement that sets all that must not come from a role's or a server's defaults."""
+def baseline_sql(target: Target, run_id: str, version: int, *, read_only: bool) -> str:
+    """Return one statement that sets all that must not come from a role's or a server's defaults."""
     values = {
         "application_name": f"lockstep/{run_id}"[:63],
         # The server's side: libpq's keepalives do not free the locks of a client that vanished.

@@ -1,117 +1,263 @@
 """Runs composed messages on a work session and explains what the server says about them.
 
 Holds no rule about what should run. The failing statement is found by counting completed results, since most failures
-(constraint violations) carry no position; a position, where given, refines it to the column.
+(constraint violations) carry no position; a position, where given, refines it to the column. Results are read as they
+come and none is kept, so a migration that returns a whole table costs no memory here.
 """
 
 from __future__ import annotations
 
 import random
+import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import psycopg
-from psycopg import generators
-from psycopg.pq import DiagnosticField, ExecStatus
-from psycopg.pq.abc import PGresult
+from psycopg import pq
+from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
 
-from lockstep.core.text import excerpt, line_and_column
-from lockstep.errors import MigrationFailed, Unreachable
+from lockstep.errors import Unreachable
 from lockstep.postgres.connection import Session, guard, redact
-from lockstep.postgres.message import Message, Part, Segment, reset_sql
+from lockstep.postgres.message import Frame, Message, Part, Segment
+from lockstep.postgres.servererror import ServerError, explain, of_result, unverified
+from lockstep.postgres.watch import Blocker, Watch
 
 #: Lock not available, deadlock: the whole transaction was rolled back and may simply run again.
 RETRYABLE = frozenset({"55P03", "40P01"})
+_CANCELLED = "57014"
+_ROWS = 500  # of a result that are held at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A message that committed."""
+    """A message that did what it should."""
 
     duration_ms: int  # wall time at this end
     tries: int  # 1 when no lock was in the way
     session_is_clean: bool  # False: the file took advisory locks, or the reset after COMMIT did not go through
+    rows: int = 0  # that the file's statements touched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServerError:
-    """What the server reported, taken apart."""
+class Attempt:
+    """What a try knows of the tries before it."""
 
-    sqlstate: str
-    primary: str
-    detail: str | None
-    hint: str | None
-    context: str | None  # PL/pgSQL call stack
-    constraint: str | None
-    position: int | None  # character in the message, from 1
-    at_commit: bool
-    segment: Segment | None  # the script's run of statements that it belongs to; None: our own statements
-    statement: int | None  # index of the script's statement, from 0
+    number: int = 1
+    lock_timeout_ms: int | None = None  # raised, so that an autovacuum in the way gives up
+    waited_for: tuple[Blocker, ...] = ()  # all that were in the way so far
+
+
+Waiting = Callable[[int, str], None]  # (tries so far, what it waits for); 0 tries: it waits in the middle of one
 
 
 def run_message(
     session: Session,
-    message: Message,
+    compose: Callable[[Attempt], Message],
     *,
-    done_before: int,
-    total: int,
-    waiting: Callable[[int, str], None] | None = None,
+    watch: Watch,
+    outcome: str,
+    waiting: Waiting | None = None,
 ) -> Done:
-    """Send one message; retry the whole transaction on lock timeouts and deadlocks within the target's budget.
+    """Send a message that is one transaction; try it again on lock timeouts and deadlocks within the target's budget.
 
-    `done_before` and `total` count the run's steps, for the message about what was done. Raises MigrationFailed (the
-    transaction was rolled back, the session is clean again) and Unreachable (the connection was lost: the ledger tells
-    whether the step was committed).
+    `compose` makes the message of each try. `outcome` says what is and is not done if it fails. Raises MigrationFailed
+    (the transaction was rolled back, the session is clean again) and Unreachable (the connection was lost: the ledger
+    tells whether it was committed).
     """
     started = time.monotonic()
     budget = session.target.retry_budget_ms / 1_000
-    tries = 0
+    attempt = Attempt()
     while True:
-        tries += 1
         session.send_settings()
-        results: list[PGresult] = []
-        error: ServerError | None = None
-        for part in message.parts:
-            results = _send(session, part.text)
-            error = _first_error(results, part)
-            if error is not None:
-                break
+        message = compose(attempt)
+        error, reader = send(session, message, watch)
         if error is None:
             elapsed = round((time.monotonic() - started) * 1_000)
-            return Done(duration_ms=elapsed, tries=tries, session_is_clean=_is_clean(results[-1]))
+            return Done(duration_ms=elapsed, tries=attempt.number, session_is_clean=reader.clean, rows=reader.rows)
         clean(session)
-        pause = min(0.1 * 2 ** min(tries, 6), 5.0) * random.uniform(0.5, 1.5)  # jitter, no secret
-        if error.sqlstate not in RETRYABLE or time.monotonic() - started + pause > budget:
-            raise explain(session, message, error, done_before=done_before, total=total, tries=tries)
+        known = {b.pid: b for b in attempt.waited_for} | {b.pid: b for b in watch.blockers}
+        attempt = Attempt(
+            number=attempt.number + 1,
+            lock_timeout_ms=watch.next_lock_timeout_ms,
+            waited_for=tuple(known.values()),
+        )
+        pause = backoff(attempt.number)
+        if not may_retry(error, watch) or time.monotonic() - started + pause > budget:
+            raise explain(
+                session, message, error, outcome=outcome, tries=attempt.number - 1,
+                waited_for=tuple(b.text for b in attempt.waited_for), cancelled=watch.cancelled,
+            )  # fmt: skip
         if waiting is not None:
-            waiting(tries, error.primary)
+            words = watch.cancelled or error.primary
+            names = ", ".join(b.text for b in watch.blockers)
+            waiting(attempt.number - 1, f"{words}; in the way: {names}" if names else words)
         time.sleep(pause)
 
 
-def _send(session: Session, text: str) -> list[PGresult]:
-    """Send one simple-query message and return all results. psycopg's wait turns Ctrl-C into a cancel request."""
+def may_retry(error: ServerError, watch: Watch) -> bool:
+    """Whether a failure was about locks alone: nothing of the try is left, and another may do."""
+    return error.sqlstate in RETRYABLE or (error.sqlstate == _CANCELLED and watch.cancelled is not None)
+
+
+def backoff(tries: int) -> float:
+    """Seconds to pause before the next try: growing, with jitter."""
+    doubled: float = 0.05 * 2.0 ** min(tries, 7)
+    return min(doubled, 5.0) * random.uniform(0.5, 1.5)  # jitter, no secret
+
+
+def send(
+    session: Session,
+    message: Message,
+    watch: Watch,
+    *,
+    patience_ms: int | None = None,
+    told: Callable[[str], None] | None = None,
+) -> tuple[ServerError | None, Reader]:
+    """Send a message's parts until one fails. Returns its error, or None, and what was read. Raises Unreachable.
+
+    `patience_ms`: cancel it when it waits for others for longer in one go. Ctrl-C and SIGTERM cancel it, too.
+    """
+    reader = Reader()
+    watch.begin(session, patience_ms=patience_ms, told=told)
+    for part in message.parts:
+        _send_part(session, part, reader, watch)
+        if reader.error is not None:
+            break
+        if part.to_commit is not None and not reader.committed:
+            raise AssertionError(
+                f"{part.to_commit} statements up to COMMIT, and it was not among {reader.index} results"
+            )
+    return reader.error, reader
+
+
+class Reader:
+    """Takes the results of a message one by one; keeps the first error, and a few numbers.
+
+    Only results with a command tag belong to our statements: a rule's extra queries return results without one.
+    """
+
+    def __init__(self) -> None:
+        self.error: ServerError | None = None
+        self.lost = ""  # what the server said when it ended the session
+        self.committed = False  # after COMMIT's own completion nothing counts as a failed migration
+        self.rows = 0
+        self.index = 0  # of the part's statement whose result is being read
+        self._part: Part | None = None
+        self._last: bytes | None = None  # first value of the newest row after COMMIT
+        self._broken = False
+
+    def begin(self, part: Part) -> None:
+        self._part = part
+        self.index = 0
+
+    @property
+    def clean(self) -> bool:
+        """The reset's last statement counts the session's advisory locks: the run's own, and nothing else."""
+        return self._last == b"1" and not self._broken
+
+    def take(self, result: PGresult) -> None:
+        assert self._part is not None
+        if result.status == ExecStatus.FATAL_ERROR:
+            self._failed(result)
+            return
+        segment = segment_at(self._part, self.index)
+        if result.ntuples and segment is not None and segment.verifies and self.error is None:
+            self.error = unverified(result, self.index, segment)
+        if result.ntuples and self.committed:
+            self._last = result.get_value(0, 0)
+        if not result.command_status:
+            return
+        if segment is not None and not segment.verifies and not segment.replays:
+            self.rows += result.command_tuples or 0
+        self.committed = self.committed or result.command_status == b"COMMIT"
+        self.index += 1
+
+    def _failed(self, result: PGresult) -> None:
+        assert self._part is not None
+        if self.committed:
+            self._broken = True
+        elif self.error is None:
+            self.error = of_result(result, self.index, self._part)
+        self.lost = self.lost or result.error_message.decode(errors="replace").strip()
+
+
+def segment_at(part: Part, index: int) -> Segment | None:
+    """Return the run of a script's statements that the part's statement `index` belongs to."""
+    return next((s for s in part.segments if s.index <= index < s.index + s.count), None)
+
+
+def _send_part(session: Session, part: Part, reader: Reader, watch: Watch) -> None:
     connection = session.connection
+    reader.begin(part)
     try:
         with guard(session.target), connection.lock:
-            connection.pgconn.send_query(text.encode())
-            results: list[PGresult] = connection.wait(generators.execute(connection.pgconn))
+            try:
+                for result in _results(connection.pgconn, part.text, watch):
+                    reader.take(result)
+            except (KeyboardInterrupt, SystemExit):
+                _give_up(connection)
+                raise
     except psycopg.OperationalError as error:
         raise Unreachable(target=session.target.name, reason=redact(str(error), session.target).strip()) from None
-    if connection.closed:
-        first = results[-1].error_message.decode(errors="replace").strip().splitlines() if results else []
+    if connection.pgconn.status != ConnStatus.OK:
+        first = reader.lost.splitlines()
         reason = redact(first[0], session.target) if first else "the connection was lost"
         raise Unreachable(
             target=session.target.name,
             reason=f"the connection was lost while a migration ran: {reason}",
             hint=f"lockstep status {session.target.environment} shows whether it was committed",
         )
-    return results
 
 
-def _is_clean(last: PGresult) -> bool:
-    """The reset's last statement counts the session's advisory locks: the run's own, and nothing else."""
-    return last.status == ExecStatus.TUPLES_OK and last.get_value(0, 0) == b"1"
+def _results(pgconn: PGconn, text: str, watch: Watch) -> Iterator[PGresult]:
+    """Send one simple-query message and yield its results as they arrive, long ones in chunks of rows."""
+    pgconn.send_query(text.encode())
+    if pq.version() >= 170000:
+        pgconn.set_chunked_rows_mode(_ROWS)
+    else:
+        pgconn.set_single_row_mode()
+    poll = select.poll()
+    while pgconn.flush():
+        poll.register(pgconn.socket, select.POLLIN | select.POLLOUT)
+        for _, event in poll.poll():
+            if event & ~select.POLLOUT:
+                pgconn.consume_input()
+    poll.register(pgconn.socket, select.POLLIN)
+    while True:
+        while pgconn.is_busy():
+            if not poll.poll(watch.pause * 1_000):
+                watch.look()
+                continue
+            pgconn.consume_input()
+        result = pgconn.get_result()
+        if result is None:
+            return
+        if result.status in {ExecStatus.COPY_IN, ExecStatus.COPY_OUT}:
+            raise AssertionError("COPY from or to the client is refused when a file is parsed")
+        yield result
+
+
+_GIVE_UP = 5.0  # seconds for a cancelled message to end
+
+
+def _give_up(connection: psycopg.Connection) -> None:
+    """Cancel what runs and wait a little for its end, so that nothing goes on behind a run that was interrupted."""
+    pgconn = connection.pgconn
+    try:
+        connection.cancel_safe(timeout=_GIVE_UP)
+        deadline = time.monotonic() + _GIVE_UP
+        poll = select.poll()
+        poll.register(pgconn.socket, select.POLLIN)
+        while time.monotonic() < deadline:
+            if pgconn.is_busy():
+                if poll.poll(200):
+                    pgconn.consume_input()
+            elif pgconn.get_result() is None:
+                return
+    except psycopg.Error:
+        return  # the session is closed next, which ends it as well
 
 
 def clean(session: Session) -> None:
@@ -119,155 +265,12 @@ def clean(session: Session) -> None:
     with guard(session.target):
         if not session.idle:
             session.connection.execute("ROLLBACK")
-        session.connection.execute(";".join(reset_sql(session.target, session.baseline, session.connection)).encode())
-
-
-def _first_error(results: list[PGresult], part: Part) -> ServerError | None:
-    """Return the error of a part; None when it did what it should, which for the last part is: it committed.
-
-    Only results with a command tag belong to our statements: a rule's extra queries return results without one.
-    """
-    index = 0
-    committed = False
-    for result in results:
-        if result.status == ExecStatus.FATAL_ERROR:
-            # After COMMIT's own completion nothing counts as a failed migration.
-            return None if committed else _server_error(result, index, part)
-        if not result.command_status:
-            continue
-        committed = committed or result.command_status == b"COMMIT"
-        if result.status == ExecStatus.TUPLES_OK and (error := _unverified(result, index, part)):
-            return error
-        index += 1
-    if part.to_commit is not None and not committed:
-        raise AssertionError(f"{part.to_commit} statements up to COMMIT, and it was not among {index} results")
-    return None
-
-
-def _segment_at(part: Part, index: int) -> Segment | None:
-    return next((s for s in part.segments if s.index <= index < s.index + s.count), None)
-
-
-def _unverified(result: PGresult, index: int, part: Part) -> ServerError | None:
-    """A verify script's boolean result that is not true (false or null), as an error."""
-    segment = _segment_at(part, index)
-    if segment is None or not segment.verifies:
-        return None
-    for column in range(result.nfields):
-        if result.ftype(column) != _BOOL:
-            continue
-        for row in range(result.ntuples):
-            value = result.get_value(row, column)
-            if value != b"t":
-                name = (result.fname(column) or b"?").decode(errors="replace")
-                return ServerError(
-                    sqlstate="P0004",  # assert_failure
-                    primary=f"verify: {name} is {'null' if value is None else 'false'}, and must be true",
-                    detail=None,
-                    hint=None,
-                    context=None,
-                    constraint=None,
-                    position=None,
-                    at_commit=False,
-                    segment=segment,
-                    statement=segment.first + index - segment.index,
-                )
-    return None
-
-
-_BOOL = 16  # pg_type's OID of boolean
-
-
-def _server_error(result: PGresult, index: int, part: Part) -> ServerError:
-    def text(field: DiagnosticField) -> str | None:
-        raw = result.error_field(field)
-        return raw.decode(errors="replace") if raw else None
-
-    shown = text(DiagnosticField.STATEMENT_POSITION)
-    position = int(shown) if shown else None
-    segment = _segment_at(part, index)
-    if segment is None and index == 0 and position is not None:
-        # A syntax error stops the whole message before its first statement: only the position tells where.
-        segment = next((s for s in reversed(part.segments) if s.part_start <= position - 1), None)
-    inside = segment is not None and segment.index <= index < segment.index + segment.count
-    return ServerError(
-        sqlstate=text(DiagnosticField.SQLSTATE) or "XX000",
-        primary=text(DiagnosticField.MESSAGE_PRIMARY) or "",
-        detail=text(DiagnosticField.MESSAGE_DETAIL),
-        hint=text(DiagnosticField.MESSAGE_HINT),
-        context=text(DiagnosticField.CONTEXT),
-        constraint=text(DiagnosticField.CONSTRAINT_NAME),
-        position=position,
-        at_commit=part.to_commit is not None and index == part.to_commit - 1,
-        segment=segment,
-        statement=segment.first + index - segment.index if segment is not None and inside else None,
-    )
-
-
-def explain(
-    session: Session, message: Message, error: ServerError, *, done_before: int, total: int, tries: int
-) -> MigrationFailed:
-    """Build the error a person reads: place, excerpt with caret, the server's words, what was and was not done."""
-    segment = error.segment
-    script = segment.script if segment else message.script
-    source = script.text
-    line: int | None = None
-    column: int | None = None
-    offset = None
-    if segment is not None and error.position is not None:
-        offset = error.position - 1 - segment.part_start + segment.text_start
-    if offset is not None and 0 <= offset <= len(source):
-        line, column = line_and_column(source, offset)
-    elif error.statement is not None:
-        line, _ = line_and_column(source, script.statements[error.statement].start)
-    place = ":".join(str(part) for part in (script.file, line, column) if part is not None)
-    primary = redact(error.primary, session.target)
-    if error.at_commit:
-        what = f"deferred constraint {error.constraint}: {primary}" if error.constraint else f"at COMMIT: {primary}"
-    elif segment is None:
-        what = f"after the file's last statement: {primary}"
-    else:
-        what = primary
-    lines = [f"{session.target.name}: {place}: {what} (SQLSTATE {error.sqlstate})"]
-    if line is not None:
-        lines.append(excerpt(source, line, column))
-    for label, part in (("hint", error.hint), ("context", error.context)):
-        if part:
-            lines.append(f"  {label}: {redact(part, session.target)}")
-    count = len(script.statements)
-    if error.statement is not None and count > 1:
-        lines.append(f"  statement {error.statement + 1} of {count}")
-    if tries > 1:
-        lines.append(f"  tried {tries} times")
-    outcome = outcome_text(message.script.file, done_before, total)
-    lines.append(outcome)
-    return MigrationFailed(
-        "\n".join(lines),
-        target=session.target.name,
-        file=script.file,
-        line=line,
-        sqlstate=error.sqlstate,
-        outcome=outcome,
-        # The server shortens values in DETAIL, so a secret's beginning could pass the redaction: not with settings.
-        detail=redact(error.detail, session.target) if error.detail and not session.target.settings else None,
-        hint=_HINTS.get(error.sqlstate),  # else the caller knows what comes next
-    )
+        session.connection.execute(";".join(Frame.of(session).reset).encode())
 
 
 def outcome_text(file: str, done_before: int, total: int) -> str:
-    """What was and was not done, in one sentence."""
+    """What was and was not done when a transactional file fails, in one sentence."""
     name = file.rsplit("/", 1)[-1].removesuffix(".sql")
     rest = total - done_before - 1
     after = f"; {rest} after it not started" if rest else ""
     return f"{done_before} of {total} done; {name} rolled back, nothing of it stayed{after}."
-
-
-_HINTS = {
-    "55P03": "another session holds a lock that it needs; try again when it is quiet, or raise lock_timeout in the file's head",
-    "40P01": "a deadlock with another session; try again when it is quiet",
-    "2D000": "COMMIT inside DO or a procedure cannot run in a transaction: run it by hand, and record it with lockstep repair",
-    "25001": "this statement cannot run in a transaction: run it by hand, and record it with lockstep repair",
-    "55P04": "a new enum value can be used only after its own transaction: put its use into the next migration",
-    "42501": "the role lacks a privilege: set role = … for this environment, or grant it",
-    "57014": "it ran into statement_timeout or was cancelled; raise statement_timeout in the file's head",
-}

@@ -20,6 +20,7 @@ from lockstep.core.ledger import Entry, EntryState, Hold, Ledger
 from lockstep.core.migration import Kind, SqlFile
 from lockstep.errors import LedgerError, LedgerFiltered, LedgerForeign, LedgerMissing, LedgerNotOwned
 from lockstep.postgres.connection import Session, guard
+from lockstep.postgres.entries import entry_progress
 
 
 def query(name: str, session: Session, **more: sql.Composable) -> sql.Composed:
@@ -109,6 +110,9 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         run_id=row[9],
         verified=row[10],
         down_checksum=row[11],
+        statements_done=row[12],
+        statements_total=row[13],
+        progress=entry_progress(row[14]),
     )
 
 
@@ -257,6 +261,13 @@ def insert_applied_by_hand(
             ).format(sql.Identifier(session.target.ledger_schema)),
             (name, version, checksum, content_digest, __version__),
         )
+
+
+def mark_failed(session: Session, statement: str) -> None:
+    """Run the statement that says that an entry's file stopped with an error (entries.Scribe.failed)."""
+    with guard(session.target), session.connection.transaction():
+        session.connection.execute("SET LOCAL row_security = off")
+        session.connection.execute(statement.encode())
 
 
 def delete_entry(session: Session, entry: Entry) -> None:

@@ -1,4 +1,4 @@
-"""The one message that applies a transactional file: composed here as text, sent by the executor, shown by `plan --sql`.
+"""The messages that apply a file: composed here as text, sent by the executor, shown by `plan --sql`.
 
 BEGIN, timeouts, the file, the ledger and audit rows, COMMIT and the reset of the session travel together, so a
 migration costs one round trip, and its effects and its ledger row commit together or not at all.
@@ -6,21 +6,17 @@ migration costs one round trip, and its effects and its ledger row commit togeth
 
 from __future__ import annotations
 
-import json
-import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from psycopg import sql
 from psycopg.abc import AdaptContext
 
-from lockstep import __version__
 from lockstep.core.migration import SqlFile
-from lockstep.core.planner import Step
-from lockstep.core.reverting import RevertStep
 from lockstep.core.statements import Script
 from lockstep.errors import MigrationFileError
-from lockstep.postgres.connection import Target
+from lockstep.postgres.connection import Session, Target
 from lockstep.postgres.lock import held_sql
 
 
@@ -35,6 +31,7 @@ class Segment:
     part_start: int  # where its text begins in the part, in characters
     index: int  # position of its first statement among the part's statements
     verifies: bool = False  # a verify script: boolean results must be true
+    replays: bool = False  # brings the session to where the file left it: its rows are not counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +45,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What applies one file: one part, or several where it is large or has to be looked at before COMMIT."""
+    """What is sent for one file, or for one unit of it: one part, or several where it is large or has to be looked at."""
 
     script: Script
     parts: tuple[Part, ...]
@@ -60,78 +57,49 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunInfo:
-    """Who runs: what ledger and audit rows record."""
+class Frame:
+    """What all messages of a session have in common."""
 
-    run_id: str
-    orchestrator_url: str | None = None
+    target: Target
+    baseline: str  # SQL that sets the session's settings
+    context: AdaptContext
 
+    @classmethod
+    def of(cls, session: Session) -> Frame:
+        return cls(target=session.target, baseline=session.baseline, context=session.connection)
 
-def apply_message(step: Step, target: Target, run: RunInfo, baseline: str, context: AdaptContext) -> Message:
-    """Compose the message that applies one step. Raises MigrationFileError when the file does not parse."""
-    up = step.migration.up
-    script = up.script()
-    down = step.migration.down
-    row = {
-        "migration_name": step.name,
-        "version": step.migration.version,
-        "kind": step.migration.kind.value,
-        "checksum": step.checksum,
-        "content_digest": up.content_digest,
-        "run_id": run.run_id,
-        "tool_version": __version__,
-        "statements_done": len(script.statements),
-        "statements_total": len(script.statements),
-        "down_script": down.text if down else None,
-        "down_checksum": down.checksum if down else None,
-    }
-    names = ", ".join(row)
-    values = ", ".join(_literal(value, context) for value in row.values())
-    updates = ", ".join(f"{name} = excluded.{name}" for name in row if name != "migration_name")
-    ledger = (
-        f"INSERT INTO {_ledger(target, context)} ({names}, applied_at, applied_by, state, verified, execution_time_ms) "  # noqa: S608  # literals are escaped above
-        f"VALUES ({values}, pg_catalog.clock_timestamp(), current_user, 'applied', true, {_ELAPSED})"
-    )
-    if step.migration.version is None:
-        ledger += (
-            f" ON CONFLICT (migration_name) WHERE version IS NULL DO UPDATE SET {updates}, applied_at = excluded.applied_at,"
-            " applied_by = excluded.applied_by, state = excluded.state, verified = true,"
-            " execution_time_ms = excluded.execution_time_ms"
+    def timeouts(self, file: SqlFile, lock_timeout_ms: int | None) -> tuple[int, int]:
+        """lock_timeout and statement_timeout for a file's statements, in ms; 0 is none. An argument raises the first."""
+        directives = file.directives
+        own = self.target.lock_timeout_ms if directives.lock_timeout_ms is None else directives.lock_timeout_ms
+        limit = directives.statement_timeout_ms
+        limit = self.target.statement_timeout_ms if limit is None else limit
+        return (max(own, lock_timeout_ms) if lock_timeout_ms and own else own), limit or 0
+
+    def path(self, *, local: bool = True) -> str:
+        """A file runs with the search_path of the configuration, else of its role; our own statements never do."""
+        if self.target.search_path:
+            shown = sql.Literal(self.target.search_path).as_string(self.context)
+            return f"SELECT pg_catalog.set_config('search_path', {shown}, {str(local).lower()})"
+        return "RESET search_path"
+
+    @property
+    def own_role(self) -> str:
+        role = self.target.role
+        return f"SET LOCAL ROLE {sql.Identifier(role).as_string(self.context)}" if role else "RESET ROLE"
+
+    @property
+    def reset(self) -> list[str]:
+        """Statements that bring a session back to its start; the last one returns how many advisory locks it holds."""
+        # First of all our own timeouts and search_path again: RESET ALL goes back to the role's.
+        words = ["RESET ALL", self.baseline, *_RESET]
+        if self.target.role:
+            words.append(f"SET ROLE {sql.Identifier(self.target.role).as_string(self.context)}")
+        words.append(
+            "SELECT count(*) FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()"
         )
-    # Division by the number of rows written: an entry that something swallowed fails the transaction.
-    ledger = f"WITH kept AS ({ledger} RETURNING 1) SELECT 1 / count(*) FROM kept"  # noqa: S608  # literals are escaped above
-    details = {"checksum": step.checksum, "again": step.again}
-    audit = _audit(target, run, "apply", step.name, step.migration.version, details, context)
-    verify = step.migration.verify.script() if step.migration.verify else None
-    return _compose(up, script, verify, target, baseline, context, (ledger, audit))
+        return words
 
-
-def revert_message(
-    step: RevertStep, target: Target, run: RunInfo, baseline: str, context: AdaptContext, *, reason: str | None
-) -> Message:
-    """Compose the message that takes one entry back. Raises MigrationFileError when the down does not parse."""
-    script = step.down.script()
-    name = _literal(step.entry.name, context)
-    # Division by the number of deleted rows: an entry that has gone meanwhile fails the transaction.
-    ledger = (
-        f"WITH gone AS (DELETE FROM {_ledger(target, context)} WHERE migration_name = {name} RETURNING 1) "  # noqa: S608
-        "SELECT 1 / count(*) FROM gone"
-    )
-    # What repeatables put into the reverted objects may be gone with them: they run again at the next chance.
-    again = f"UPDATE {_ledger(target, context)} SET checksum = NULL WHERE kind = 'repeatable'"  # noqa: S608
-    details = {
-        "checksum": step.up.checksum if step.up else step.entry.checksum,
-        "content_digest": step.up.content_digest if step.up else step.entry.content_digest,
-        "recorded_checksum": step.entry.checksum,
-        "down_checksum": step.down.checksum,
-        "source": step.source,
-        "reason": reason,
-    }
-    audit = _audit(target, run, "revert", step.entry.name, step.entry.version, details, context)
-    return _compose(step.down, script, None, target, baseline, context, (ledger, again, audit))
-
-
-_ELAPSED = "(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) * 1000)::pg_catalog.int8"
 
 #: What a file may leave behind in a session, undone after COMMIT. DISCARD ALL cannot run in such a message.
 _RESET = (
@@ -140,68 +108,91 @@ _RESET = (
 )  # fmt: skip
 
 
-def reset_sql(target: Target, baseline: str, context: AdaptContext) -> list[str]:
-    """Statements that bring a session back to its start; the last one returns how many advisory locks it holds."""
-    # First of all our own timeouts and search_path again: RESET ALL goes back to the role's.
-    words = ["RESET ALL", baseline, *_RESET]
-    if target.role:
-        words.append(f"SET ROLE {sql.Identifier(target.role).as_string(context)}")
-    words.append(
-        "SELECT count(*) FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()"
-    )
-    return words
-
-
-def _compose(
+def transaction_message(
+    frame: Frame,
     file: SqlFile,
     script: Script,
-    verify: Script | None,
-    target: Target,
-    baseline: str,
-    context: AdaptContext,
-    rows: tuple[str, ...],
+    rows: Sequence[str],
+    *,
+    span: tuple[int, int] | None = None,
+    replay: Sequence[int] = (),
+    verify: Script | None = None,
+    lock_timeout_ms: int | None = None,
 ) -> Message:
-    directives = file.directives
-    lock_timeout = target.lock_timeout_ms if directives.lock_timeout_ms is None else directives.lock_timeout_ms
-    limit = (
-        directives.statement_timeout_ms if directives.statement_timeout_ms is not None else target.statement_timeout_ms
-    )
-    # A file runs with the search_path of the configuration, else of its role; our own statements never do.
-    path = "RESET search_path"
-    if target.search_path:
-        path = f"SELECT pg_catalog.set_config('search_path', {_literal(target.search_path, context)}, true)"
-    own_role = f"SET LOCAL ROLE {sql.Identifier(target.role).as_string(context)}" if target.role else "RESET ROLE"
+    """Compose one transaction: statements of a file, a verify script, and the rows that record them.
+
+    `span` are the statements from … to (exclusive); without it the whole file as it stands. `replay` are statements of
+    the file that ran before and made the session what it is. `lock_timeout_ms` raises the file's own.
+    """
+    lock_timeout, limit = frame.timeouts(file, lock_timeout_ms)
     writer = _Writer()
     writer.own(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE",
         f"SET LOCAL lock_timeout = {lock_timeout}",
-        f"SET LOCAL statement_timeout = {limit or 0}",
-        own_role,
-        path,
+        f"SET LOCAL statement_timeout = {limit}",
+        frame.own_role,
+        frame.path(),
     )
-    for first, last in _chunks(script):
-        if writer.size and writer.size + len(script.text) > CHUNK:
+    writer.replay(script, replay)
+    for first, last in _chunks(script, span):
+        size = _size(script, first, last)
+        if writer.size and writer.size + size > CHUNK:
             writer.finish()
-        writer.segment(script, first, last)
-    writer.own("RESET SESSION AUTHORIZATION", own_role)
+        writer.segment(script, first, last, whole=span is None)
+    writer.own("RESET SESSION AUTHORIZATION", frame.own_role)
     if verify is not None:
         # Whatever a verify script does is undone; its results are looked at before COMMIT.
-        writer.own(path, "SAVEPOINT lockstep_verify")
-        writer.segment(verify, 0, len(verify.statements), verifies=True)
+        writer.own(frame.path(), "SAVEPOINT lockstep_verify")
+        writer.segment(verify, 0, len(verify.statements), verifies=True, whole=True)
         writer.own("ROLLBACK TO SAVEPOINT lockstep_verify")
+        writer.finish()
+    if writer.size + sum(map(len, rows)) > CHUNK:
         writer.finish()
     writer.own(
         "SET LOCAL search_path = pg_catalog, pg_temp",
         "SET LOCAL row_security = off",
         "SET LOCAL statement_timeout = 0",
-        _assert_lock(target),
+        _assert_lock(frame.target),
         *rows,
         "COMMIT",
     )
     writer.commit_here()
-    writer.own(*reset_sql(target, baseline, context))
+    writer.own(*frame.reset)
     writer.finish()
     return Message(script=script, parts=tuple(writer.parts))
+
+
+def setting_up_message(
+    frame: Frame, file: SqlFile, script: Script, replay: Sequence[int], *, waits_long: bool
+) -> Message:
+    """Compose what makes the session ready for a statement that cannot run in a transaction: timeouts, path, replay.
+
+    `waits_long`: no lock_timeout. It would end a CONCURRENTLY that waits for old snapshots, and leave it half done.
+    """
+    lock_timeout, limit = frame.timeouts(file, None)
+    writer = _Writer()
+    writer.own(
+        f"SET lock_timeout = {0 if waits_long else lock_timeout}",
+        f"SET statement_timeout = {limit}",
+        frame.path(local=False),
+    )
+    writer.replay(script, replay)
+    writer.own("SET client_encoding = 'UTF8'")
+    writer.finish()
+    return Message(script=script, parts=tuple(writer.parts))
+
+
+def alone_message(script: Script, index: int) -> Message:
+    """Compose the message of a statement that stands alone: nothing but itself, since PostgreSQL wants it so."""
+    one = script.statements[index]
+    segment = Segment(script=script, first=index, count=1, text_start=one.start, part_start=0, index=0)
+    part = Part(text=script.text[one.start : one.end], segments=(segment,), to_commit=None)
+    return Message(script=script, parts=(part,))
+
+
+def own_message(script: Script, statement: str) -> Message:
+    """Compose a message of one statement of ours, about a file: a leftover that is dropped, a detach that is finished."""
+    return Message(script=script, parts=(Part(text=statement, segments=(), to_commit=None),))
 
 
 #: Characters of a file that travel in one message; the server's parser takes about 16 times the text in memory.
@@ -210,13 +201,19 @@ CHUNK = 1024 * 1024
 LARGEST_STATEMENT = 64 * 1024 * 1024
 
 
-def _chunks(script: Script) -> list[tuple[int, int]]:
-    """Ranges of statements that travel together. A file up to CHUNK is one range."""
-    if len(script.text) <= CHUNK:
-        return [(0, len(script.statements))]
+def _size(script: Script, first: int, last: int) -> int:
+    return script.statements[last - 1].end - script.statements[first].start if last > first else 0
+
+
+def _chunks(script: Script, span: tuple[int, int] | None) -> list[tuple[int, int]]:
+    """Ranges of statements that travel together. Up to CHUNK it is one range."""
+    begin, end = span or (0, len(script.statements))
+    if (len(script.text) if span is None else _size(script, begin, end)) <= CHUNK:
+        return [(begin, end)]
     ranges: list[tuple[int, int]] = []
-    first, size = 0, 0
-    for index, statement in enumerate(script.statements):
+    first, size = begin, 0
+    for index in range(begin, end):
+        statement = script.statements[index]
         length = statement.end - statement.start
         if length > LARGEST_STATEMENT:
             raise MigrationFileError(
@@ -229,7 +226,7 @@ def _chunks(script: Script) -> list[tuple[int, int]]:
             ranges.append((first, index))
             first, size = index, 0
         size += length
-    ranges.append((first, len(script.statements)))
+    ranges.append((first, end))
     return ranges
 
 
@@ -252,8 +249,26 @@ class _Writer:
             self._add(statement + ";\n")
         self._statements += len(statements)
 
-    def segment(self, script: Script, first: int, last: int, *, verifies: bool = False) -> None:
-        whole = first == 0 and last == len(script.statements)
+    def replay(self, script: Script, indexes: Iterable[int]) -> None:
+        """Statements that ran before, as runs of neighbours."""
+        for _, group in groupby(enumerate(indexes), key=lambda pair: pair[1] - pair[0]):
+            run = [index for _, index in group]
+            self.segment(script, run[0], run[-1] + 1, replays=True)
+
+    def segment(
+        self,
+        script: Script,
+        first: int,
+        last: int,
+        *,
+        verifies: bool = False,
+        replays: bool = False,
+        whole: bool = False,
+    ) -> None:
+        """Statements from … to (exclusive). `whole`: with all that stands around them, where these are all there are."""
+        if first == last and not whole:
+            return
+        whole = whole and first == 0 and last == len(script.statements)
         start = 0 if whole else script.statements[first].start
         end = len(script.text) if whole else script.statements[last - 1].end
         self._segments.append(
@@ -265,6 +280,7 @@ class _Writer:
                 part_start=self.size,
                 index=self._statements,
                 verifies=verifies,
+                replays=replays,
             )
         )
         # The text may end inside a `--` comment or without a semicolon: a new line and a semicolon of our own end it.
@@ -294,30 +310,3 @@ def _assert_lock(target: Target) -> str:
         "ERRCODE = 'object_not_in_prerequisite_state', "
         "MESSAGE = 'the lock of this run is not held any more: the file released advisory locks'; END IF; END $lockstep$"
     )
-
-
-def _ledger(target: Target, context: AdaptContext) -> str:
-    return sql.Identifier(target.ledger_schema, "schema_migrations").as_string(context)
-
-
-def _audit(
-    target: Target,
-    run: RunInfo,
-    event: str,
-    name: str,
-    version: int | None,
-    details: Mapping[str, object],
-    context: AdaptContext,
-) -> str:
-    table = sql.Identifier(target.ledger_schema, "schema_migrations_log").as_string(context)
-    values = (event, socket.gethostname(), run.run_id, run.orchestrator_url, name, version)
-    literals = ", ".join(_literal(value, context) for value in values)
-    shown = _literal(json.dumps(dict(details)), context)
-    return (
-        f"INSERT INTO {table} (event, host, run_id, orchestrator_url, migration_name, version, duration_ms, details) "  # noqa: S608
-        f"VALUES ({literals}, {_ELAPSED}, {shown}::pg_catalog.jsonb)"
-    )
-
-
-def _literal(value: object, context: AdaptContext) -> str:
-    return sql.Literal(value).as_string(context)

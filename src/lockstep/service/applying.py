@@ -6,35 +6,21 @@ holds the lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import psycopg
-
 from lockstep.config import Environment, Settings
-from lockstep.core.ledger import Entry
+from lockstep.core.ledger import Progress
 from lockstep.core.migration import Folder, label
 from lockstep.core.planner import Plan, Step
-from lockstep.errors import (
-    LedgerError,
-    LockHeld,
-    LockstepError,
-    MigrationFailed,
-    StalePlan,
-    Unreachable,
-    UsageError,
-)
-from lockstep.postgres.audit import Event, write_event
-from lockstep.postgres.connection import Session, open_session
-from lockstep.postgres.executor import Done, run_message
-from lockstep.postgres.ledger import read_ledger, refuse_unowned
-from lockstep.postgres.lock import take_lock
-from lockstep.postgres.message import Message, RunInfo, apply_message
+from lockstep.errors import MigrationFailed, StalePlan, Unreachable
+from lockstep.postgres.entries import RunInfo
+from lockstep.postgres.executor import Attempt, Done, Waiting, outcome_text
+from lockstep.postgres.message import Message, transaction_message
+from lockstep.service.piecewise import PieceRun, Telling
 from lockstep.service.planning import make_plan, options_for
-from lockstep.service.project import target_of
-
-Waiting = Callable[[int, str], None]  # (tries so far, the server's words)
+from lockstep.service.worksession import WorkSession, work_session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,117 +34,8 @@ class Applied:
     checksum: str
 
 
-@dataclass(slots=True, kw_only=True)
-class WorkSession:
-    """The session that holds the lock, and how it sends messages. Shared by apply and revert."""
-
-    session: Session
-    run: RunInfo
-    entries: dict[str, str | None] = field(default_factory=dict)  # what the ledger must hold: file name -> checksum
-
-    def send(
-        self, message: Message, *, name: str, version: int | None, done: int, total: int, waiting: Waiting | None
-    ) -> Done:
-        """Run one message; a failure goes into the audit log before it is raised."""
-        try:
-            return run_message(self.session, message, done_before=done, total=total, waiting=waiting)
-        except MigrationFailed as error:
-            details = {"sqlstate": error.sqlstate, "file": error.file, "line": error.line, "outcome": error.outcome}
-            event = Event(
-                event="fail",
-                run_id=self.run.run_id,
-                orchestrator_url=self.run.orchestrator_url,
-                migration_name=name,
-                version=version,
-                details=details,
-            )
-            try:
-                write_event(self.session, event)
-            except (psycopg.Error, LockstepError):
-                # Trouble with the log must not hide why the migration failed.
-                raise error.noting("the audit log could not be written, so this failure is not in it") from None
-            raise
-
-    def keep_clean(self, done: Done, outcome: str) -> None:
-        """Work on in a new session where a file left something that only the end of its session lets go of.
-
-        The lock is free for a moment then, so the ledger is read again and must be what this run made of it.
-        Raises LockHeld and LedgerError with `outcome`, what was done so far.
-        """
-        if done.session_is_clean:
-            return
-        target = self.session.target
-        self.session.close()
-        self.session = open_session(target, run_id=self.run.run_id)
-        try:
-            take_lock(self.session, wait_seconds=RETAKE_SECONDS)
-        except LockHeld as error:
-            raise LockHeld(target=error.target, holder=error.holder, outcome=outcome) from None
-        self._refuse_changed(read_ledger(self.session).entries, self.entries, outcome)
-
-    def _refuse_changed(self, entries: Iterable[Entry], expected: Mapping[str, str | None], outcome: str) -> None:
-        """While the lock was free somebody else may have worked: then this run's plan is not to be trusted any more."""
-        if {e.name: e.checksum for e in entries} != expected:
-            target = self.session.target
-            raise LedgerError(
-                f"{target.name}: the ledger was changed by somebody else while this run took its lock again. {outcome}",
-                hint=f"lockstep status {target.environment}",
-            )
-
-    def find_out(self, name: str, checksum: str | None, lost: Unreachable, outcome: str) -> Entry | None:
-        """After a lost connection: take the lock again, which proves that the old backend ended, and ask the ledger.
-
-        Returns the entry that this run wrote for `name`, or None when there is none (the transaction was rolled
-        back). Raises Unreachable when it cannot be found out.
-        """
-        target = self.session.target
-        self.session.close()
-        try:
-            self.session = open_session(target, run_id=self.run.run_id)
-            take_lock(self.session, wait_seconds=RETAKE_SECONDS)
-            entries = read_ledger(self.session).entries
-        except LockstepError:
-            raise Unreachable(
-                target=target.name,
-                reason=f"{lost.reason}. {outcome} Whether {label(name)} was committed could not be found out.",
-                hint=f"lockstep status {target.environment}",
-            ) from None
-        mine = (name, checksum, self.run.run_id)
-        found = next((e for e in entries if (e.name, e.checksum, e.run_id) == mine), None)
-        if found is not None:
-            self._refuse_changed(entries, {**self.entries, name: checksum}, f"{outcome} {label(name)} was committed.")
-        return found
-
-
-#: How long to wait for our own old backend to end, when the lock is taken again.
-RETAKE_SECONDS = 30.0
-
-
-@contextmanager
-def work_session(
-    settings: Settings, environment: Environment, run: RunInfo, *, wait_seconds: float = 0.0
-) -> Iterator[WorkSession]:
-    """Open the work session: connected, writable, owner of the ledger, holder of the lock. Closed on any exit.
-
-    Raises Unreachable, LockHeld (logged), LedgerMissing, LedgerNotOwned, UsageError on a standby.
-    """
-    target = target_of(settings, environment)
-    session = open_session(target, run_id=run.run_id)
-    work = WorkSession(session=session, run=run)
-    try:
-        if session.facts.in_recovery:
-            raise UsageError(
-                f"{target.name}: this is a standby, which cannot be changed", hint="use the primary's address"
-            )
-        refuse_unowned(session)
-        try:
-            take_lock(session, wait_seconds=wait_seconds)
-        except LockHeld as error:
-            write_event(session, Event(event="refuse", run_id=run.run_id, details={"lock": error.holder}))
-            raise
-        yield work
-    finally:
-        work.session.close()
+def _silent(_text: str) -> None:
+    return None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -171,21 +48,14 @@ class ApplyRun:
     before: tuple[str, ...]  # environments that get each migration before this one
     applied: list[Applied] = field(default_factory=list)
 
-    def apply(self, step: Step, waiting: Waiting | None = None) -> Applied:
-        """Apply the next step: exactly one transaction. Raises MigrationFailed, Unreachable."""
-        session = self.work.session
-        message = apply_message(step, session.target, self.work.run, session.baseline, session.connection)
+    def apply(self, step: Step, waiting: Waiting | None = None, tell: Telling = _silent) -> Applied:
+        """Apply the next step: one transaction, or unit by unit where its file asks for it.
+
+        `tell` hears of what takes long. Raises MigrationFailed, Unreachable.
+        """
+        whole = step.migration.up.transactional
         try:
-            done = self.work.send(
-                message,
-                name=step.name,
-                version=step.migration.version,
-                done=len(self.applied),
-                total=len(self.plan.steps),
-                waiting=waiting,
-            )
-        except Unreachable as lost:
-            done = self._settle(step, lost)
+            done = self._transaction(step, waiting) if whole else self._pieces(step, waiting, tell)
         except MigrationFailed as error:
             error.hint = error.hint or self._way_on(step, error.file)
             raise
@@ -197,12 +67,56 @@ class ApplyRun:
         self.work.keep_clean(done, self._outcome)
         return result
 
+    def _transaction(self, step: Step, waiting: Waiting | None) -> Done:
+        outcome = outcome_text(step.migration.up.name, len(self.applied), len(self.plan.steps))
+        up = step.migration.up
+        script = up.script()
+        verify = step.migration.verify.script() if step.migration.verify else None
+
+        def compose(attempt: Attempt) -> Message:
+            waited = [blocker.text for blocker in attempt.waited_for]
+            rows = self.work.scribe.applied(step, len(script.statements), waited)
+            return transaction_message(
+                self.work.frame, up, script, rows, verify=verify, lock_timeout_ms=attempt.lock_timeout_ms
+            )
+
+        try:
+            return self.work.send(
+                compose, name=step.name, version=step.migration.version, outcome=outcome, waiting=waiting
+            )
+        except Unreachable as lost:
+            return self._settle(step, lost)
+
+    def _pieces(self, step: Step, waiting: Waiting | None, tell: Telling) -> Done:
+        run = PieceRun(
+            work=self.work,
+            file=step.migration.up,
+            name=step.name,
+            version=step.migration.version,
+            checksum=step.checksum,
+            progress=step.resume or Progress(),
+            begun=lambda scribe, statements: scribe.begun(step, statements),
+            finished=lambda scribe, details: scribe.finished(step, details),
+            done_before=f"{len(self.applied)} of {len(self.plan.steps)} done",
+            verify=step.migration.verify.script() if step.migration.verify else None,
+            waiting=waiting,
+            tell=tell,
+        )
+        return run.run()
+
     def _way_on(self, step: Step, file: str) -> str:
         """What to do about a file that failed here; where it is applied already it has to be taken back first."""
         again = "deploy" if self.work.run.orchestrator_url else "sync"
+        environment = self.work.session.target.environment
         version = step.migration.version
+        if not step.migration.up.transactional:
+            mended = f"lockstep {again} {environment} goes on behind the statements that are done"
+            if not self.before or version is None:
+                return f"mend what is not done of {file}, or the data; then: {mended}"
+            accepted = " and ".join(f"lockstep repair {name} --accept {version}" for name in self.before)
+            return f"mend the data, then: {mended}; if {file} itself must change: {accepted}"
         if not self.before or version is None:
-            return f"mend {file}, then: lockstep {again} {self.work.session.target.environment}"
+            return f"mend {file}, then: lockstep {again} {environment}"
         older = [row.version for row in self.plan.rows if row.version is not None and row.version < version]
         back = " and ".join(f"lockstep revert {name} --to {max(older, default='none')}" for name in self.before)
         return f"take it back where it is applied already ({back}), mend {file}, then: lockstep {again}"
@@ -213,8 +127,12 @@ class ApplyRun:
 
     def _settle(self, step: Step, lost: Unreachable) -> Done:
         """A lost answer to COMMIT is no failure: the ledger row of the same transaction tells."""
-        entry = self.work.find_out(step.name, step.checksum, lost, self._outcome)
+        entries = self.work.reconnect(lost, self._outcome, step.name)
+        mine = (step.name, step.checksum, self.work.run.run_id)
+        entry = next((e for e in entries if (e.name, e.checksum, e.run_id) == mine), None)
         if entry is not None:
+            expected = {**self.work.entries, step.name: step.checksum}
+            self.work.refuse_changed(entries, expected, f"{self._outcome} {label(step.name)} was committed.")
             return Done(duration_ms=entry.execution_ms or 0, tries=1, session_is_clean=True)
         raise Unreachable(
             target=self.target,

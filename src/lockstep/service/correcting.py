@@ -10,9 +10,9 @@ from lockstep.core.migration import Folder, label
 from lockstep.errors import LedgerError, UsageError
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, guard
+from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.ledger import correct_entry, delete_entry, insert_applied_by_hand, insert_baseline, read_ledger
-from lockstep.postgres.message import RunInfo
-from lockstep.service.applying import work_session
+from lockstep.service.worksession import work_session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

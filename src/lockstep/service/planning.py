@@ -11,9 +11,9 @@ from lockstep.core.planner import Plan, PlanOptions, plan
 from lockstep.errors import PlanRefused
 from lockstep.postgres.connection import Session, Target, open_session
 from lockstep.postgres.ledger import read_ledger
-from lockstep.postgres.message import RunInfo, apply_message
 from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
+from lockstep.service.sending import sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +37,9 @@ def make_plan(session: Session, folder: Folder, options: PlanOptions, *, action:
     if not isinstance(result, Plan):
         raise PlanRefused(target=session.target.name, reasons=result, action=action)
     for step in result.steps:
-        for file in (step.migration.up, step.migration.verify):
-            if file is not None:
-                file.script()
+        step.migration.up.check()
+        if step.migration.verify is not None:
+            step.migration.verify.script()
     return result
 
 
@@ -57,16 +57,7 @@ def plan_target(
     session = open_session(target, run_id=new_run_id(), read_only=True)
     try:
         made = make_plan(session, folder, options_for(target, to_version=to_version, include=include), action="planned")
-        text = None
-        if with_sql:
-            run = RunInfo(run_id="RUN-ID")
-            messages = [
-                apply_message(step, target, run, session.baseline, session.connection).text for step in made.steps
-            ]
-            text = "\n\n".join(
-                f"-- {step.name}: one transaction\n{message}"
-                for step, message in zip(made.steps, messages, strict=True)
-            )
+        text = sent(session, made) if with_sql else None
         return TargetPlan(environment=environment.name, target=target.name, plan=made, sql=text)
     finally:
         session.close()

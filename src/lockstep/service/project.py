@@ -147,6 +147,7 @@ def target_of(settings: Settings, environment: Environment, *, with_settings: bo
         search_path=environment.table.search_path,
         settings=settings.setting_values(environment) if with_settings else {},
         lock_timeout_ms=environment.lock_timeout_ms,
+        max_blocking_ms=environment.max_blocking_ms,
         statement_timeout_ms=environment.statement_timeout_ms,
         retry_budget_ms=environment.retry_budget_ms,
     )

@@ -1,22 +1,28 @@
-"""`revert`: run the down scripts of applied versions, newest first, each in its own transaction."""
+"""`revert`: run the down scripts of applied versions, newest first, each by its own directives."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from lockstep.config import Environment, Settings
+from lockstep.core.ledger import Progress as Reached
 from lockstep.core.migration import Folder, Kind, label
 from lockstep.core.reverting import RevertPlan, RevertStep, plan_revert
-from lockstep.errors import MigrationFailed, PlanRefused
+from lockstep.errors import MigrationFailed, PlanRefused, Unreachable
+from lockstep.postgres.entries import RunInfo
+from lockstep.postgres.executor import Attempt, Done, Waiting, outcome_text
 from lockstep.postgres.ledger import read_ledger, recorded_downs
-from lockstep.postgres.message import RunInfo, revert_message
-from lockstep.service.applying import WorkSession, work_session
+from lockstep.postgres.message import Message, transaction_message
+from lockstep.service.piecewise import PieceRun, Telling
 from lockstep.service.progress import Progress
 from lockstep.service.safeguard import MISSING_GATES, take_backup
+from lockstep.service.worksession import WorkSession, work_session
 
-Waiting = Callable[[int, str], None]
+
+def _silent(_text: str) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,30 +46,76 @@ class RevertRun:
     repeatables: frozenset[str]  # file names of the ledger's repeatable entries
     reverted: list[tuple[str, int]] = field(default_factory=list)  # (file name, ms)
 
-    def revert(self, step: RevertStep, waiting: Waiting | None = None) -> int:
-        """Take one migration back: one transaction. Returns milliseconds. Raises MigrationFailed, Unreachable."""
-        session = self.work.session
-        message = revert_message(
-            step, session.target, self.work.run, session.baseline, session.connection, reason=self.reason
-        )
+    def revert(self, step: RevertStep, waiting: Waiting | None = None, tell: Telling = _silent) -> int:
+        """Take one migration back: one transaction, or unit by unit where its down asks for it. Returns milliseconds.
+
+        Raises MigrationFailed, Unreachable.
+        """
         try:
-            done = self.work.send(
-                message,
-                name=step.entry.name,
-                version=step.entry.version,
-                done=len(self.reverted),
-                total=len(self.plan.steps),
-                waiting=waiting,
-            )
+            done = self._transaction(step, waiting) if step.down.transactional else self._pieces(step, waiting, tell)
         except MigrationFailed as error:
             error.hint = error.hint or f"mend {error.file}, then revert again"
             raise
         self.reverted.append((step.entry.name, done.duration_ms))
-        entries = self.work.entries
-        del entries[step.entry.name]
-        entries.update({name: None for name in entries if name in self.repeatables})
-        self.work.keep_clean(done, f"{len(self.reverted)} of {len(self.plan.steps)} done.")
+        self.work.entries = self._entries_without(step)
+        self.work.keep_clean(done, self._outcome)
         return done.duration_ms
+
+    def _transaction(self, step: RevertStep, waiting: Waiting | None) -> Done:
+        script = step.down.script()
+
+        def compose(attempt: Attempt) -> Message:
+            waited = [blocker.text for blocker in attempt.waited_for]
+            rows = self.work.scribe.reverted(step, self.reason, waited)
+            return transaction_message(
+                self.work.frame, step.down, script, rows, lock_timeout_ms=attempt.lock_timeout_ms
+            )
+
+        outcome = outcome_text(step.down.name, len(self.reverted), len(self.plan.steps))
+        try:
+            return self.work.send(
+                compose, name=step.entry.name, version=step.entry.version, outcome=outcome, waiting=waiting
+            )
+        except Unreachable as lost:
+            return self._settle(step, lost)
+
+    def _pieces(self, step: RevertStep, waiting: Waiting | None, tell: Telling) -> Done:
+        run = PieceRun(
+            work=self.work,
+            file=step.down,
+            name=step.entry.name,
+            version=step.entry.version,
+            checksum=step.entry.checksum,
+            progress=step.resume or Reached(reverting=True),
+            begun=lambda scribe, statements: scribe.revert_begun(step, statements),
+            finished=lambda scribe, _details: scribe.reverted(step, self.reason),
+            done_before=f"{len(self.reverted)} of {len(self.plan.steps)} done",
+            waiting=waiting,
+            tell=tell,
+        )
+        return run.run()
+
+    def _entries_without(self, step: RevertStep) -> dict[str, str | None]:
+        """What the ledger holds once a step is taken back: repeatables run again then."""
+        rest = {name: value for name, value in self.work.entries.items() if name != step.entry.name}
+        return rest | {name: None for name in rest if name in self.repeatables}
+
+    @property
+    def _outcome(self) -> str:
+        return f"{len(self.reverted)} of {len(self.plan.steps)} done."
+
+    def _settle(self, step: RevertStep, lost: Unreachable) -> Done:
+        """A lost answer to COMMIT is no failure: the entry went in the same transaction."""
+        entries = self.work.reconnect(lost, self._outcome, step.entry.name)
+        what = label(step.entry.name)
+        if all(entry.name != step.entry.name for entry in entries):
+            self.work.refuse_changed(entries, self._entries_without(step), f"{self._outcome} {what} was taken back.")
+            return Done(duration_ms=0, tries=1, session_is_clean=True)
+        raise Unreachable(
+            target=self.target,
+            reason=f"{lost.reason}. {self._outcome} The revert of {what} was rolled back, it is still applied.",
+            hint=f"lockstep status {self.work.session.target.environment}, then revert again",
+        )
 
 
 @contextmanager
@@ -86,7 +138,7 @@ def open_revert(
         if not isinstance(made, RevertPlan):
             raise PlanRefused(target=session.target.name, reasons=made, action="reverted")
         for step in made.steps:
-            step.down.script()
+            step.down.check()
         work.entries = {e.name: e.checksum for e in ledger.entries}
         repeatables = frozenset(e.name for e in ledger.entries if e.kind is Kind.REPEATABLE)
         yield RevertRun(work=work, plan=made, target=session.target.name, reason=reason, repeatables=repeatables)
@@ -121,7 +173,9 @@ def revert(
                 progress.note(name, f"{what}: its down file changed since it was applied; the file runs")
             progress.started(name, what)
             ms = reverting.revert(
-                step, lambda tries, why: progress.note(name, f"waiting for a lock (try {tries}: {why})")
+                step,
+                lambda tries, why: progress.note(name, f"waiting for a lock (try {tries}: {why})"),
+                lambda text: progress.note(name, text),
             )
             progress.finished(name, what, "reverted", ms)
         return Reverted(

@@ -11,8 +11,8 @@ from lockstep.core.size import format_bytes
 from lockstep.errors import ConfigError, LedgerMissing
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import conninfo, open_session
+from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.ledger import read_head
-from lockstep.postgres.message import RunInfo
 from lockstep.service.backup import BackupReport, back_up
 from lockstep.service.progress import Progress
 from lockstep.service.project import target_of

@@ -10,7 +10,7 @@ from lockstep.core.duration import format_ms
 from lockstep.core.migration import Folder
 from lockstep.core.planner import Plan, Step
 from lockstep.errors import Held, LockstepError
-from lockstep.postgres.message import RunInfo
+from lockstep.postgres.entries import RunInfo
 from lockstep.service.applying import Applied, ApplyRun, open_apply
 from lockstep.service.planning import TargetPlan, plan_target
 from lockstep.service.progress import Progress
@@ -137,7 +137,11 @@ def preview_target(
 def apply_step(applying: ApplyRun, step: Step, progress: Progress, name: str) -> Applied:
     """Apply the next step under the lock, and tell it. Raises what ApplyRun.apply raises."""
     progress.started(name, step.label)
-    done = applying.apply(step, lambda tries, why: progress.note(name, f"waiting for a lock (try {tries}: {why})"))
+    done = applying.apply(
+        step,
+        lambda tries, why: progress.note(name, f"waiting for a lock (try {tries}: {why})"),
+        lambda text: progress.note(name, text),
+    )
     progress.finished(name, step.label, "applied", done.execution_ms)
     return done
 

@@ -49,20 +49,8 @@ def validate(settings: Settings) -> tuple[Finding, ...]:
             if file is None:
                 continue
             found += _directives(file)
-            if not file.directives.transactional or file.directives.repeat_until_empty:
-                found.append(
-                    Finding(
-                        severity=Severity.WARNING,
-                        rule="not-run-yet",
-                        file=file.name,
-                        line=1,
-                        column=None,
-                        message="this version of Lockstep does not run files outside of a transaction",
-                        hint="run it by hand (psql -f), then: lockstep repair ENV --record VERSION",
-                    )
-                )
             try:
-                file.script()
+                file.check()
             except MigrationFileError as error:
                 found.append(_from_error("parse", error))
             else:

@@ -18,6 +18,7 @@ ALTER TABLE {schema}.schema_migrations
     ADD COLUMN IF NOT EXISTS tool_version      text,
     ADD COLUMN IF NOT EXISTS statements_done   integer,
     ADD COLUMN IF NOT EXISTS statements_total  integer,
+    ADD COLUMN IF NOT EXISTS progress          jsonb,
     ADD COLUMN IF NOT EXISTS down_script       text,
     ADD COLUMN IF NOT EXISTS down_checksum     text,
     ADD COLUMN IF NOT EXISTS fingerprint_after text,

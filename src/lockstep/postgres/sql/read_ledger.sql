@@ -1,7 +1,7 @@
 BEGIN READ ONLY;
 SET LOCAL row_security = {row_security};
 SELECT migration_name, version, kind, state, checksum, content_digest, applied_at, execution_time_ms, applied_by, run_id,
-       verified, down_checksum
+       verified, down_checksum, statements_done, statements_total, progress
   FROM {schema}.schema_migrations
  ORDER BY version NULLS LAST, migration_name;
 SELECT version, migration_name, details->>'checksum', details->>'content_digest', at, details->>'reason'
@@ -9,7 +9,7 @@ SELECT version, migration_name, details->>'checksum', details->>'content_digest'
           FROM {schema}.schema_migrations_log
          WHERE version IS NOT NULL AND event IN ('apply', 'repair', 'revert')
          ORDER BY version, id DESC) AS newest
- WHERE event = 'revert'
+ WHERE (event = 'revert' OR details ? 'held')
    AND NOT EXISTS (SELECT FROM {schema}.schema_migrations m WHERE m.version = newest.version);
 SELECT coalesce((SELECT details->>'salt' FROM {schema}.schema_migrations_log
                   WHERE event = 'init' AND details ? 'salt' ORDER BY id LIMIT 1), ''),

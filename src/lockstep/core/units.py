@@ -1,0 +1,224 @@
+"""A file outside of a transaction as units: what runs and is recorded as one, so that a broken run can be resumed.
+
+A unit is a statement or a whole BEGIN … COMMIT block. One that can run in a transaction commits together with its
+progress: exactly once. One that cannot is run at least once, and looked at again before it is repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from lockstep.core.checksum import content_digest
+from lockstep.core.statements import Script, Statement, problem_at
+from lockstep.core.traits import Check, Recheck
+from lockstep.errors import MigrationFileError
+
+
+class UnitKind(Enum):
+    """How a unit runs."""
+
+    TRANSACTION = "transaction"  # together with its progress: exactly once
+    ALONE = "alone"  # by itself: at least once, checked before it is repeated
+    BATCHES = "batches"  # a backfill's statement: transaction after transaction until it touches no row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One unit of a script. Statements are counted from 0."""
+
+    kind: UnitKind
+    first: int  # its first statement, without BEGIN
+    count: int  # how many statements, without BEGIN and COMMIT
+    done_after: int  # how many of the script's statements are done when it is
+    digest: str  # of all SQL since the unit before it
+    line: int  # where it begins, from 1
+
+    def statement(self, script: Script) -> Statement:
+        """The first statement: the only one of a unit that is alone."""
+        return script.statements[self.first]
+
+    def recheck(self, script: Script) -> Recheck:
+        """How one that is alone is looked at again."""
+        return self.statement(script).traits.recheck or Recheck(check=Check.UNKNOWN)
+
+
+def units_of(script: Script, *, backfill: bool = False) -> tuple[Unit, ...]:
+    """Return the units of a script in order.
+
+    Raises MigrationFileError with line and caret for what could not be resumed: transaction control that does not pair,
+    a temporary table that a later unit would miss, an index built concurrently without a name, and for a backfill that
+    is no single statement or would never end.
+    """
+    if backfill:
+        return (_backfill(script),)
+    made: list[Unit] = []
+    taken = 0  # statements that belong to a unit already
+    at = 0  # where the text of the next unit begins
+    index = 0
+    pending = False  # session-state statements since the last unit
+    while index < len(script.statements):
+        one = script.statements[index]
+        _refuse_impossible(script, one)
+        if one.traits.control:
+            end = _block_end(script, index)
+            first, count, index = index + 1, end - index - 1, end + 1
+            kind = UnitKind.TRANSACTION
+            if not count:
+                continue
+        elif one.traits.session:
+            pending, index = True, index + 1
+            continue
+        else:
+            _refuse_outside_of_a_block(script, one)
+            first, count, index = index, 1, index + 1
+            kind = UnitKind.ALONE if one.alone or one.traits.apart else UnitKind.TRANSACTION
+        made.append(_unit(script, kind, first, count, index, at))
+        taken, at, pending = index, _end(script, index), False
+    if pending:
+        # Nothing follows that would need them; they run all the same, so that a mistake in them shows.
+        made.append(_unit(script, UnitKind.TRANSACTION, taken, len(script.statements) - taken, index, at))
+    _refuse_lost_temporary(script, made)
+    return tuple(made)
+
+
+def done_digest(units: Sequence[Unit], count: int) -> str:
+    """Return the chain over the first `count` units; equal chains, equal SQL."""
+    chain = ""
+    for unit in units[:count]:
+        chain = hashlib.sha256(f"{chain}:{unit.digest}".encode()).hexdigest()
+    return chain
+
+
+def replayed(script: Script, units: Sequence[Unit], before: int) -> tuple[int, ...]:
+    """Return the statements that made the session what it is when unit `before` begins: SET, SET ROLE, PREPARE, …"""
+    limit = units[before].first if before < len(units) else len(script.statements)
+    return tuple(index for index in range(limit) if script.statements[index].traits.session)
+
+
+def _unit(script: Script, kind: UnitKind, first: int, count: int, done_after: int, at: int) -> Unit:
+    text = script.text[at : _end(script, done_after)]
+    return Unit(
+        kind=kind,
+        first=first,
+        count=count,
+        done_after=done_after,
+        digest=content_digest(text) or "",
+        line=script.statements[first].line,
+    )
+
+
+def _end(script: Script, done: int) -> int:
+    return script.statements[done - 1].end if done else 0
+
+
+def _backfill(script: Script) -> Unit:
+    hint = "one INSERT, UPDATE, DELETE or MERGE that takes a limited number of rows, and finds none when all are done"
+    if len(script.statements) != 1:
+        where = script.statements[1].start if script.statements else len(script.text.rstrip())
+        raise problem_at(script.file, script.text, where, "a backfill is exactly one statement", hint=hint)
+    one = script.statements[0]
+    if not one.traits.changes:
+        raise problem_at(
+            script.file, script.text, one.start, "a backfill has to say how many rows it touched", hint=hint
+        )
+    if one.traits.endless:
+        problem = "this touches the same rows again and again: a backfill ends when it touches none"
+        raise problem_at(script.file, script.text, one.start, problem, hint=f"give it a WHERE: {hint}")
+    return _unit(script, UnitKind.BATCHES, 0, 1, 1, 0)
+
+
+def _block_end(script: Script, begin: int) -> int:
+    """Return the index of the COMMIT that belongs to the BEGIN at `begin`."""
+    opening = script.statements[begin]
+
+    def problem(one: Statement, text: str, hint: str) -> MigrationFileError:
+        return problem_at(script.file, script.text, one.start, text, hint=hint)
+
+    name = opening.traits.control
+    if name not in {"BEGIN", "START TRANSACTION"}:
+        two_phase = name is not None and "PREPARE" in name
+        raise problem(
+            opening,
+            f"{name} cannot be resumed after a failure" if two_phase else f"{name} without BEGIN",
+            "do it by hand" if two_phase else "remove it, or put BEGIN before what belongs together",
+        )
+    if opening.traits.options:
+        raise problem(
+            opening,
+            f"{name} with options cannot be taken over",
+            "write SET TRANSACTION … as the first statement of the block",
+        )
+    for index in range(begin + 1, len(script.statements)):
+        one = script.statements[index]
+        inner = one.traits.control
+        if inner is None:
+            if one.alone:
+                raise problem(one, f"{one.alone} cannot run inside BEGIN … COMMIT", "put it behind the COMMIT")
+            continue
+        if inner == "COMMIT" and not one.traits.options:
+            return index
+        if inner == "ROLLBACK":
+            raise problem(one, "a block that ends in ROLLBACK does nothing", "end it with COMMIT, or remove it")
+        raise problem(
+            one, f"{inner} inside a block" + (" with AND CHAIN" if inner == "COMMIT" else ""), "end it with COMMIT;"
+        )
+    raise problem(opening, f"{name} without COMMIT: psql would have applied nothing", "end the block with COMMIT;")
+
+
+def _refuse_impossible(script: Script, one: Statement) -> None:
+    if one.traits.forbidden:
+        raise problem_at(
+            script.file,
+            script.text,
+            one.start,
+            f"{one.traits.forbidden} would let go of the run's own lock",
+            hint="remove it: the session is reset after each file anyway",
+        )
+    recheck = one.traits.recheck
+    if recheck is not None and recheck.check is Check.INDEX_BUILT and not recheck.name:
+        raise problem_at(
+            script.file,
+            script.text,
+            one.start,
+            "an index that is built concurrently needs a name: after a failure it could not be found again",
+            hint="CREATE INDEX CONCURRENTLY name ON …",
+        )
+
+
+def _refuse_outside_of_a_block(script: Script, one: Statement) -> None:
+    if one.traits.local:
+        raise problem_at(
+            script.file,
+            script.text,
+            one.start,
+            "SET LOCAL has no effect outside of BEGIN … COMMIT",
+            hint="write SET (it ends with the file), or put it into the block that needs it",
+        )
+
+
+def _refuse_lost_temporary(script: Script, units: Sequence[Unit]) -> None:
+    for number, unit in enumerate(units):
+        for one in script.statements[unit.first : unit.first + unit.count]:
+            name = one.traits.temporary
+            if name is None:
+                continue
+            word = re.compile(rf"(?<![\w$]){re.escape(name)}(?![\w$])", re.IGNORECASE)
+            later = units[number + 1 :]
+            if unit.count > 1 and not any(word.search(_text(script, other)) for other in later):
+                continue
+            raise problem_at(
+                script.file,
+                script.text,
+                one.start,
+                f"the temporary {name} would be missing when the file is resumed behind it",
+                hint="put it and all that uses it into one BEGIN … COMMIT block, or use an ordinary table",
+            )
+
+
+def _text(script: Script, unit: Unit) -> str:
+    last = script.statements[unit.first + unit.count - 1]
+    return script.text[script.statements[unit.first].start : last.end]

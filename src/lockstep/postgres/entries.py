@@ -1,0 +1,197 @@
+"""The SQL that records a migration: rows of ledger and audit log, as text that travels inside the messages.
+
+Their values are escaped literals. None of them holds a secret: settings never appear in a row.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from psycopg import sql
+from psycopg.abc import AdaptContext
+
+from lockstep import __version__
+from lockstep.core.ledger import Progress
+from lockstep.core.planner import Step
+from lockstep.core.reverting import RevertStep
+from lockstep.postgres.connection import Target
+
+#: Milliseconds since the transaction began, as the server sees it.
+ELAPSED = "(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) * 1000)::pg_catalog.int8"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """Who runs: what ledger and audit rows record."""
+
+    run_id: str
+    orchestrator_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scribe:
+    """Writes the rows of one run on one target."""
+
+    target: Target
+    run: RunInfo
+    context: AdaptContext
+
+    # -- applying ------------------------------------------------------------------------------------------------------
+
+    def applied(self, step: Step, statements: int, waited: Sequence[str] = ()) -> tuple[str, ...]:
+        """A transactional file is applied: its entry, complete, and its event."""
+        row = self._row(step) | {"statements_done": statements, "statements_total": statements}
+        return self._upsert(step, row, "applied", ELAPSED), self._applied_event(step, waited)
+
+    def begun(self, step: Step, statements: int) -> tuple[str, ...]:
+        """A file outside of a transaction begins (or goes on): its entry says so before anything of it runs."""
+        row = self._row(step)
+        if step.resume is not None:
+            row |= {"statements_total": statements}
+            changes = ", ".join(f"{name} = {self._literal(value)}" for name, value in row.items())
+            return self._one(
+                f"UPDATE {self._ledger} SET {changes}, state = 'started' {self._where(step.name)}"
+            ), self._event("resume", step.name, step.migration.version, {"checksum": step.checksum})
+        progress = {"statements_done": 0, "statements_total": statements, "progress": self._progress(Progress())}
+        return self._upsert(step, row | progress, "started", "0"), self._event(
+            "start", step.name, step.migration.version, {"checksum": step.checksum}
+        )
+
+    def finished(self, step: Step, details: Mapping[str, object]) -> tuple[str, ...]:
+        """A file outside of a transaction is applied whole."""
+        done = self._one(
+            f"UPDATE {self._ledger} SET state = 'applied', progress = NULL, statements_done = statements_total, "
+            f"applied_at = pg_catalog.clock_timestamp(), applied_by = current_user {self._where(step.name)}"
+        )
+        took = f"(SELECT execution_time_ms FROM {self._ledger} {self._where(step.name)})"
+        more = {"checksum": step.checksum, "again": step.again, **details}
+        return done, self._event("apply", step.name, step.migration.version, more, took)
+
+    # -- reverting -----------------------------------------------------------------------------------------------------
+
+    def reverted(self, step: RevertStep, reason: str | None, waited: Sequence[str] = ()) -> tuple[str, ...]:
+        """The entry goes, the log keeps what it was."""
+        name = self._literal(step.entry.name)
+        # Division by the number of deleted rows: an entry that has gone meanwhile fails the transaction.
+        gone = self._one(f"DELETE FROM {self._ledger} WHERE migration_name = {name}")
+        # What repeatables put into the reverted objects may be gone with them: they run again at the next chance.
+        again = f"UPDATE {self._ledger} SET checksum = NULL WHERE kind = 'repeatable'"
+        details = {
+            "checksum": step.up.checksum if step.up else step.entry.checksum,
+            "content_digest": step.up.content_digest if step.up else step.entry.content_digest,
+            "recorded_checksum": step.entry.checksum,
+            "down_checksum": step.down.checksum,
+            "source": step.source,
+            "reason": reason,
+            **({"waited_for": list(waited)} if waited else {}),
+        }
+        return gone, again, self._event("revert", step.entry.name, step.entry.version, details)
+
+    def revert_begun(self, step: RevertStep, statements: int) -> tuple[str, ...]:
+        """A down outside of a transaction begins (or goes on)."""
+        run = f"run_id = {self._literal(self.run.run_id)}, tool_version = {self._literal(__version__)}"
+        where = self._where(step.entry.name)
+        details = {"down_checksum": step.down.checksum, "revert": True}
+        if step.resume is not None:
+            text = f"UPDATE {self._ledger} SET state = 'started', statements_total = {statements}, {run} {where}"
+            return self._one(text), self._event("resume", step.entry.name, step.entry.version, details)
+        progress = self._literal(self._progress(Progress(reverting=True)))
+        text = (
+            f"UPDATE {self._ledger} SET state = 'started', statements_done = 0, statements_total = {statements}, "
+            f"progress = {progress}, {run} {where}"
+        )
+        return self._one(text), self._event("start", step.entry.name, step.entry.version, details)
+
+    # -- on the way ----------------------------------------------------------------------------------------------------
+
+    def progressed(self, name: str, progress: Progress, statements_done: int, ms: str = ELAPSED) -> tuple[str, ...]:
+        """How far a file outside of a transaction has come. `ms`: SQL of the milliseconds that are to be added."""
+        return (
+            self._one(
+                f"UPDATE {self._ledger} SET statements_done = {statements_done}, "
+                f"progress = {self._literal(self._progress(progress))}, "
+                f"execution_time_ms = coalesce(execution_time_ms, 0) + {ms} {self._where(name)}"
+            ),
+        )
+
+    def failed(self, name: str, progress: Progress) -> str:
+        """A file outside of a transaction stopped with an error. One statement, outside of any message."""
+        text = self._literal(self._progress(progress))
+        return f"UPDATE {self._ledger} SET state = 'failed', progress = {text} {self._where(name)}"
+
+    # -- parts ---------------------------------------------------------------------------------------------------------
+
+    def _row(self, step: Step) -> dict[str, object]:
+        up, down = step.migration.up, step.migration.down
+        return {
+            "migration_name": step.name,
+            "version": step.migration.version,
+            "kind": step.migration.kind.value,
+            "checksum": step.checksum,
+            "content_digest": up.content_digest,
+            "run_id": self.run.run_id,
+            "tool_version": __version__,
+            "down_script": down.text if down else None,
+            "down_checksum": down.checksum if down else None,
+        }
+
+    def _upsert(self, step: Step, row: Mapping[str, object], state: str, took: str) -> str:
+        names = ", ".join(row)
+        values = ", ".join(self._literal(value) for value in row.values())
+        text = (
+            f"INSERT INTO {self._ledger} ({names}, applied_at, applied_by, state, verified, execution_time_ms) "
+            f"VALUES ({values}, pg_catalog.clock_timestamp(), current_user, '{state}', true, {took})"
+        )
+        if step.migration.version is None:
+            updates = ", ".join(f"{name} = excluded.{name}" for name in row if name != "migration_name")
+            text += (
+                f" ON CONFLICT (migration_name) WHERE version IS NULL DO UPDATE SET {updates}, applied_at = excluded.applied_at,"
+                " applied_by = excluded.applied_by, state = excluded.state, verified = true,"
+                " execution_time_ms = excluded.execution_time_ms"
+            )
+        return self._one(text)
+
+    def _one(self, change: str) -> str:
+        """A change of exactly one row. Divides by their number: a row that something swallowed fails the transaction."""
+        return f"WITH kept AS ({change} RETURNING 1) SELECT 1 / count(*) FROM kept"
+
+    def _applied_event(self, step: Step, waited: Sequence[str]) -> str:
+        details: dict[str, object] = {"checksum": step.checksum, "again": step.again}
+        if waited:
+            details["waited_for"] = list(waited)
+        return self._event("apply", step.name, step.migration.version, details)
+
+    def _event(
+        self, event: str, name: str, version: int | None, details: Mapping[str, object], took: str = ELAPSED
+    ) -> str:
+        table = sql.Identifier(self.target.ledger_schema, "schema_migrations_log").as_string(self.context)
+        values = (event, socket.gethostname(), self.run.run_id, self.run.orchestrator_url, name, version)
+        literals = ", ".join(self._literal(value) for value in values)
+        shown = self._literal(json.dumps(dict(details)))
+        return (
+            f"INSERT INTO {table} (event, host, run_id, orchestrator_url, migration_name, version, duration_ms, details) "
+            f"VALUES ({literals}, {took}, {shown}::pg_catalog.jsonb)"
+        )
+
+    def _where(self, name: str) -> str:
+        return f"WHERE migration_name = {self._literal(name)}"
+
+    def _progress(self, progress: Progress) -> str:
+        return json.dumps(asdict(progress))
+
+    @property
+    def _ledger(self) -> str:
+        return sql.Identifier(self.target.ledger_schema, "schema_migrations").as_string(self.context)
+
+    def _literal(self, value: object) -> str:
+        return sql.Literal(value).as_string(self.context)
+
+
+def entry_progress(document: Mapping[str, object] | None) -> Progress | None:
+    """Return the progress that an entry's column holds. Unknown keys of a newer version are left out."""
+    if document is None:
+        return None
+    return Progress(**{name: value for name, value in document.items() if name in Progress.__slots__})  # type: ignore[arg-type]  # written by `_progress`

@@ -1,0 +1,158 @@
+"""What the server says about a message that failed, taken apart and put into words: place, excerpt, what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg.pq import DiagnosticField
+from psycopg.pq.abc import PGresult
+
+from lockstep.core.text import excerpt, line_and_column
+from lockstep.errors import MigrationFailed
+from lockstep.postgres.connection import Session, redact
+from lockstep.postgres.message import Message, Part, Segment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerError:
+    """What the server reported, taken apart."""
+
+    sqlstate: str
+    primary: str
+    detail: str | None = None
+    hint: str | None = None
+    context: str | None = None  # PL/pgSQL call stack
+    constraint: str | None = None
+    position: int | None = None  # character in the message, from 1
+    at_commit: bool = False
+    segment: Segment | None = None  # the script's run of statements that it belongs to; None: our own statements
+    statement: int | None = None  # index of the script's statement, from 0
+
+
+def of_result(result: PGresult, index: int, part: Part) -> ServerError:
+    """Take an error result apart. `index` counts the part's statements that completed before it."""
+
+    def text(field: DiagnosticField) -> str | None:
+        raw = result.error_field(field)
+        return raw.decode(errors="replace") if raw else None
+
+    shown = text(DiagnosticField.STATEMENT_POSITION)
+    position = int(shown) if shown else None
+    segment = next((s for s in part.segments if s.index <= index < s.index + s.count), None)
+    if segment is None and index == 0 and position is not None:
+        # A syntax error stops the whole message before its first statement: only the position tells where.
+        segment = next((s for s in reversed(part.segments) if s.part_start <= position - 1), None)
+    inside = segment is not None and segment.index <= index < segment.index + segment.count
+    return ServerError(
+        sqlstate=text(DiagnosticField.SQLSTATE) or "XX000",
+        primary=text(DiagnosticField.MESSAGE_PRIMARY) or "",
+        detail=text(DiagnosticField.MESSAGE_DETAIL),
+        hint=text(DiagnosticField.MESSAGE_HINT),
+        context=text(DiagnosticField.CONTEXT),
+        constraint=text(DiagnosticField.CONSTRAINT_NAME),
+        position=position,
+        at_commit=part.to_commit is not None and index == part.to_commit - 1,
+        segment=segment,
+        statement=segment.first + index - segment.index if segment is not None and inside else None,
+    )
+
+
+_BOOL = 16  # pg_type's OID of boolean
+
+
+def unverified(result: PGresult, index: int, segment: Segment) -> ServerError | None:
+    """Return a verify script's boolean result that is not true (false or null), as an error."""
+    for column in range(result.nfields):
+        if result.ftype(column) != _BOOL:
+            continue
+        for row in range(result.ntuples):
+            value = result.get_value(row, column)
+            if value != b"t":
+                name = (result.fname(column) or b"?").decode(errors="replace")
+                return ServerError(
+                    sqlstate="P0004",  # assert_failure
+                    primary=f"verify: {name} is {'null' if value is None else 'false'}, and must be true",
+                    segment=segment,
+                    statement=segment.first + index - segment.index,
+                )
+    return None
+
+
+def explain(
+    session: Session,
+    message: Message,
+    error: ServerError,
+    *,
+    outcome: str,
+    tries: int = 1,
+    waited_for: Sequence[str] = (),
+    cancelled: str | None = None,
+) -> MigrationFailed:
+    """Build the error a person reads: place, excerpt with caret, the server's words, what was and was not done."""
+    segment = error.segment
+    script = segment.script if segment else message.script
+    line, column = _place(error, script.text, segment)
+    place = ":".join(str(part) for part in (script.file, line, column) if part is not None)
+    primary = redact(error.primary, session.target)
+    if error.at_commit:
+        what = f"deferred constraint {error.constraint}: {primary}" if error.constraint else f"at COMMIT: {primary}"
+    elif segment is None:
+        what = f"after the file's last statement: {primary}"
+    else:
+        what = primary
+    lines = [f"{session.target.name}: {place}: {what} (SQLSTATE {error.sqlstate})"]
+    if line is not None:
+        lines.append(excerpt(script.text, line, column))
+    for label, part in (("hint", error.hint), ("context", error.context)):
+        if part:
+            lines.append(f"  {label}: {redact(part, session.target)}")
+    count = len(script.statements)
+    if error.statement is not None and count > 1:
+        lines.append(f"  statement {error.statement + 1} of {count}")
+    if cancelled:
+        lines.append(f"  cancelled: {cancelled}")
+    if tries > 1:
+        lines.append(f"  tried {tries} times")
+    if waited_for:
+        lines.append(f"  in the way: {', '.join(waited_for)}")
+    lines.append(outcome)
+    return MigrationFailed(
+        "\n".join(lines),
+        target=session.target.name,
+        file=script.file,
+        line=line,
+        sqlstate=error.sqlstate,
+        outcome=outcome,
+        # The server shortens values in DETAIL, so a secret's beginning could pass the redaction: not with settings.
+        detail=redact(error.detail, session.target) if error.detail and not session.target.settings else None,
+        hint=_hint(error.sqlstate, cancelled, bool(waited_for)),  # None: the caller knows what comes next
+    )
+
+
+def _place(error: ServerError, text: str, segment: Segment | None) -> tuple[int | None, int | None]:
+    if segment is not None and error.position is not None:
+        offset = error.position - 1 - segment.part_start + segment.text_start
+        if 0 <= offset <= len(text):
+            return line_and_column(text, offset)
+    if segment is not None and error.statement is not None:
+        return segment.script.statements[error.statement].line, None
+    return None, None
+
+
+def _hint(sqlstate: str, cancelled: str | None, named: bool) -> str | None:
+    if cancelled or sqlstate in {"55P03", "40P01"}:
+        end = "end that session (SELECT pg_terminate_backend(PID)), or try again when it is quiet"
+        return end if named else "another session is in the way; try again when it is quiet"
+    return _HINTS.get(sqlstate)
+
+
+_HINTS = {
+    "2D000": "COMMIT inside a procedure cannot run in a transaction: put the CALL into a file of its own, with this line "
+    "at its head: -- lockstep: transaction=none",
+    "25001": "this statement cannot run in a transaction: give it a file of its own, with this line at its head: "
+    "-- lockstep: transaction=none",
+    "55P04": "a new enum value can be used only after its own transaction: put its use into the next migration",
+    "42501": "the role lacks a privilege: set role = … for this environment, or grant it",
+    "57014": "it ran into statement_timeout or was cancelled; raise statement_timeout in the file's head",
+}

@@ -1,0 +1,158 @@
+"""The work session: connected, owner of the ledger, holder of the lock. Apply and revert send all they do through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psycopg
+
+from lockstep.config import Environment, Settings
+from lockstep.core.ledger import Entry
+from lockstep.core.migration import label
+from lockstep.errors import LedgerError, LockHeld, LockstepError, MigrationFailed, Unreachable, UsageError
+from lockstep.postgres.audit import Event, write_event
+from lockstep.postgres.connection import Session, open_session
+from lockstep.postgres.entries import RunInfo, Scribe
+from lockstep.postgres.executor import Attempt, Done, Waiting, run_message
+from lockstep.postgres.ledger import read_ledger, refuse_unowned
+from lockstep.postgres.lock import take_lock
+from lockstep.postgres.message import Frame, Message
+from lockstep.postgres.watch import Watch
+from lockstep.service.project import target_of
+
+#: How long to wait for our own old backend to end, when the lock is taken again.
+RETAKE_SECONDS = 30.0
+
+
+@dataclass(slots=True, kw_only=True)
+class WorkSession:
+    """The session that holds the lock, and how it sends messages."""
+
+    session: Session
+    run: RunInfo
+    watch: Watch
+    entries: dict[str, str | None] = field(default_factory=dict)  # what the ledger must hold: file name -> checksum
+
+    @property
+    def frame(self) -> Frame:
+        """What all messages of the session have in common."""
+        return Frame.of(self.session)
+
+    @property
+    def scribe(self) -> Scribe:
+        """Writes the rows of this run."""
+        return Scribe(target=self.session.target, run=self.run, context=self.session.connection)
+
+    def send(
+        self,
+        compose: Callable[[Attempt], Message],
+        *,
+        name: str,
+        version: int | None,
+        outcome: str,
+        waiting: Waiting | None,
+    ) -> Done:
+        """Run one transaction; a failure goes into the audit log before it is raised."""
+        try:
+            return run_message(self.session, compose, watch=self.watch, outcome=outcome, waiting=waiting)
+        except MigrationFailed as error:
+            self.log_failure(error, name=name, version=version)
+            raise
+
+    def log_failure(self, error: MigrationFailed, *, name: str, version: int | None) -> None:
+        """Write a failure into the audit log. Raises the same failure with one more line where that cannot be done."""
+        details: dict[str, object] = {
+            "sqlstate": error.sqlstate, "file": error.file, "line": error.line, "outcome": error.outcome,
+        }  # fmt: skip
+        if self.watch.blockers:
+            details["waited_for"] = [blocker.text for blocker in self.watch.blockers]
+        event = Event(
+            event="fail",
+            run_id=self.run.run_id,
+            orchestrator_url=self.run.orchestrator_url,
+            migration_name=name,
+            version=version,
+            details=details,
+        )
+        try:
+            write_event(self.session, event)
+        except (psycopg.Error, LockstepError):
+            # Trouble with the log must not hide why the migration failed.
+            raise error.noting("the audit log could not be written, so this failure is not in it") from None
+
+    def keep_clean(self, done: Done, outcome: str) -> None:
+        """Work on in a new session where a file left something that only the end of its session lets go of.
+
+        The lock is free for a moment then, so the ledger is read again and must be what this run made of it.
+        Raises LockHeld and LedgerError with `outcome`, what was done so far.
+        """
+        if done.session_is_clean:
+            return
+        target = self.session.target
+        self.session.close()
+        self.session = open_session(target, run_id=self.run.run_id)
+        try:
+            take_lock(self.session, wait_seconds=RETAKE_SECONDS)
+        except LockHeld as error:
+            raise LockHeld(target=error.target, holder=error.holder, outcome=outcome) from None
+        self.refuse_changed(read_ledger(self.session).entries, self.entries, outcome)
+
+    def refuse_changed(self, entries: Iterable[Entry], expected: Mapping[str, str | None], outcome: str) -> None:
+        """While the lock was free somebody else may have worked: then this run's plan is not to be trusted any more."""
+        if {e.name: e.checksum for e in entries} != expected:
+            target = self.session.target
+            raise LedgerError(
+                f"{target.name}: the ledger was changed by somebody else while this run took its lock again. {outcome}",
+                hint=f"lockstep status {target.environment}",
+            )
+
+    def reconnect(self, lost: Unreachable, outcome: str, name: str) -> tuple[Entry, ...]:
+        """After a lost connection: take the lock again, which proves that the old backend ended, and ask the ledger.
+
+        Returns its entries. Raises Unreachable when it cannot be found out what became of `name`.
+        """
+        target = self.session.target
+        self.session.close()
+        try:
+            self.session = open_session(target, run_id=self.run.run_id)
+            take_lock(self.session, wait_seconds=RETAKE_SECONDS)
+            return read_ledger(self.session).entries
+        except LockstepError:
+            raise Unreachable(
+                target=target.name,
+                reason=f"{lost.reason}. {outcome} Whether {label(name)} was committed could not be found out.",
+                hint=f"lockstep status {target.environment}",
+            ) from None
+
+    def close(self) -> None:
+        self.watch.close()
+        self.session.close()
+
+
+@contextmanager
+def work_session(
+    settings: Settings, environment: Environment, run: RunInfo, *, wait_seconds: float = 0.0
+) -> Iterator[WorkSession]:
+    """Open the work session: connected, writable, owner of the ledger, holder of the lock. Closed on any exit.
+
+    Raises Unreachable, LockHeld (logged), LedgerMissing, LedgerNotOwned, UsageError on a standby.
+    """
+    target = target_of(settings, environment)
+    session = open_session(target, run_id=run.run_id)
+    work = WorkSession(session=session, run=run, watch=Watch(target, run.run_id))
+    try:
+        if session.facts.in_recovery:
+            raise UsageError(
+                f"{target.name}: this is a standby, which cannot be changed", hint="use the primary's address"
+            )
+        refuse_unowned(session)
+        try:
+            take_lock(session, wait_seconds=wait_seconds)
+        except LockHeld as error:
+            write_event(session, Event(event="refuse", run_id=run.run_id, details={"lock": error.holder}))
+            raise
+        yield work
+    finally:
+        work.close()
