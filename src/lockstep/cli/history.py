@@ -43,6 +43,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
             continue
         rows = [
             [
+                str(e.id),
                 format_moment(e.at, now),
                 e.event,
                 label(e.migration_name) if e.migration_name else _about(e.event, dict(e.details)),
@@ -53,7 +54,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
             for e in found.events
         ]
         show(found.target)
-        show(render_table(["when", "event", "what", "took", "by", "run"], rows))
+        show(render_table(["#", "when", "event", "what", "took", "by", "run"], rows))
         if found.chain is not None:
             chain = found.chain
             if chain.broken_at is None:

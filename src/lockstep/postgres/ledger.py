@@ -6,14 +6,13 @@ empty (an empty ledger would re-run everything).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from lockstep import __version__
 from lockstep.core.checksum import checksum
 from lockstep.core.directives import parse_directives
 from lockstep.core.ledger import Entry, EntryState, Hold, Ledger
@@ -237,56 +236,8 @@ def refuse_foreign(session: Session, found: Mapping[str, str] | None = None) -> 
 # -- writing ------------------------------------------------------------------------------------------------------
 
 
-def insert_baseline(session: Session, entries: Sequence[tuple[str, int | None, str | None, str | None]]) -> None:
-    """Record (name, version, checksum, content digest) rows as present already, in the caller's transaction."""
-    with guard(session.target), session.connection.cursor() as cursor:
-        cursor.executemany(
-            sql.SQL(
-                "INSERT INTO {}.schema_migrations (migration_name, version, kind, state, checksum, content_digest, "
-                "applied_by, tool_version) VALUES (%s, %s, 'baseline', 'applied', %s, %s, current_user, %s)"
-            ).format(sql.Identifier(session.target.ledger_schema)),
-            [(*entry, __version__) for entry in entries],
-        )
-
-
-def insert_applied_by_hand(
-    session: Session, name: str, version: int, checksum: str, content_digest: str | None
-) -> None:
-    """Record one version as applied, which a person ran, in the caller's transaction."""
-    with guard(session.target):
-        session.connection.execute(
-            sql.SQL(
-                "INSERT INTO {}.schema_migrations (migration_name, version, kind, state, checksum, content_digest, "
-                "applied_by, tool_version) VALUES (%s, %s, 'versioned', 'applied', %s, %s, session_user, %s)"
-            ).format(sql.Identifier(session.target.ledger_schema)),
-            (name, version, checksum, content_digest, __version__),
-        )
-
-
 def mark_failed(session: Session, statement: str) -> None:
     """Run the statement that says that an entry's file stopped with an error (entries.Scribe.failed)."""
     with guard(session.target), session.connection.transaction():
         session.connection.execute("SET LOCAL row_security = off")
         session.connection.execute(statement.encode())
-
-
-def delete_entry(session: Session, entry: Entry) -> None:
-    """Take one entry out, in the caller's transaction."""
-    _by_name(session, "DELETE FROM {}.schema_migrations WHERE migration_name = %s", (entry.name,))
-
-
-def correct_entry(session: Session, entry: Entry, *, checksum: str, content_digest: str | None) -> None:
-    """Record another checksum for an applied entry, in the caller's transaction."""
-    _by_name(
-        session,
-        "UPDATE {}.schema_migrations SET checksum = %s, content_digest = %s, state = 'applied', verified = true "
-        "WHERE migration_name = %s",
-        (checksum, content_digest, entry.name),
-    )
-
-
-def _by_name(session: Session, text: str, values: tuple[Any, ...]) -> None:
-    with guard(session.target):
-        statement = sql.SQL(text).format(sql.Identifier(session.target.ledger_schema))  # a literal of this module
-        if session.connection.execute(statement, values).rowcount != 1:
-            raise LedgerError(f"{session.target.name}: the ledger changed meanwhile; nothing was corrected.")

@@ -1,17 +1,24 @@
-"""`baseline` and `repair`: explicit, logged corrections of the ledger. They never touch anything but the ledger."""
+"""`baseline` and `repair`: explicit, logged corrections of the ledger. They never touch anything but the ledger.
+
+Each leaves the rows before and after it in the audit log, so `repair --undo` can take any of them back.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lockstep.config import Environment, Settings
-from lockstep.core.comparison import Row, State, compare
-from lockstep.core.migration import Folder, label
+from lockstep.core.comparison import Row, compare, effective_checksum
+from lockstep.core.correction import Change, Verb, changes
+from lockstep.core.ledger import Ledger
+from lockstep.core.migration import Folder, Kind, SqlFile
 from lockstep.errors import LedgerError, UsageError
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, guard
+from lockstep.postgres.corrections import Image, delete, image, insert, read_trace, restore, set_progress, settle
 from lockstep.postgres.entries import RunInfo
-from lockstep.postgres.ledger import correct_entry, delete_entry, insert_applied_by_hand, insert_baseline, read_ledger
+from lockstep.postgres.ledger import read_ledger, recorded_downs
 from lockstep.service.worksession import work_session
 
 
@@ -26,20 +33,23 @@ class Correction:
 def baseline(
     settings: Settings, environment: Environment, folder: Folder, *, version: int, run: RunInfo
 ) -> tuple[Correction, ...]:
-    """Declare all versions up to `version` as present already. One transaction, logged. The ledger must be empty.
+    """Declare all versions up to `version` as present already. One transaction, logged.
 
-    A version below the first says: nothing of the folder is there yet, although the database is not empty.
-    Raises UsageError for an unknown version, LedgerError when the ledger has entries.
+    A version below the first says: nothing of the folder is there yet, although the database is not empty. The ledger
+    must be empty, or hold nothing but an earlier baseline, which is replaced. Raises UsageError for an unknown version,
+    LedgerError when migrations ran already.
     """
     chosen = [m for m in folder.versioned if m.version is not None and m.version <= version]
     if version > 0 and version not in {m.version for m in chosen}:
         raise UsageError(f"there is no migration {version} in {folder.path}", hint="lockstep status lists the versions")
     with work_session(settings, environment, run) as work:
         session = work.session
-        if read_ledger(session).entries:
+        entries = read_ledger(session).entries
+        ran = next((e for e in entries if e.kind is not Kind.BASELINE), None)
+        if ran is not None:
             raise LedgerError(
-                f"{session.target.name}: the ledger has entries already; a baseline starts an empty one.",
-                hint=f"lockstep status {environment.name}",
+                f"{session.target.name}: {ran.name} ran here already; a baseline is for a ledger without such entries.",
+                hint=f"single versions: lockstep repair {environment.name} --record VERSION or --forget VERSION",
             )
         rows: list[tuple[str, int | None, str | None, str | None]] = [
             (m.name, m.version, m.up.checksum, m.up.content_digest) for m in chosen
@@ -49,8 +59,18 @@ def baseline(
             rows = [("baseline", None, None, None)]
         with guard(session.target), session.connection.transaction():
             session.connection.execute("SET LOCAL row_security = off")
-            insert_baseline(session, rows)
-            details = {"up_to": None if marker else version, "migrations": [row[0] for row in rows]}
+            before = [row for e in entries if (row := image(session, e.name)) is not None]
+            for entry in entries:
+                delete(session, entry.name)
+            for name, number, checksum, digest in rows:
+                insert(session, name, number, Kind.BASELINE, checksum, digest)
+            after = [row for name, *_ in rows if (row := image(session, name)) is not None]
+            details = {
+                "up_to": None if marker else version,
+                "migrations": [row[0] for row in rows],
+                "before": before,
+                "after": after,
+            }
             write_event(session, Event(event="baseline", run_id=run.run_id, details=details))
     if marker:
         return (Correction(name="(none)", what="everything in the folder is pending"),)
@@ -63,79 +83,107 @@ def repair(
     folder: Folder,
     *,
     run: RunInfo,
-    accept: tuple[int, ...] = (),
-    forget: tuple[str, ...] = (),
-    record: tuple[int, ...] = (),
+    asked: Sequence[tuple[str, Verb]] = (),
     reason: str | None = None,
 ) -> tuple[Correction, ...]:
     """Correct the ledger where that is safe or was asked for by name. One transaction, every correction logged.
 
-    Without names: entries that were only reformatted, or recorded by an older tool, take the file's checksum.
-    `accept`: the changed file of an applied version is what the database has. `forget` (versions, or names of entries
-    without one): the entry is not true any more, and is removed. `record`: a pending version was run by hand.
-    Raises UsageError when something named is in no such state; then nothing was corrected.
+    Without names: entries that were only reformatted, or recorded by an older tool, take the file's checksum. `asked`:
+    (version or name, what a person says of it). Raises UsageError when something does not fit; then nothing was
+    corrected.
     """
     with work_session(settings, environment, run) as work:
         session = work.session
-        rows = compare(folder, read_ledger(session), session.target.settings)
-        chosen = _chosen(rows, session.target.name, accept=accept, forget=forget, record=record)
-        done: list[Correction] = []
+        ledger = read_ledger(session)
+        rows = compare(folder, ledger, session.target.settings)
+        wanted = changes(rows, asked, _downs(folder, recorded_downs(session)), session.target.name)
         with guard(session.target), session.connection.transaction():
             session.connection.execute("SET LOCAL row_security = off")
-            for row in rows:
-                what = _correct(session, row, chosen.get(row.name))
-                if what is None:
-                    continue
-                details = {"what": what, "before": row.entry.checksum if row.entry else None, "reason": reason}
-                event = Event(
-                    event="repair", run_id=run.run_id, migration_name=row.name, version=row.version, details=details
-                )
-                write_event(session, event)
-                done.append(Correction(name=row.name, what=what))
-    return tuple(done)
+            for change in wanted:
+                _correct(session, change, ledger, run, reason)
+    return tuple(Correction(name=change.row.name, what=change.what) for change in wanted)
 
 
-_SAFE = frozenset({State.REFORMATTED, State.UNVERIFIED})
-_RECORDABLE = frozenset({State.PENDING, State.OUT_OF_ORDER, State.HELD})
+def undo(
+    settings: Settings, environment: Environment, *, number: int, run: RunInfo, reason: str | None = None
+) -> tuple[Correction, ...]:
+    """Take back the correction with this number in the audit log: by another one, which can be taken back, too.
+
+    Raises UsageError when the event is no correction, LedgerError when its rows were changed since.
+    """
+    with work_session(settings, environment, run) as work:
+        session = work.session
+        with guard(session.target), session.connection.transaction():
+            session.connection.execute("SET LOCAL row_security = off")
+            trace = read_trace(session, number)
+            restore(session, trace)
+            details: dict[str, object] = {
+                "what": f"event {number} taken back",
+                "before": list(trace.after),
+                "after": list(trace.before),
+                "reason": reason,
+            }
+            if trace.hold is not None:
+                # The correction had lifted a hold: it holds again, with what made it.
+                details |= {"held": True, **trace.hold}
+            name = next((row["migration_name"] for row in (*trace.before, *trace.after)), None)
+            single = name if trace.event == "repair" else None
+            event = Event(
+                event="repair", run_id=run.run_id, migration_name=single, version=trace.version, details=details
+            )
+            write_event(session, event)
+    shown = [row["migration_name"] for row in trace.before or trace.after]
+    return tuple(Correction(name=name, what=f"as before event {number}") for name in shown)
 
 
-def _chosen(
-    rows: tuple[Row, ...], target: str, *, accept: tuple[int, ...], forget: tuple[str, ...], record: tuple[int, ...]
-) -> dict[str, str]:
-    """Return what was asked for, by file name. Raises UsageError for what cannot be done."""
-    asked = (
-        [(str(v), "accept") for v in accept] + [(n, "forget") for n in forget] + [(str(v), "record") for v in record]
-    )
-    chosen: dict[str, str] = {}
-    for name, verb in asked:
-        row = next(
-            (r for r in rows if name in {r.name, label(r.name), str(r.version)} or name.lstrip("0") == str(r.version)),
-            None,
-        )
-        if row is None or (row.entry is None) != (verb == "record"):
-            problem = "is not in the ledger" if verb != "record" else "is not pending"
-            raise UsageError(f"{target}: {name} {problem}", hint="lockstep status shows what is")
-        if verb == "record" and row.state not in _RECORDABLE:
-            raise UsageError(f"{target}: {row.name} is {row.state.value}")
-        if verb == "accept" and row.migration is None:
-            raise UsageError(f"{row.name} has no file to accept", hint=f"--forget {name} removes its entry")
-        chosen[row.name] = verb
-    return chosen
+def _downs(folder: Folder, recorded: Mapping[int, SqlFile]) -> dict[int, SqlFile]:
+    """The down scripts that a revert would run: the file where there is one, else the record."""
+    files = {m.version: m.down for m in folder.versioned if m.version is not None and m.down is not None}
+    return {**recorded, **files}
 
 
-def _correct(session: Session, row: Row, verb: str | None) -> str | None:
-    """Correct one entry; return what was done, in words, or None."""
-    if verb == "record" and row.migration is not None and row.version is not None:
-        file = row.migration.up
-        insert_applied_by_hand(session, row.name, row.version, file.checksum, file.content_digest)
-        return "recorded as applied by hand"
-    if row.entry is None:
+def _correct(session: Session, change: Change, ledger: Ledger, run: RunInfo, reason: str | None) -> None:
+    """Make one correction and log it with the rows before and after."""
+    row = change.row
+    before = image(session, row.name if row.entry is None else row.entry.name)
+    name = _make(session, change, row, ledger)
+    after = image(session, name)
+    details: dict[str, object] = {
+        "what": change.what,
+        "verb": change.verb.value,
+        "before": [before] if before else [],
+        "after": [after] if after else [],
+        "reason": reason,
+    }
+    if (hold := _hold(row)) is not None:
+        details["hold"] = hold
+    event = Event(event="repair", run_id=run.run_id, migration_name=name, version=row.version, details=details)
+    write_event(session, event)
+
+
+def _make(session: Session, change: Change, row: Row, ledger: Ledger) -> str:
+    """Change the row; return the name of the entry that it is about."""
+    name = row.entry.name if row.entry else row.name
+    if change.verb is Verb.FORGET:
+        delete(session, name)
+    elif change.progress is not None:
+        set_progress(session, name, change.progress, change.statements_done)
+    else:
+        assert row.migration is not None  # core.correction asks for it
+        checksum = effective_checksum(row.migration, session.target.settings, ledger.salt)
+        digest = row.migration.up.content_digest
+        if row.entry is None:
+            insert(session, name, row.version, row.migration.kind, checksum, digest)
+        else:
+            settle(session, name, checksum=checksum, content_digest=digest)
+    return name
+
+
+def _hold(row: Row) -> Image | None:
+    if row.hold is None:
         return None
-    if verb == "forget":
-        delete_entry(session, row.entry)
-        return "entry removed"
-    if row.migration is not None and row.version is not None and (verb == "accept" or row.state in _SAFE):
-        file = row.migration.up
-        correct_entry(session, row.entry, checksum=file.checksum, content_digest=file.content_digest)
-        return f"{row.state.value}: the file on disk is recorded now"
-    return None
+    return {
+        "checksum": row.hold.checksum,
+        "content_digest": row.hold.content_digest,
+        "reason": row.hold.reason,
+    }
