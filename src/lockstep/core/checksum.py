@@ -47,6 +47,18 @@ def content_digest(text: str) -> str | None:
     None when the text does not scan as SQL. Costs a scan of the text, so it is asked for only where checksums differ
     or where an entry is written.
     """
+    found = sql_tokens(text)
+    if found is None:
+        return None
+    digest = hashlib.sha256()
+    for _, token in found:
+        digest.update(token)
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def sql_tokens(text: str) -> list[tuple[int, bytes]] | None:
+    """Return the tokens without comments, each with its offset in UTF-8 bytes; None when the text does not scan."""
     from postgast import PgQueryError, scan  # late: 70 ms of imports that a status does not need
 
     raw = text.encode()
@@ -54,12 +66,7 @@ def content_digest(text: str) -> str | None:
         tokens = scan(mask_restrict(text)).tokens
     except PgQueryError:
         return None
-    digest = hashlib.sha256()
-    for token in tokens:
-        if token.token not in _COMMENTS:
-            digest.update(raw[token.start : token.end])
-            digest.update(b"\0")
-    return digest.hexdigest()
+    return [(token.start, raw[token.start : token.end]) for token in tokens if token.token not in _COMMENTS]
 
 
 _COMMENTS = frozenset({275, 276})  # libpg_query: SQL_COMMENT, C_COMMENT
