@@ -13,7 +13,7 @@ from tasks.run import current
 def validate() -> None:
     """Check every migration file. Warnings are counted; the first error stops the run."""
     run = current()
-    findings = validating.validate(run.settings)
+    findings = validating.validate(run.settings).findings
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     warnings = len(findings) - len(errors)
     if errors:

@@ -38,10 +38,6 @@ class Context:
 
         return read_folder(self.settings)
 
-    def settings_files(self) -> list[Path]:
-        """The SQL files of the migrations folder."""
-        return sorted(self.settings.migrations_folder.rglob("*.sql"))
-
     def new_run(self) -> RunInfo:
         from lockstep.postgres.entries import RunInfo
         from lockstep.service.run import new_run_id

@@ -3,42 +3,82 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
+from lockstep.cli import words
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import paint, show, show_json
-from lockstep.errors import ExitCode
+from lockstep.cli.terminal import paint, show, show_json, talk
+from lockstep.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from lockstep.core.findings import Report
 
 EXAMPLES = """\
-  lockstep validate            exit 7 when a file could not be applied
-  lockstep validate --strict   warnings count, too (for CI)"""
+  lockstep validate                                exit 7 when a file could not be applied
+  lockstep validate --strict                       warnings count, too (for CI)
+  lockstep validate --strict --base origin/main    and what would go wrong once this branch is merged
+  lockstep validate --format sarif > found.sarif   for code scanning; also: github, junit"""
+
+FORMATS = ("text", "json", "sarif", "github", "junit")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="warnings count like errors")
+    parser.add_argument("--base", metavar="REV", help="compare with this git revision, the branch to merge into")
+    parser.add_argument(
+        "--unapplied",
+        type=words.version,
+        action="append",
+        default=[],
+        metavar="VERSION",
+        help="this version of REV is applied nowhere, so it may be changed or removed; may be repeated",
+    )
+    parser.add_argument("--format", choices=FORMATS, help="how findings are written (default: text)")
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
+    if context.as_json and arguments.format not in (None, "json"):
+        raise UsageError(f"--json and --format {arguments.format} ask for two documents", hint="leave one of them away")
+    chosen = "json" if context.as_json else arguments.format or "text"
+    arguments.json = context.as_json = chosen == "json"  # an error that comes later is a document, too
+    if arguments.unapplied and arguments.base is None:
+        raise UsageError("--unapplied belongs to --base", hint="lockstep validate --base origin/main --unapplied 7")
+
     from lockstep.core.findings import Severity
     from lockstep.service.validating import validate
 
-    findings = validate(context.settings)
-    errors = sum(f.severity is Severity.ERROR for f in findings)
-    warnings = len(findings) - errors
-    if context.as_json:
-        show_json("validate", {"findings": findings, "errors": errors, "warnings": warnings})
+    report = validate(context.settings, arguments.base, arguments.unapplied)
+    if report.base and not report.base.migrations and not context.as_json:
+        talk(f"{report.base.revision} has no migration in {report.path or '.'}: every file counts as new")
+    _show(report, chosen, strict=arguments.strict)
+    refused = report.count(Severity.ERROR) or (arguments.strict and report.findings)
+    return ExitCode.REFUSED if refused else ExitCode.DONE
+
+
+def _show(report: Report, chosen: str, *, strict: bool) -> None:
+    from lockstep.core import finding_formats as formats
+    from lockstep.core.findings import Severity
+
+    if chosen == "json":
+        body = {
+            "findings": report.findings,
+            "errors": report.count(Severity.ERROR),
+            "warnings": report.count(Severity.WARNING),
+            "base": report.base,
+        }
+        show_json("validate", body)
+    elif chosen == "sarif":
+        show(formats.sarif(report))
+    elif chosen == "github":
+        show(formats.github(report))
+    elif chosen == "junit":
+        show(formats.junit(report, strict=strict))
     else:
-        for finding in findings:
+        for finding in report.findings:
             colour = "red" if finding.severity is Severity.ERROR else "yellow"
             show(f"{finding.place}: {paint(finding.severity.value, colour)}: {finding.message} [{finding.rule}]")
             if finding.excerpt:
                 show(finding.excerpt)
             if finding.hint:
                 show(f"  next: {finding.hint}")
-        count = len(context.settings_files())
-        what = "1 file" if count == 1 else f"{count} files"
-        show(f"{what} checked: {_count(errors, 'error')}, {_count(warnings, 'warning')}")
-    return ExitCode.REFUSED if errors or (arguments.strict and warnings) else ExitCode.DONE
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+        show(formats.summary(report))

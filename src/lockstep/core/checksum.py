@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from lockstep.errors import MigrationFileError
@@ -47,22 +47,30 @@ def content_digest(text: str) -> str | None:
     None when the text does not scan as SQL. Costs a scan of the text, so it is asked for only where checksums differ
     or where an entry is written.
     """
-    from postgast import PgQueryError, scan  # late: 70 ms of imports that a status does not need
+    from postgast import PgQueryError
 
     digest = hashlib.sha256()
-    masked = mask_restrict(text)
-    at = 0
     try:
-        for end in _cuts(masked):
-            raw = text[at:end].encode()
-            for token in scan(masked[at:end]).tokens:
-                if token.token not in _COMMENTS:
-                    digest.update(raw[token.start : token.end])
-                    digest.update(b"\0")
-            at = end
+        for _, token in sql_tokens(text):
+            digest.update(token)
+            digest.update(b"\0")
     except PgQueryError:
         return None
     return digest.hexdigest()
+
+
+def sql_tokens(text: str) -> Iterator[tuple[int, bytes]]:
+    """Yield the tokens without comments, each with its offset in UTF-8 bytes. A text that does not scan raises postgast's PgQueryError."""
+    from postgast import scan  # late: 70 ms of imports that a status does not need
+
+    masked = mask_restrict(text)
+    at = before = 0
+    for end in _cuts(masked):
+        raw = text[at:end].encode()
+        for token in scan(masked[at:end]).tokens:
+            if token.token not in _COMMENTS:
+                yield before + token.start, raw[token.start : token.end]
+        at, before = end, before + len(raw)
 
 
 #: Characters above which a text is scanned statement by statement: its tokens take several times its size.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
@@ -312,9 +312,9 @@ def _notices(folder: Folder, rows: tuple[Row, ...], steps: list[Step], options: 
     return found
 
 
-def gaps(folder: Folder) -> list[Notice]:
-    """Return a notice per hole in the numbering. Numbers that are dates have no holes."""
-    versions = sorted({m.version for m in folder.versioned if m.version is not None})
+def gaps(folder: Folder, elsewhere: Iterable[int] = ()) -> list[Notice]:
+    """Return a notice per hole in the numbering that no version `elsewhere` fills. Numbers that are dates have no holes."""
+    versions = sorted({*elsewhere, *(m.version for m in folder.versioned if m.version is not None)})
     found = []
     for before, after in pairwise(versions):
         if after - before > 1 and after < _LARGEST_COUNTER:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lockstep.config import Environment, Settings
 from lockstep.core.address import Address, parse_address
+from lockstep.core.branching import Snapshot, numbered_file
 from lockstep.core.checksum import checksum, decode, foreign_checksums
 from lockstep.core.directives import parse_directives
 from lockstep.core.filename import Part, parse_file_name, why_not
@@ -32,9 +33,7 @@ def read_folder(settings: Settings, broken: list[MigrationFileError] | None = No
         raise UsageError(f"the migrations folder {shown} does not exist", hint="lockstep new NAME makes the first one")
     parts: dict[int, dict[Part, list[SqlFile]]] = defaultdict(lambda: defaultdict(list))
     stray: list[tuple[str, str]] = []
-    for entry in sorted(os.scandir(base), key=lambda e: e.name):
-        if not entry.name.lower().endswith(".sql") or entry.name.startswith(".") or entry.is_dir():
-            continue
+    for entry in _entries(base):
         if not entry.is_file():
             stray.append((entry.name, "it is no readable file (a link that leads nowhere?)"))
             continue
@@ -62,6 +61,29 @@ def read_folder(settings: Settings, broken: list[MigrationFileError] | None = No
         stray=tuple(stray),
         orphans=tuple(orphans),
     )
+
+
+def snapshot(settings: Settings) -> Snapshot:
+    """Return the numbered files as they lie on disk, committed or not. One that cannot be read has no text."""
+    found = []
+    for entry in _entries(settings.migrations_folder):
+        try:
+            raw = Path(entry.path).read_bytes()
+        except OSError:
+            raw = None  # a finding of read_folder's
+        if file := numbered_file(entry.name, raw):
+            found.append(file)
+    return Snapshot(files=tuple(found))
+
+
+def is_looked_at(name: str) -> bool:
+    """Whether an entry of that name in the migrations folder counts as a file of it."""
+    return name.lower().endswith(".sql") and not name.startswith(".")
+
+
+def _entries(base: Path) -> list[os.DirEntry[str]]:
+    """What may be a migration file, by name; links that lead nowhere are among them."""
+    return [e for e in sorted(os.scandir(base), key=lambda e: e.name) if is_looked_at(e.name) and not e.is_dir()]
 
 
 def _first(files: list[SqlFile]) -> SqlFile | None:

@@ -1,29 +1,42 @@
-"""`validate`: all that can be said about the files without a database. Reads files; runs squawk; changes nothing."""
+"""`validate`: all that can be said about the files without a database. Reads files; runs squawk; changes nothing.
+
+With a base revision it also says what would go wrong once this branch is merged into it.
+"""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import msgspec
 
 from lockstep.config import Settings
+from lockstep.core.branching import Branches, against_base, moved_with
 from lockstep.core.directives import misplaced
-from lockstep.core.findings import Finding, Severity
+from lockstep.core.findings import Base, CheckedFile, Finding, Report, Severity
 from lockstep.core.migration import Folder, SqlFile
 from lockstep.core.planner import gaps
 from lockstep.core.text import excerpt
 from lockstep.errors import MigrationFileError, UsageError
-from lockstep.service.project import read_folder
+from lockstep.service.project import read_folder, snapshot
+from lockstep.service.revision import path_from_root, read_revisions
 
 #: Lockstep sets both timeouts itself for every file, and takes over a file's own outer BEGIN/COMMIT (anything else of
 #: that kind is an error of the parser's): these rules say nothing here.
 _NOT_HERE = (
     "require-lock-timeout", "require-statement-timeout", "require-timeout-settings", "transaction-nesting",
 )  # fmt: skip
+
+
+#: What squawk is told of how a file runs. One outside of a transaction is resumed by Lockstep, so it need not be made
+#: to bear being run twice.
+_WITHIN = {
+    "transaction": ["--assume-in-transaction"],
+    "session": ["--no-assume-in-transaction", "--exclude", "prefer-robust-stmts"],
+}
 
 
 class _Squawk(msgspec.Struct):
@@ -37,12 +50,19 @@ class _Squawk(msgspec.Struct):
     help: str | None = None
 
 
-def validate(settings: Settings) -> tuple[Finding, ...]:
-    """Return all findings, in the order of files and lines. An unreadable file does not hide the others."""
+def validate(settings: Settings, base: str | None = None, unapplied: Collection[int] = ()) -> Report:
+    """Return all findings, in the order of files and lines. An unreadable file does not hide the others.
+
+    With `base`, a git revision, this branch is compared with it; the versions in `unapplied` may have been changed or
+    removed. Raises UsageError when the revision cannot be read, or an unapplied version is not on it.
+    """
     broken: list[MigrationFileError] = []
     folder = read_folder(settings, broken)
     found = [_from_error("file", error) for error in broken]
-    found += _names(folder)
+    branches, compared = _branches(settings, base) if base is not None else (None, None)
+    against = _against(branches, folder, unapplied) if branches else ()
+    found += against
+    found += _names(folder, branches, against)
     scripts: list[SqlFile] = []
     for migration in folder.migrations:
         for file in (migration.up, migration.down, migration.verify):
@@ -71,8 +91,53 @@ def validate(settings: Settings) -> tuple[Finding, ...]:
                     '-- lockstep: irreversible="the reason"',
                 )
             )
-    found += _lint(settings, scripts)
-    return tuple(sorted(found, key=lambda f: (f.file, f.line or 0, f.column or 0, f.rule)))
+    found += _lint(settings, [file for file in scripts if file.transactional], within="transaction")
+    found += _lint(settings, [file for file in scripts if not file.transactional], within="session")
+    return Report(
+        findings=tuple(sorted(found, key=lambda f: (f.file, f.line or 0, f.column or 0, f.rule))),
+        files=_files(folder, broken),
+        folder=folder.path,
+        path=path_from_root(settings.migrations_folder, settings.folder),
+        base=compared,
+    )
+
+
+def _branches(settings: Settings, revision: str) -> tuple[Branches, Base]:
+    read = read_revisions(settings.migrations_folder, revision)
+    branches = Branches(
+        ancestor=read.ancestor,
+        base=read.base,
+        here=snapshot(settings),
+        revision=revision,
+        folder=settings.project.migrations,
+    )
+    base = Base(revision=revision, commit=read.commit, merge_base=read.merge_base, migrations=len(read.base.ups()))
+    return branches, base
+
+
+def _against(branches: Branches, folder: Folder, unapplied: Collection[int]) -> tuple[Finding, ...]:
+    """The comparison with the base. A file may accept its own warnings; its errors are for the command line alone."""
+    unknown = set(unapplied) - {file.version for file in branches.base.ups().values()}
+    if unknown:
+        raise UsageError(
+            f"--unapplied {min(unknown)}: {branches.revision} has no migration of that number",
+            hint="give the number of a file that is on it and that you change",
+        )
+    allowed = {m.up.name: {a.rule for a in m.up.directives.allow} for m in folder.versioned}
+    return tuple(
+        finding
+        for finding in against_base(branches, unapplied)
+        if finding.severity is Severity.ERROR or finding.rule not in allowed.get(finding.file, ())
+    )
+
+
+def _files(folder: Folder, broken: list[MigrationFileError]) -> tuple[CheckedFile, ...]:
+    parts = [part for m in folder.migrations for part in (m.up, m.down, m.verify) if part]
+    texts: dict[str, str | None] = {error.file: None for error in broken}
+    texts |= dict.fromkeys(name for names in folder.duplicates for name in names)
+    texts |= dict.fromkeys((*folder.orphans, *(name for name, _ in folder.stray)))
+    texts |= {part.name: part.text for part in parts}
+    return tuple(CheckedFile(name=name, text=texts[name]) for name in sorted(texts))
 
 
 def _from_error(rule: str, error: MigrationFileError) -> Finding:
@@ -88,11 +153,19 @@ def _from_error(rule: str, error: MigrationFileError) -> Finding:
     )
 
 
-def _names(folder: Folder) -> Iterable[Finding]:
+def _names(folder: Folder, branches: Branches | None, against: tuple[Finding, ...]) -> Iterable[Finding]:
     def finding(severity: Severity, rule: str, file: str, message: str, hint: str | None = None) -> Finding:
         return Finding(severity=severity, rule=rule, file=file, line=None, column=None, message=message, hint=hint)
 
+    elsewhere: tuple[int, ...] = ()
+    moving: set[str] = set()  # what the comparison with the base gives another number already
+    if branches:
+        elsewhere = tuple(file.version for file in branches.base.ups().values())
+        twins = [finding.file for finding in against if finding.rule == "duplicate-on-base"]
+        moving = {name for twin in twins for name in moved_with(branches, twin)}
     for names in folder.duplicates:
+        if len(set(names) - moving) <= 1 and moving.intersection(names):
+            continue
         message = f"has the same number as {', '.join(names[:-1])}"
         yield finding(Severity.ERROR, "duplicate", names[-1], message, "give one of them the next free number")
     for name, problem in folder.stray:
@@ -101,7 +174,7 @@ def _names(folder: Folder) -> Iterable[Finding]:
         yield finding(
             Severity.WARNING, "orphan", name, "no migration has this number", "remove it, or add its migration"
         )
-    for notice in gaps(folder):
+    for notice in gaps(folder, elsewhere):
         yield finding(
             Severity.WARNING, "gap", folder.path, notice.message, "fine if it was renumbered or removed on purpose"
         )
@@ -132,7 +205,7 @@ def _directives(file: SqlFile) -> Iterable[Finding]:
         )
 
 
-def _lint(settings: Settings, files: list[SqlFile]) -> list[Finding]:
+def _lint(settings: Settings, files: list[SqlFile], *, within: str) -> list[Finding]:
     """Run squawk over the ups. A finding that the file allows, with its reason, is left out."""
     if not files:
         return []
@@ -143,7 +216,7 @@ def _lint(settings: Settings, files: list[SqlFile]) -> list[Finding]:
     excluded = [word for rule in _NOT_HERE for word in ("--exclude", rule)]
     # Exit codes 0 and 1 are both answers; anything else shows in the output, which is no JSON then.
     done = subprocess.run(
-        [program, "--reporter", "json", "--assume-in-transaction", *excluded, *by_path],
+        [program, "--reporter", "json", *_WITHIN[within], *excluded, *by_path],
         check=False,
         capture_output=True,
         cwd=settings.folder,
