@@ -6,11 +6,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: help setup demo test check format lock wheel clean
+.PHONY: help setup demo test soak check format lock wheel clean
 
 help:
 	@echo "make demo    the main job end to end, on real servers (Ctrl-C stops it)"
 	@echo "make test    every test (real PostgreSQL, real S3, real Prefect)"
+	@echo "make soak    250 random kills of a run at work (about six minutes)"
 	@echo "make check   ruff, mypy --strict, import contracts, squawk"
 	@echo "make format  format and fix what ruff can"
 	@echo "make lock    renew requirements.lock from pyproject.toml"
@@ -27,6 +28,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest
+
+soak: $(STAMP)
+	@LOCKSTEP_KILLS=$${LOCKSTEP_KILLS:-250} $(BIN)/python -m pytest tests/faults
 
 check: $(STAMP)
 	@$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from lockstep.postgres.throwaway import ThrowawayServer
 from tests.project import Project
+from tests.summary import LINES
 
 _numbers = itertools.count(1)
 
@@ -102,3 +103,10 @@ def dump(pg_bin: Path) -> Callable[[str], str]:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     return take
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the figures that tests measured."""
+    for line in LINES:
+        terminalreporter.write_line(line)

@@ -40,7 +40,7 @@ def state(project: Project, version: int = 2) -> tuple[str, int, int]:
     rows = project.query(
         f"SELECT state, statements_done, statements_total FROM schema_migrations WHERE version = {version}"
     )
-    return rows[0]  # type: ignore[return-value]
+    return rows[0]
 
 
 # -- units ---------------------------------------------------------------------------------------------------------------
