@@ -124,8 +124,8 @@ def undo(
                 "reason": reason,
             }
             if trace.hold is not None:
-                # The correction had lifted a hold: it holds again, with what made it.
-                details |= {"held": True, **trace.hold}
+                # The correction lifted a hold: without an entry it holds again, with what made it.
+                details |= {"held": True, "hold": trace.hold, **trace.hold}
             name = next((row["migration_name"] for row in (*trace.before, *trace.after)), None)
             single = name if trace.event == "repair" else None
             event = Event(
