@@ -62,7 +62,11 @@ FAILURES = {
         "002-b.sql:2:",
         "PL/pgSQL function inline_code_block line 3 at RAISE",
     ),
-    "commit in a block": ("CREATE TABLE b (id bigint);\nDO $$ BEGIN COMMIT; END $$;", "002-b.sql:2:", "2D000"),
+    "commit in a procedure": (
+        "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$;\nCALL p();",
+        "002-b.sql:2:",
+        "2D000",
+    ),
     "releases the lock": (
         "CREATE TABLE b (id bigint);\nSELECT pg_advisory_unlock_all();",
         "002-b.sql",

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from lockstep.core.checksum import mask_restrict
+from lockstep.core.do_blocks import ends_transactions, place_of_end
 from lockstep.core.text import excerpt, line_and_column
 from lockstep.errors import MigrationFileError
 
@@ -66,7 +67,8 @@ def parse_script(text: str, file: str, *, transactional: bool = True) -> Script:
         masked, statements = _absorb(file, masked, statements, control)
         for statement in statements:
             if statement.alone:
-                line, column = line_and_column(masked, statement.start)
+                inside = place_of_end(masked[statement.start : statement.end]) if statement.kind == "do_stmt" else None
+                line, column = line_and_column(masked, statement.start + (inside or 0))
                 raise MigrationFileError(
                     f"{statement.alone} cannot run inside a transaction",
                     file=file,
@@ -127,6 +129,10 @@ def _alone(kind: str, node: Any) -> str | None:
         commands = (command.alter_table_cmd for command in node.cmds)
         detaches = (getattr(getattr(c, "def").partition_cmd, "concurrent", False) for c in commands)
         return "DETACH PARTITION CONCURRENTLY" if any(detaches) else None
+    if kind == "do_stmt":
+        words = {argument.def_elem.defname: argument.def_elem.arg.string.sval for argument in node.args}
+        plpgsql = words.get("language", "plpgsql") == "plpgsql"
+        return "COMMIT or ROLLBACK in a DO block" if plpgsql and ends_transactions(words.get("as", "")) else None
     return None
 
 
