@@ -15,12 +15,38 @@ import pytest
 from psycopg import sql
 
 from lockstep.postgres.throwaway import ThrowawayServer
+from tests.integration.pooler import find_pgbouncer
 from tests.project import Project
 
 _numbers = itertools.count(1)
 
 # A shell that starts us in the background ignores SIGINT, and every child would inherit that: Ctrl-C is tested here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_NO_POOLER = "pooler tests not run: pgbouncer is not installed: apt-get install pgbouncer"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs PgBouncer where it is missing: no wheel has it, and not everybody may install packages.
+
+    CI says LOCKSTEP_TEST_REQUIRE=pgbouncer: then those tests run, and fail without it.
+    """
+    pooled = [item for item in items if item.get_closest_marker("pooler")]
+    if not pooled or find_pgbouncer() or "pgbouncer" in os.environ.get("LOCKSTEP_TEST_REQUIRE", "").split(","):
+        return
+    config.hook.pytest_deselected(items=pooled)
+    items[:] = [item for item in items if item not in pooled]
+    config.stash[_left_out] = len(pooled)
+
+
+_left_out = pytest.StashKey[int]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if count := config.stash.get(_left_out, 0):
+        terminalreporter.section("NOT RUN", yellow=True, bold=True)
+        terminalreporter.write_line(f"{count} {_NO_POOLER}", yellow=True, bold=True)
 
 
 @pytest.fixture(scope="session")
