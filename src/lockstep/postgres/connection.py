@@ -154,7 +154,9 @@ class guard:  # noqa: N801  # reads as a statement: `with guard(target):`
         if isinstance(error, psycopg.OperationalError) and _lost(error):
             text = redact(str(error), self._target).strip().splitlines()
             raise Unreachable(
-                target=self._target.name, reason=f"the connection was lost: {text[0] if text else 'no reason given'}"
+                target=self._target.name,
+                reason=f"the connection was lost: {text[0] if text else 'no reason given'}",
+                hint=f"try again; lockstep status {self._target.environment} shows what is applied",
             ) from None
 
 

@@ -7,7 +7,7 @@ holds the lock.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import psycopg
@@ -115,7 +115,7 @@ class WorkSession:
         self.session.close()
         try:
             self.session = open_session(target, run_id=self.run.run_id)
-            take_lock(self.session, wait_seconds=RETAKE_SECONDS)
+            take_lock(self.session, wait_seconds=LOST_SECONDS)
             entries = read_ledger(self.session).entries
         except LockstepError:
             raise Unreachable(
@@ -132,6 +132,8 @@ class WorkSession:
 
 #: How long to wait for our own old backend to end, when the lock is taken again.
 RETAKE_SECONDS = 30.0
+#: The same after a lost connection: the server needs a minute to find out (postgres.connection sets its keepalives).
+LOST_SECONDS = 75.0
 
 
 @contextmanager
@@ -239,9 +241,13 @@ def open_apply(
 
     Raises what `work_session` raises, PlanRefused, and StalePlan when the plan is not the expected one.
     """
-    with work_session(settings, environment, run, wait_seconds=wait_seconds) as work:
-        target = work.session.target
-        made = make_plan(work.session, folder, options_for(target, to_version=to_version, include=include))
+    with ExitStack() as stack:
+        try:
+            work = stack.enter_context(work_session(settings, environment, run, wait_seconds=wait_seconds))
+            target = work.session.target
+            made = make_plan(work.session, folder, options_for(target, to_version=to_version, include=include))
+        except Unreachable as lost:
+            raise lost.noting("Nothing was applied.") from None
         if expected_digest is not None and made.digest != expected_digest:
             raise StalePlan(target=target.name, expected=expected_digest, actual=made.digest)
         work.entries = {row.entry.name: row.entry.checksum for row in made.rows if row.entry is not None}
