@@ -133,6 +133,14 @@ def open_session(target: Target, *, run_id: str, read_only: bool = False) -> Ses
         raise
 
 
+def refuse_standby(session: Session) -> None:
+    """Raise UsageError when the server is a standby."""
+    if session.facts.in_recovery:
+        raise UsageError(
+            f"{session.target.name}: this is a standby, which cannot be changed", hint="use the primary's address"
+        )
+
+
 def conninfo(target: Target, *, run_id: str) -> str:
     """Return libpq's connection string for a client program of the same target: TLS as for sessions, no settings.
 
@@ -253,6 +261,11 @@ def _connect(
             hint = "no password was given: put the whole URL into .env"
         elif used_password:
             hint = "check user, password and database name in .env (special characters may stand as they are)"
+        elif parameters.get("sslmode") in {"require", "verify-ca", "verify-full"}:
+            hint = (
+                "lockstep config shows the address; a server on another machine has to offer TLS "
+                f"(sslmode={parameters['sslmode']}), or be reached through a tunnel to localhost"
+            )
         raise Unreachable(target=target.name, reason=lines[0] if lines else "no connection", hint=hint) from None
     except psycopg.Error as error:
         raise UsageError(f"{target.name}: {redact(str(error), target).strip()}", hint="lockstep config") from None
@@ -313,10 +326,9 @@ def _facts(
             while cursor.nextset():
                 pass
             row = cursor.fetchone()
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise UsageError(f"{target.name}: {error.diag.message_primary}", hint=f'check role = "{target.role}"') from None
     except psycopg.Error as error:
-        raise UsageError(f"{target.name}: {redact(str(error.diag.message_primary), target)}") from None
+        hint = f'check role = "{target.role}" of this environment in lockstep.toml' if target.role else None
+        raise UsageError(f"{target.name}: {redact(str(error.diag.message_primary), target)}", hint=hint) from None
     assert row is not None
     return ServerFacts(
         version=row[0],

@@ -288,11 +288,30 @@ class _Writer:
 
 
 def _assert_lock(target: Target) -> str:
-    """Fails the transaction unless this session still holds the run's lock (a file may have released it)."""
+    """Fails the transaction unless this session still holds the run's lock and the file left the ledger alone.
+
+    Who wrote rows holds ROW EXCLUSIVE on the table until the end of the transaction; TRUNCATE leaves it empty.
+    """
+    table, log_table = (
+        sql.Identifier(target.ledger_schema, name).as_string()
+        for name in ("schema_migrations", "schema_migrations_log")
+    )
+    ledger = f"pg_catalog.to_regclass({sql.Literal(table).as_string()})"
+    log = f"pg_catalog.to_regclass({sql.Literal(log_table).as_string()})"
+    own = (
+        "SELECT FROM pg_catalog.pg_locks WHERE locktype = 'relation' AND pid = pg_catalog.pg_backend_pid() AND relation"
+    )
     return (
-        f"DO $lockstep$ BEGIN IF NOT {held_sql(target.ledger_schema)} THEN RAISE EXCEPTION USING "
-        "ERRCODE = 'object_not_in_prerequisite_state', "
-        "MESSAGE = 'the lock of this run is not held any more: the file released advisory locks'; END IF; END $lockstep$"
+        "DO $lockstep$ DECLARE what text; BEGIN "
+        f"IF NOT {held_sql(target.ledger_schema)} THEN what := "
+        "'the lock of this run is not held any more: the file released advisory locks'; "
+        f"ELSIF {ledger} IS NULL OR {log} IS NULL THEN what := "
+        "'the file removed or renamed the ledger, which belongs to Lockstep alone'; "
+        f"ELSIF EXISTS ({own} = {ledger} AND mode = 'RowExclusiveLock') "
+        f"OR EXISTS ({own} = {ledger} AND mode = 'AccessExclusiveLock') AND NOT EXISTS (SELECT FROM {table}) "
+        "THEN what := 'the file writes to the ledger, which belongs to Lockstep alone: it records each file by itself'; "
+        "END IF; IF what IS NOT NULL THEN RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', "
+        "MESSAGE = what; END IF; END $lockstep$"
     )
 
 

@@ -23,10 +23,9 @@ from lockstep.errors import (
     MigrationFailed,
     StalePlan,
     Unreachable,
-    UsageError,
 )
 from lockstep.postgres.audit import Event, write_event
-from lockstep.postgres.connection import Session, open_session
+from lockstep.postgres.connection import Session, open_session, refuse_standby
 from lockstep.postgres.executor import Done, run_message
 from lockstep.postgres.ledger import read_ledger, refuse_unowned
 from lockstep.postgres.lock import take_lock
@@ -148,10 +147,7 @@ def work_session(
     session = open_session(target, run_id=run.run_id)
     work = WorkSession(session=session, run=run)
     try:
-        if session.facts.in_recovery:
-            raise UsageError(
-                f"{target.name}: this is a standby, which cannot be changed", hint="use the primary's address"
-            )
+        refuse_standby(session)
         refuse_unowned(session)
         try:
             take_lock(session, wait_seconds=wait_seconds)

@@ -33,10 +33,10 @@ def read_folder(settings: Settings, broken: list[MigrationFileError] | None = No
     parts: dict[int, dict[Part, list[SqlFile]]] = defaultdict(lambda: defaultdict(list))
     stray: list[tuple[str, str]] = []
     for entry in sorted(os.scandir(base), key=lambda e: e.name):
-        if not entry.name.lower().endswith(".sql") or entry.name.startswith(".") or entry.is_dir():
+        if not entry.name.lower().endswith(".sql") or entry.name.startswith("."):
             continue
-        if not entry.is_file():
-            stray.append((entry.name, "it is no readable file (a link that leads nowhere?)"))
+        if not Path(entry.path).is_file():
+            stray.append((entry.name, "it is no readable file (a folder, or a link that leads nowhere?)"))
             continue
         name = parse_file_name(entry.name)
         if name is None:
