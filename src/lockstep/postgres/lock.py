@@ -33,14 +33,11 @@ def _key(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
 
 
-def held_sql(ledger_schema: str) -> str:
-    """An SQL condition: this very session holds the lock."""
+def held_condition(ledger_schema: str) -> str:
+    """An SQL condition on a row of pg_locks: it is the lock, granted."""
     key = lock_key(ledger_schema)
     high, low = (key >> 32) & 0xFFFFFFFF, key & 0xFFFFFFFF
-    return (
-        "EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted "
-        f"AND pid = pg_catalog.pg_backend_pid() AND classid = {high} AND objid = {low} AND objsubid = 1)"
-    )
+    return f"locktype = 'advisory' AND granted AND classid = {high} AND objid = {low} AND objsubid = 1"
 
 
 def take_lock(session: Session, *, wait_seconds: float = 0.0) -> None:
