@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import tomllib
@@ -48,7 +49,7 @@ def load_settings(start: Path, environ: Mapping[str, str] | None = None) -> Sett
     a protected environment without [backup].
     """
     file = find_file(start)
-    text = file.read_text(encoding="utf-8")
+    text = _text(file)
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -101,13 +102,23 @@ def find_file(start: Path) -> Path:
     )
 
 
+def _text(file: Path) -> str:
+    try:
+        raw = file.read_bytes()
+        return raw.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(file), hint=f"ls -l {file}") from None
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError("is not UTF-8", where=f"{file.name}:{line}", hint="save the file as UTF-8") from None
+
+
 def _variables(folder: Path, environ: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     from dotenv import dotenv_values
 
     file = folder / ".env"
-    from_file = (
-        {k: v for k, v in dotenv_values(file, interpolate=False).items() if v is not None} if file.is_file() else {}
-    )
+    text = io.StringIO(_text(file) if file.is_file() else "")
+    from_file = {k: v for k, v in dotenv_values(stream=text, interpolate=False).items() if v is not None}
     origins = dict.fromkeys(from_file, ".env") | dict.fromkeys(environ, "environment")
     return {**from_file, **environ}, origins
 

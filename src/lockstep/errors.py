@@ -284,6 +284,10 @@ class Unreachable(LockstepError):
         self.target = target
         self.reason = reason
 
+    def noting(self, outcome: str, *, hint: str | None = None) -> Unreachable:
+        """The same loss with what was and what was not done."""
+        return Unreachable(target=self.target, reason=f"{self.reason}. {outcome}", hint=hint or self.hint)
+
 
 class BackupFailed(LockstepError):
     """No complete backup was made; nothing of it is left in the bucket's listing of backups."""

@@ -240,11 +240,21 @@ def test_the_reference_has_every_column_of_the_ledger() -> None:
         assert sorted(listed) == sorted(columns)
 
 
-def test_every_proof_of_a_guarantee_exists() -> None:
-    page = (DOCS / "explanation" / "guarantees.md").read_text()
+@pytest.mark.parametrize("name", ["guarantees.md", "bad-input.md"])
+def test_every_proof_that_a_page_names_exists(name: str) -> None:
+    page = (DOCS / "explanation" / name).read_text()
     proofs = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
     assert proofs
     assert [f"{file}::{name}" for file, name in proofs if f"def {name}(" not in _text(ROOT / file)] == []
+
+
+def test_every_bad_input_has_an_exit_code_and_a_test() -> None:
+    page = DOCS / "explanation" / "bad-input.md"
+    headings = re.findall(r"^## (.+)$", page.read_text(), re.MULTILINE)
+    listed = [row for heading in headings for row in rows(section(page, heading))]
+    codes = {str(int(code)) for code in ExitCode}
+    wrong = [row for row in listed if len(row) != 4 or set(row[2].split(" or ")) - codes or "::" not in row[3]]
+    assert len(listed) > 50 and wrong == []
 
 
 def _text(file: Path) -> str:

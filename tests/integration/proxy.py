@@ -1,4 +1,4 @@
-"""A TCP proxy that counts round trips (turns of the client), and can cut the line while an answer is on its way."""
+"""A TCP proxy that counts round trips (turns of the client) and bytes, and can cut the line at any of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,25 @@ class CountingProxy:
     """Listens on a loopback port and passes everything on to `port`. `trips` counts turns of the client.
 
     With `cut`, the first message that holds these bytes reaches the server, and its answer is lost with the line.
+    With `cut_after`, that many bytes that one side ("client" or "server") sent get through, over all connections, and
+    then the line is cut. After a cut the proxy works again, unless it `stays_down`.
+    `bytes` counts what got through, by who sent it.
     """
 
-    def __init__(self, port: int, *, cut: bytes | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        cut: bytes | None = None,
+        cut_after: tuple[str, int] | None = None,
+        stays_down: bool = False,
+    ) -> None:
         self._cut = cut
         self._cutting = False
+        self._cut_after = cut_after
+        self._stays_down = stays_down
+        self._counting = threading.Lock()
+        self.bytes = {"client": 0, "server": 0}
         self.port = free_port()
         self.trips = 0
         self._target = port
@@ -50,13 +64,29 @@ class CountingProxy:
                     break
                 if who == "client" and self._cut and self._cut in data:
                     self._cut, self._cutting = None, True
-                sink.sendall(data)
+                allowed, cut = self._allowed(who, len(data))
+                sink.sendall(data[:allowed])
+                if cut:
+                    break
         except OSError:
             pass
         finally:
             for one in (source, sink):
                 with contextlib.suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
+
+    def _allowed(self, who: str, size: int) -> tuple[int, bool]:
+        """How many of so many bytes get through, and whether the line is cut then."""
+        with self._counting:
+            cut = False
+            if self._cut_after is not None and self._cut_after[0] == who:
+                left = self._cut_after[1] - self.bytes[who]
+                if cut := size >= left:
+                    size, self._cut_after = left, None
+                    if self._stays_down:
+                        self._listener.shutdown(socket.SHUT_RDWR)  # wakes `accept`, too
+            self.bytes[who] += size
+            return size, cut
 
     def __enter__(self) -> CountingProxy:
         return self
@@ -66,4 +96,7 @@ class CountingProxy:
     ) -> None:
         self._listener.close()
         for one in self._sockets:
+            # A socket that another thread reads from lives on after `close`: the server would not hear of the end.
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
             one.close()

@@ -119,3 +119,20 @@ def test_tls_cannot_be_turned_off_on_the_way_to_another_machine(
     monkeypatch.setenv(variable, value)
     with pytest.raises(UsageError, match="sslmode=disable would send the password"):
         conninfo(Target(environment="prod", address=parse_address(url)), run_id="r")
+
+
+@pytest.mark.parametrize("name", ["lockstep.toml", ".env"])
+def test_a_configuration_that_is_not_utf_8_is_said_with_its_line(name: str, tmp_path: Path) -> None:
+    write(tmp_path, "[environments.dev]\n")
+    (tmp_path / name).write_bytes(b"# one\n# caf\xe9\n")
+    with pytest.raises(ConfigError, match=f"{name}:2: is not UTF-8") as caught:
+        load_settings(tmp_path, {})
+    assert caught.value.hint == "save the file as UTF-8"
+
+
+def test_a_byte_order_mark_before_the_configuration_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfA=postgresql://u@h/d\r\nB=x\r\n")
+    (tmp_path / "lockstep.toml").write_bytes(b'\xef\xbb\xbf[environments.dev]\r\nurl = "${A}"\r\n')
+    settings = load_settings(tmp_path, {})
+    url = settings.url(settings.environment("dev"))
+    assert url is not None and url.reveal() == "postgresql://u@h/d"

@@ -1,28 +1,59 @@
-"""The body of a DO block: whether it ends transactions, which no transaction block survives."""
+"""DO blocks: whether a PL/pgSQL body ends transactions, which cannot work inside of one. Found by its tokens, unrun.
+
+COMMIT and ROLLBACK are no reserved words (a variable or a column may be called so), so only those in the position of
+a statement count. A procedure that is called may commit as well: that only the server can tell.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 
 def ends_transactions(body: str) -> bool:
-    """Return whether a PL/pgSQL body holds COMMIT or ROLLBACK as a statement.
+    """Whether a PL/pgSQL body has COMMIT or ROLLBACK as a statement. A body that does not scan has none."""
+    return _first(body) is not None
 
-    Both are unreserved words, so only the place of a statement counts. A body that does not scan holds none.
-    """
-    from postgast import PgQueryError, scan  # late: 70 ms of imports that a status does not need
 
-    upper = body.upper()
-    if "COMMIT" not in upper and "ROLLBACK" not in upper:
-        return False
+def place_of_end(statement: str) -> int | None:
+    """Return where, in characters, the text of a DO statement ends a transaction; None when it cannot be told."""
+    raw = statement.encode()
+    for token in _tokens(statement):
+        if token.token != _SCONST or raw[token.start : token.start + 1] != b"$":
+            continue
+        text = raw[token.start : token.end].decode()
+        tag = text[: text.index("$", 1) + 1]
+        found = _first(text[len(tag) : -len(tag)])
+        if found is not None:
+            return len(raw[: token.start].decode()) + len(tag) + found
+    return None
+
+
+_SCONST = 261  # libpg_query: a string constant, dollar-quoted ones included
+_COMMENTS = frozenset({275, 276})  # SQL_COMMENT, C_COMMENT
+_ENDS = frozenset({"commit", "rollback"})
+_BEFORE = frozenset({";", "begin", "then", "else", "loop"})  # what a statement of PL/pgSQL may follow
+_AFTER = frozenset({";", "and", "work", "transaction"})
+
+
+def _first(body: str) -> int | None:
+    if not any(word in body.lower() for word in _ENDS):
+        return None
     raw = body.encode()
+    tokens = [t for t in _tokens(body) if t.token not in _COMMENTS]
+    words = [raw[t.start : t.end].decode().lower() for t in tokens]
+    for index, word in enumerate(words):
+        before = words[index - 1] if index else ";"
+        after = words[index + 1] if index + 1 < len(words) else ""
+        if word in _ENDS and before in _BEFORE and after in _AFTER:
+            return len(raw[: tokens[index].start].decode())
+    return None
+
+
+def _tokens(text: str) -> Sequence[Any]:
+    from postgast import PgQueryError, scan  # late: 70 ms that a status does not need
+
     try:
-        tokens = [raw[t.start : t.end].upper() for t in scan(body).tokens if t.token not in _COMMENTS]
+        return tuple(scan(text).tokens)
     except PgQueryError:
-        return False
-    around = zip([b";", *tokens], tokens, [*tokens[1:], b""], strict=False)
-    return any(word in _ENDS and before in _BEFORE and after in _AFTER for before, word, after in around)
-
-
-_COMMENTS = frozenset({275, 276})  # libpg_query: SQL_COMMENT, C_COMMENT
-_ENDS = frozenset({b"COMMIT", b"ROLLBACK"})
-_BEFORE = frozenset({b";", b"BEGIN", b"THEN", b"ELSE", b"LOOP", b">>"})
-_AFTER = frozenset({b";", b"AND", b"WORK", b"TRANSACTION"})
+        return ()

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from lockstep.core.checksum import mask_restrict
+from lockstep.core.do_blocks import place_of_end
 from lockstep.core.text import excerpt, line_and_column
 from lockstep.core.traits import ORDINARY, Traits, traits
 from lockstep.errors import MigrationFileError
@@ -62,10 +63,11 @@ def parse_script(text: str, file: str, *, transactional: bool = True) -> Script:
         masked, statements = _absorb(file, masked, statements)
         for statement in statements:
             if statement.alone:
+                inside = place_of_end(masked[statement.start : statement.end]) if statement.kind == "do_stmt" else None
                 raise problem_at(
                     file,
                     masked,
-                    statement.start,
+                    statement.start + (inside or 0),
                     f"{statement.alone} cannot run inside a transaction",
                     hint="give it a file of its own, with this line at its head: -- lockstep: transaction=none",
                 )
@@ -193,6 +195,9 @@ def _parse(text: str, file: str, *, split: bool = False) -> Any:
         raise _explain(text, file, line, column, str(error)) from None
 
 
+_DOLLARS = re.compile(r"\$\w*\$")
+
+
 def _explain(text: str, file: str, line: int, column: int, message: str) -> MigrationFileError:
     """The clearest error for a text that does not parse: the cause that a person recognises, else the parser's words."""
     lines = text.split("\n")
@@ -209,7 +214,12 @@ def _explain(text: str, file: str, line: int, column: int, message: str) -> Migr
     if (copy := _COPY_STDIN.search(text)) and copy.start() <= len("\n".join(lines[:line])):
         return _copy(file, text, copy.start() + len(copy[0]) - len(copy[0].lstrip()))
     shown = lines[line - 1] if line <= len(lines) else ""
-    hint = None
+    hint = "mend it; lockstep validate checks the files without a database"
+    rest = shown[column - 1 :]
+    if opened := _DOLLARS.match(rest):
+        hint = f"the text that {opened[0]} begins here does not end: write {opened[0]} where it should"
+    elif rest.startswith("\\"):
+        hint = "psql's backslash commands are no SQL: leave it out"
     if match := _PLACEHOLDER.search(shown):
         hint = (
             f"{match[0]} looks like a placeholder that nothing filled in; "

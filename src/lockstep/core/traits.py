@@ -179,10 +179,10 @@ def _alter_database(node: Any) -> Traits:
 
 
 def _do(node: Any) -> Traits:
-    body = next((a.def_elem.arg.string.sval for a in node.args if a.def_elem.defname == "as"), "")
-    if not ends_transactions(body):
+    words = {argument.def_elem.defname: argument.def_elem.arg.string.sval for argument in node.args}
+    if words.get("language", "plpgsql") != "plpgsql" or not ends_transactions(words.get("as", "")):
         return ORDINARY
-    return Traits(alone="DO with COMMIT or ROLLBACK in it", recheck=Recheck(check=Check.UNKNOWN))
+    return Traits(alone="COMMIT or ROLLBACK in a DO block", recheck=Recheck(check=Check.UNKNOWN))
 
 
 def _call(_node: Any) -> Traits:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from psycopg.pq import TransactionStatus
 
 from lockstep.core.address import Address
 from lockstep.errors import Unreachable, UsageError
+from lockstep.postgres.poolers import session_mode_hint, shares_backends
 
 MIN_VERSION = 140000
 CONNECT_TIMEOUT = 10  # seconds
@@ -76,14 +78,27 @@ class Session:
         self.connection.close()
 
     def send_settings(self) -> None:
-        """Set lockstep.* by bound parameters, where the startup packet did not carry them. One round trip."""
+        """Set lockstep.*, where the startup packet did not carry them; outside of a transaction.
+
+        The values travel as COPY's data, which no server log and no pg_stat_activity shows. A role that may not make
+        temporary tables sends them as bound parameters, which a server that logs parameters does show.
+        """
         if self.facts.settings_arrived or not self.target.settings:
             return
-        names = [(f"lockstep.{n}", v) for n, v in self.target.settings.items()]
-        calls = sql.SQL(", ").join([sql.SQL("pg_catalog.set_config(%s, %s, false)")] * len(names))
-        values = [part for pair in names for part in pair]
-        with guard(self.target):
-            self.connection.execute(sql.SQL("SELECT ") + calls, values)
+        pairs = [(f"lockstep.{name}", value) for name, value in self.target.settings.items()]
+        with guard(self.target), self.connection.cursor() as cursor:
+            try:
+                cursor.execute("BEGIN READ WRITE; CREATE TEMP TABLE lockstep_settings (n text, v text) ON COMMIT DROP")
+                with cursor.copy("COPY pg_temp.lockstep_settings (n, v) FROM STDIN") as copy:
+                    for pair in pairs:
+                        copy.write_row(pair)
+                cursor.execute("SELECT pg_catalog.set_config(n, v, false) FROM pg_temp.lockstep_settings; COMMIT")
+            except psycopg.Error:
+                if self.connection.closed:
+                    raise
+                cursor.execute("ROLLBACK")
+                calls = sql.SQL(", ").join([sql.SQL("pg_catalog.set_config(%s, %s, false)")] * len(pairs))
+                cursor.execute(sql.SQL("SELECT ") + calls, [part for pair in pairs for part in pair])
 
     @property
     def idle(self) -> bool:
@@ -95,23 +110,37 @@ def open_session(target: Target, *, run_id: str, read_only: bool = False) -> Ses
 
     Raises Unreachable (no connection, or it was lost), UsageError (server too old, transaction pooler, TLS turned off).
     """
-    parameters = _parameters(target, run_id)
-    connection = _connect(target, parameters)
+    # Settings travel in the startup packet, with a mark: of a pooler's backend that others used before, only the mark
+    # tells whether they came along.
+    mark = secrets.token_hex(8)
+    plain = _parameters(target, run_id)
+    connection = _connect(target, _parameters(target, run_id, mark), without_settings=plain)
     try:
         baseline = baseline_sql(target, run_id, connection.info.server_version, read_only=read_only)
-        facts = _facts(target, connection, baseline)
-        if facts.version < MIN_VERSION:
+        if connection.info.server_version < MIN_VERSION:
             raise UsageError(
                 f"{target.name}: PostgreSQL {connection.info.server_version // 10000} is older than 14, "
                 "the oldest that Lockstep works with"
             )
-        if connection.info.backend_pid != facts.pid:
-            _refuse_transaction_pooler(target, connection, parameters)
-            facts = replace(facts, pooled=True)
+        # The backend that the server announced is ours, so the session is set up in the same round trip. Another one
+        # answers where a pooler is in between: nothing is set there before it is known to be ours alone.
+        announced = connection.info.backend_pid
+        facts = _facts(target, connection, baseline, mark, only_on=announced)
+        if facts.pid != announced:
+            _refuse_transaction_pooler(target, connection, facts.pid, plain)
+            facts = replace(_facts(target, connection, baseline, mark), pooled=True)
         return Session(connection, target, facts, baseline)
     except BaseException:
         connection.close()
         raise
+
+
+def refuse_standby(session: Session) -> None:
+    """Raise UsageError when the server is a standby."""
+    if session.facts.in_recovery:
+        raise UsageError(
+            f"{session.target.name}: this is a standby, which cannot be changed", hint="use the primary's address"
+        )
 
 
 def conninfo(target: Target, *, run_id: str) -> str:
@@ -135,7 +164,9 @@ class guard:  # noqa: N801  # reads as a statement: `with guard(target):`
         if isinstance(error, psycopg.OperationalError) and _lost(error):
             text = redact(str(error), self._target).strip().splitlines()
             raise Unreachable(
-                target=self._target.name, reason=f"the connection was lost: {text[0] if text else 'no reason given'}"
+                target=self._target.name,
+                reason=f"the connection was lost: {text[0] if text else 'no reason given'}",
+                hint=f"try again; lockstep status {self._target.environment} shows what is applied",
             ) from None
 
 
@@ -164,12 +195,14 @@ _SHORTEST_SECRET = 3  # characters; replacing less would only garble the text
 _SHORTEST_ELEMENT = 6
 
 
-def _parameters(target: Target, run_id: str) -> dict[str, str]:
+def _parameters(target: Target, run_id: str, mark: str | None = None) -> dict[str, str]:
+    """Parameters for libpq; with `mark`, the target's settings and the mark are among them where they can be."""
     parameters = target.address.parameters()
     parameters.setdefault("connect_timeout", os.environ.get("PGCONNECT_TIMEOUT", str(CONNECT_TIMEOUT)))
     parameters["application_name"] = f"lockstep/{run_id}"[:63]
     parameters["client_encoding"] = "UTF8"
     parameters.update({"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"})
+    parameters["tcp_user_timeout"] = "60000"  # keepalives do not help while something sent is not acknowledged
     local = _stays_local(target.address)
     if not local:
         mode = parameters.get("sslmode") or os.environ.get("PGSSLMODE")
@@ -182,7 +215,7 @@ def _parameters(target: Target, run_id: str) -> dict[str, str]:
             root = parameters.get("sslrootcert") or os.environ.get("PGSSLROOTCERT")
             known = root or (Path.home() / ".postgresql" / "root.crt").exists()
             parameters["sslmode"] = "verify-full" if known else "require"
-    if options := _startup_options(target.settings):
+    if mark and (options := _startup_options(target.settings, mark)):
         parameters["options"] = f"{parameters.get('options', '')} {options}".strip()
     return parameters
 
@@ -195,19 +228,33 @@ def _stays_local(address: Address) -> bool:
     return address.is_local and elsewhere and numeric and not service
 
 
-def _startup_options(settings: Mapping[str, str]) -> str:
+#: Beside the settings in the startup packet. No setting of a user can have this name.
+_MARK = "lockstep_session.mark"
+
+
+def _startup_options(settings: Mapping[str, str], mark: str) -> str:
     def escape(text: str) -> str:
         return "".join("\\" + c if c in "\\ \t\n\r\f\v" else c for c in text)
 
+    if not settings:
+        return ""
     text = " ".join(f"-c lockstep.{name}={escape(value)}" for name, value in settings.items())
+    text += f" -c {_MARK}={mark}"
     # The server takes the packet's bytes as they are: in a database of another encoding they would be garbled.
     return text if text.isascii() and len(text) <= _OPTIONS_LIMIT else ""
 
 
-def _connect(target: Target, parameters: Mapping[str, str]) -> psycopg.Connection:
+def _connect(
+    target: Target, parameters: Mapping[str, str], *, without_settings: Mapping[str, str] | None = None
+) -> psycopg.Connection:
+    """Connect. Poolers may refuse `options`: then, before any password is asked for, `without_settings` is tried."""
     try:
         return psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
     except psycopg.OperationalError as error:
+        asked = error.pgconn is not None and (error.pgconn.used_password or error.pgconn.needs_password)
+        late = isinstance(error, psycopg.errors.ConnectionTimeout)
+        if without_settings is not None and without_settings != parameters and not asked and not late:
+            return _connect(target, without_settings)
         lines = [line.strip() for line in redact(str(error), target).splitlines() if line.strip()]
         used_password = bool(error.pgconn and error.pgconn.used_password)
         needs_password = bool(error.pgconn and error.pgconn.needs_password)
@@ -216,6 +263,11 @@ def _connect(target: Target, parameters: Mapping[str, str]) -> psycopg.Connectio
             hint = "no password was given: put the whole URL into .env"
         elif used_password:
             hint = "check user, password and database name in .env (special characters may stand as they are)"
+        elif parameters.get("sslmode") in {"require", "verify-ca", "verify-full"}:
+            hint = (
+                "lockstep config shows the address; a server on another machine has to offer TLS "
+                f"(sslmode={parameters['sslmode']}), or be reached through a tunnel to localhost"
+            )
         raise Unreachable(target=target.name, reason=lines[0] if lines else "no connection", hint=hint) from None
     except psycopg.Error as error:
         raise UsageError(f"{target.name}: {redact(str(error), target).strip()}", hint="lockstep config") from None
@@ -250,17 +302,20 @@ def baseline_sql(target: Target, run_id: str, version: int, *, read_only: bool) 
     return "SELECT " + ", ".join(calls)
 
 
-def _facts(target: Target, connection: psycopg.Connection, baseline: str) -> ServerFacts:
-    """Send the baseline, take the role, and read what the session is: one round trip."""
-    words: list[sql.Composable] = [sql.SQL(baseline)]  # built from constants above; the run id is ours
+def _facts(
+    target: Target, connection: psycopg.Connection, baseline: str, mark: str, *, only_on: int | None = None
+) -> ServerFacts:
+    """Send the baseline, take the role, and read what the session is: one round trip.
+
+    With `only_on` nothing is set unless that backend answers.
+    """
+    where = "" if only_on is None else f" WHERE pg_catalog.pg_backend_pid() = {only_on}"
+    words: list[sql.Composable] = [sql.SQL(baseline + where)]  # built from constants above; the run id is ours
     if target.role:
-        words.append(sql.SQL("SET ROLE {}").format(sql.Identifier(target.role)))
-    probe = "true"
-    if target.settings:
-        probe = " AND ".join(
-            f"pg_catalog.current_setting({literal}, true) IS NOT NULL"
-            for literal in (sql.Literal(f"lockstep.{n}").as_string(connection) for n in target.settings)
+        words.append(
+            sql.SQL("SELECT pg_catalog.set_config('role', {}, false)" + where).format(sql.Literal(target.role))
         )
+    probe = f"pg_catalog.current_setting('{_MARK}', true) IS NOT DISTINCT FROM '{mark}'" if target.settings else "true"
     words.append(
         sql.SQL(
             "SELECT pg_catalog.current_setting('server_version_num')::int, pg_catalog.pg_backend_pid(), session_user::text, "
@@ -273,10 +328,9 @@ def _facts(target: Target, connection: psycopg.Connection, baseline: str) -> Ser
             while cursor.nextset():
                 pass
             row = cursor.fetchone()
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise UsageError(f"{target.name}: {error.diag.message_primary}", hint=f'check role = "{target.role}"') from None
     except psycopg.Error as error:
-        raise UsageError(f"{target.name}: {redact(str(error.diag.message_primary), target)}") from None
+        hint = f'check role = "{target.role}" of this environment in lockstep.toml' if target.role else None
+        raise UsageError(f"{target.name}: {redact(str(error.diag.message_primary), target)}", hint=hint) from None
     assert row is not None
     return ServerFacts(
         version=row[0],
@@ -288,20 +342,19 @@ def _facts(target: Target, connection: psycopg.Connection, baseline: str) -> Ser
     )
 
 
-def _refuse_transaction_pooler(target: Target, first: psycopg.Connection, parameters: Mapping[str, str]) -> None:
-    """Behind a pooler: two connections at once that reach the same backend mean transaction pooling. Refuse it."""
+def _refuse_transaction_pooler(
+    target: Target, first: psycopg.Connection, pid: int, parameters: Mapping[str, str]
+) -> None:
+    """Behind a pooler: refuse one that gives the backend of this session to others between transactions."""
     second = _connect(target, parameters)
     try:
         with guard(target):
-            mine = first.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
-            with second.transaction():
-                other = second.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
-                again = first.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
+            shared = shares_backends(first, second, pid)
     finally:
         second.close()
-    if mine == other or mine != again:
+    if shared:
         raise UsageError(
             f"{target.name}: this address leads through a pooler in transaction mode, "
-            "where a lock taken by one run is not held by it",
-            hint="use the direct address or the pooler's session mode (Supabase: the same host, port 5432 not 6543)",
+            "where a lock taken by one run is not held by it. Nothing was changed.",
+            hint=session_mode_hint(target.address),
         )

@@ -14,6 +14,9 @@ from lockstep.errors import LockHeld
 from lockstep.postgres.connection import Session, guard
 
 POLL = 0.5  # seconds between tries with --wait
+#: Seconds of trying in any case: a run that has just ended may still seem to hold it. The server finds a client gone
+#: within half a second (client_connection_check_interval), a pooler resets a backend after its client has left.
+GRACE = 1.0
 
 
 def lock_key(ledger_schema: str) -> int:
@@ -30,28 +33,26 @@ def _key(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
 
 
-def held_sql(ledger_schema: str) -> str:
-    """An SQL condition: this very session holds the lock."""
+def held_condition(ledger_schema: str) -> str:
+    """An SQL condition on a row of pg_locks: it is the lock, granted."""
     key = lock_key(ledger_schema)
     high, low = (key >> 32) & 0xFFFFFFFF, key & 0xFFFFFFFF
-    return (
-        "EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted "
-        f"AND pid = pg_catalog.pg_backend_pid() AND classid = {high} AND objid = {low} AND objsubid = 1)"
-    )
+    return f"locktype = 'advisory' AND granted AND classid = {high} AND objid = {low} AND objsubid = 1"
 
 
 def take_lock(session: Session, *, wait_seconds: float = 0.0) -> None:
-    """Take the lock on this session, or raise LockHeld naming the holder. Waits up to `wait_seconds`."""
+    """Take the lock on this session, or raise LockHeld naming the holder. Waits up to `wait_seconds`, at least GRACE."""
     key = lock_key(session.target.ledger_schema)
-    deadline = time.monotonic() + wait_seconds
+    started = time.monotonic()
     with guard(session.target):
         while True:
             row = session.connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (key,)).fetchone()
             if row and row[0]:
                 return
-            if time.monotonic() >= deadline:
+            waited = time.monotonic() - started
+            if waited >= max(wait_seconds, GRACE):
                 raise LockHeld(target=session.target.name, holder=_holder(session, key))
-            time.sleep(POLL)
+            time.sleep(POLL if waited > GRACE else POLL / 5)
 
 
 def _holder(session: Session, key: int) -> str:

@@ -17,7 +17,7 @@ from lockstep.core.migration import SqlFile
 from lockstep.core.statements import Script
 from lockstep.errors import MigrationFileError
 from lockstep.postgres.connection import Session, Target
-from lockstep.postgres.lock import held_sql
+from lockstep.postgres.lock import held_condition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,9 +304,29 @@ class _Writer:
 
 
 def _assert_lock(target: Target) -> str:
-    """Fails the transaction unless this session still holds the run's lock (a file may have released it)."""
+    """Fails the transaction unless this session still holds the run's lock and the file left the ledger alone.
+
+    Who wrote rows holds ROW EXCLUSIVE on the table until the end of the transaction; TRUNCATE leaves it empty.
+    """
+    table, log_table = (
+        sql.Identifier(target.ledger_schema, name).as_string()
+        for name in ("schema_migrations", "schema_migrations_log")
+    )
+    ledger, log = (f"pg_catalog.to_regclass({sql.Literal(name).as_string()})" for name in (table, log_table))
+    # One look at pg_locks: every migration pays for it.
     return (
-        f"DO $lockstep$ BEGIN IF NOT {held_sql(target.ledger_schema)} THEN RAISE EXCEPTION USING "
-        "ERRCODE = 'object_not_in_prerequisite_state', "
-        "MESSAGE = 'the lock of this run is not held any more: the file released advisory locks'; END IF; END $lockstep$"
+        "DO $lockstep$ DECLARE held boolean; wrote boolean; emptied boolean; what text; BEGIN "  # noqa: S608  # names are quoted above
+        f"SELECT bool_or({held_condition(target.ledger_schema)}), "
+        f"bool_or(relation = {ledger} AND mode = 'RowExclusiveLock'), "
+        f"bool_or(relation = {ledger} AND mode = 'AccessExclusiveLock') INTO held, wrote, emptied "
+        "FROM pg_catalog.pg_locks WHERE pid = pg_catalog.pg_backend_pid(); "
+        "IF held IS NOT TRUE THEN what := "
+        "'the lock of this run is not held any more: the file released advisory locks'; "
+        f"ELSIF {ledger} IS NULL OR {log} IS NULL THEN what := "
+        "'the file removed or renamed the ledger, which belongs to Lockstep alone'; "
+        f"ELSIF emptied THEN wrote := wrote OR NOT EXISTS (SELECT FROM {table}); END IF; "
+        "IF what IS NULL AND wrote THEN what := "
+        "'the file writes to the ledger, which belongs to Lockstep alone: it records each file by itself'; "
+        "END IF; IF what IS NOT NULL THEN RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', "
+        "MESSAGE = what; END IF; END $lockstep$"
     )

@@ -7,7 +7,7 @@ holds the lock.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from lockstep.config import Environment, Settings
@@ -157,9 +157,13 @@ def open_apply(
 
     Raises what `work_session` raises, PlanRefused, and StalePlan when the plan is not the expected one.
     """
-    with work_session(settings, environment, run, wait_seconds=wait_seconds) as work:
-        target = work.session.target
-        made = make_plan(work.session, folder, options_for(target, to_version=to_version, include=include))
+    with ExitStack() as stack:
+        try:
+            work = stack.enter_context(work_session(settings, environment, run, wait_seconds=wait_seconds))
+            target = work.session.target
+            made = make_plan(work.session, folder, options_for(target, to_version=to_version, include=include))
+        except Unreachable as lost:
+            raise lost.noting("Nothing was applied.") from None
         if expected_digest is not None and made.digest != expected_digest:
             raise StalePlan(target=target.name, expected=expected_digest, actual=made.digest)
         work.entries = {row.entry.name: row.entry.checksum for row in made.rows if row.entry is not None}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lockstep.config import Environment, Settings
 from lockstep.core.migration import Folder
 from lockstep.postgres.audit import Event
-from lockstep.postgres.connection import open_session
+from lockstep.postgres.connection import open_session, refuse_standby
 from lockstep.postgres.ledger import read_ledger
 from lockstep.postgres.ledger_setup import Upgraded, create_ledger
 from lockstep.postgres.lock import take_lock
@@ -29,12 +29,13 @@ class Initialised:
 def initialise(settings: Settings, environment: Environment, folder: Folder) -> Initialised:
     """Create or upgrade the ledger. Idempotent; takes the lock; one transaction.
 
-    Raises Unreachable, LockHeld, LedgerForeign, LedgerError.
+    Raises Unreachable, LockHeld, LedgerForeign, LedgerError, UsageError on a standby.
     """
     target = target_of(settings, environment, with_settings=False)
     run_id = new_run_id()
     session = open_session(target, run_id=run_id)
     try:
+        refuse_standby(session)
         take_lock(session)
         upgrade = create_ledger(
             session,

@@ -34,8 +34,8 @@ def read_folder(settings: Settings, broken: list[MigrationFileError] | None = No
     parts: dict[int, dict[Part, list[SqlFile]]] = defaultdict(lambda: defaultdict(list))
     stray: list[tuple[str, str]] = []
     for entry in _entries(base):
-        if not entry.is_file():
-            stray.append((entry.name, "it is no readable file (a link that leads nowhere?)"))
+        if not Path(entry.path).is_file():
+            stray.append((entry.name, "it is no readable file (a folder, or a link that leads nowhere?)"))
             continue
         name = parse_file_name(entry.name)
         if name is None:
@@ -70,7 +70,7 @@ def snapshot(settings: Settings) -> Snapshot:
         try:
             raw = Path(entry.path).read_bytes()
         except OSError:
-            raw = None  # a finding of read_folder's
+            raw = None  # a finding of read_folder's, which says why
         if file := numbered_file(entry.name, raw):
             found.append(file)
     return Snapshot(files=tuple(found))
@@ -82,8 +82,8 @@ def is_looked_at(name: str) -> bool:
 
 
 def _entries(base: Path) -> list[os.DirEntry[str]]:
-    """What may be a migration file, by name; links that lead nowhere are among them."""
-    return [e for e in sorted(os.scandir(base), key=lambda e: e.name) if is_looked_at(e.name) and not e.is_dir()]
+    """What has the name of a migration file, by name; folders and links that lead nowhere are among them."""
+    return [e for e in sorted(os.scandir(base), key=lambda e: e.name) if is_looked_at(e.name)]
 
 
 def _first(files: list[SqlFile]) -> SqlFile | None:

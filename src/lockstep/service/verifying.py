@@ -10,8 +10,8 @@ import psycopg
 from lockstep.config import Environment, Settings
 from lockstep.core.comparison import State, compare
 from lockstep.core.migration import Folder
-from lockstep.errors import LedgerError, MigrationFailed
-from lockstep.postgres.connection import Session, guard, open_session
+from lockstep.errors import LedgerError, MigrationFailed, Unreachable
+from lockstep.postgres.connection import Session, Target, guard, open_session
 from lockstep.postgres.ledger import read_ledger
 from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
@@ -29,9 +29,20 @@ class Verified:
 def verify(settings: Settings, environment: Environment, folder: Folder, names: Sequence[str]) -> Verified:
     """Check, in a new session, that each named migration is applied with the checksum on disk and still verifies.
 
-    Everything runs in transactions that are rolled back. Raises LedgerError or MigrationFailed naming what is not so.
+    Everything runs in transactions that are rolled back. Raises LedgerError or MigrationFailed naming what is not so,
+    and Unreachable.
     """
     target = target_of(settings, environment)
+    try:
+        return _verify(target, folder, names)
+    except Unreachable as lost:
+        count = "1 migration is" if len(names) == 1 else f"{len(names)} migrations are"
+        raise lost.noting(
+            f"{count} applied; only the check after them is missing.", hint=f"lockstep status {environment.name}"
+        ) from None
+
+
+def _verify(target: Target, folder: Folder, names: Sequence[str]) -> Verified:
     session = open_session(target, run_id=new_run_id())
     try:
         session.send_settings()

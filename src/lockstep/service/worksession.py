@@ -11,9 +11,9 @@ import psycopg
 from lockstep.config import Environment, Settings
 from lockstep.core.ledger import Entry
 from lockstep.core.migration import label
-from lockstep.errors import LedgerError, LockHeld, LockstepError, MigrationFailed, Unreachable, UsageError
+from lockstep.errors import LedgerError, LockHeld, LockstepError, MigrationFailed, Unreachable
 from lockstep.postgres.audit import Event, write_event
-from lockstep.postgres.connection import Session, open_session
+from lockstep.postgres.connection import Session, open_session, refuse_standby
 from lockstep.postgres.entries import RunInfo, Scribe
 from lockstep.postgres.executor import Attempt, Done, Waiting, run_message
 from lockstep.postgres.ledger import read_ledger, refuse_unowned
@@ -24,6 +24,8 @@ from lockstep.service.project import target_of
 
 #: How long to wait for our own old backend to end, when the lock is taken again.
 RETAKE_SECONDS = 30.0
+#: The same after a lost connection: the server needs a minute to find out (postgres.connection sets its keepalives).
+LOST_SECONDS = 75.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -117,7 +119,7 @@ class WorkSession:
         self.session.close()
         try:
             self.session = open_session(target, run_id=self.run.run_id)
-            take_lock(self.session, wait_seconds=RETAKE_SECONDS)
+            take_lock(self.session, wait_seconds=LOST_SECONDS)
             return read_ledger(self.session).entries
         except LockstepError:
             raise Unreachable(
@@ -143,10 +145,7 @@ def work_session(
     session = open_session(target, run_id=run.run_id)
     work = WorkSession(session=session, run=run, watch=Watch(target, run.run_id))
     try:
-        if session.facts.in_recovery:
-            raise UsageError(
-                f"{target.name}: this is a standby, which cannot be changed", hint="use the primary's address"
-            )
+        refuse_standby(session)
         refuse_unowned(session)
         try:
             take_lock(session, wait_seconds=wait_seconds)
