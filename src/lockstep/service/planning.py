@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lockstep.config import Environment, Settings
+from lockstep.core.lock_report import FileLocks
 from lockstep.core.migration import Folder
 from lockstep.core.planner import Plan, PlanOptions, plan
 from lockstep.errors import PlanRefused
 from lockstep.postgres.connection import Session, Target, open_session
 from lockstep.postgres.ledger import read_ledger
 from lockstep.postgres.message import RunInfo, apply_message
+from lockstep.service.locks import plan_locks
 from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
 
@@ -24,6 +26,7 @@ class TargetPlan:
     target: str  # shown name
     plan: Plan
     sql: str | None = None  # all that would be sent, when asked for
+    locks: tuple[FileLocks, ...] = ()  # of each step, in order
 
 
 def options_for(target: Target, *, to_version: int | None = None, include: Iterable[int] = ()) -> PlanOptions:
@@ -67,6 +70,6 @@ def plan_target(
                 f"-- {step.name}: one transaction\n{message}"
                 for step, message in zip(made.steps, messages, strict=True)
             )
-        return TargetPlan(environment=environment.name, target=target.name, plan=made, sql=text)
+        return TargetPlan(environment=environment.name, target=target.name, plan=made, sql=text, locks=plan_locks(made))
     finally:
         session.close()

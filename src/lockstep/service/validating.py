@@ -13,10 +13,12 @@ import msgspec
 from lockstep.config import Settings
 from lockstep.core.directives import misplaced
 from lockstep.core.findings import Finding, Severity
+from lockstep.core.hazards import RULES
 from lockstep.core.migration import Folder, SqlFile
 from lockstep.core.planner import gaps
 from lockstep.core.text import excerpt
 from lockstep.errors import MigrationFileError, UsageError
+from lockstep.service.locks import hazards
 from lockstep.service.project import read_folder
 
 #: Lockstep sets both timeouts itself for every file, and takes over a file's own outer BEGIN/COMMIT (anything else of
@@ -24,6 +26,8 @@ from lockstep.service.project import read_folder
 _NOT_HERE = (
     "require-lock-timeout", "require-statement-timeout", "require-timeout-settings", "transaction-nesting",
 )  # fmt: skip
+#: What is said without squawk: syntax by PostgreSQL's own parser, and the hazards, with their rewrites, by core.hazards.
+_OURS = {"syntax-error", "ban-concurrent-index-creation-in-transaction", *RULES}
 
 
 class _Squawk(msgspec.Struct):
@@ -84,6 +88,7 @@ def validate(settings: Settings) -> tuple[Finding, ...]:
                 )
             )
     found += _lint(settings, scripts)
+    found += hazards(scripts)
     return tuple(sorted(found, key=lambda f: (f.file, f.line or 0, f.column or 0, f.rule)))
 
 
@@ -167,8 +172,8 @@ def _lint(settings: Settings, files: list[SqlFile]) -> list[Finding]:
     found = []
     for row in rows:
         file = by_path[row.file]
-        if row.rule_name == "syntax-error" or row.rule_name in {a.rule for a in file.directives.allow}:
-            continue  # PostgreSQL's own parser has taken the file already
+        if row.rule_name in _OURS or row.rule_name in {a.rule for a in file.directives.allow}:
+            continue
         found.append(
             Finding(
                 severity=Severity.WARNING,
