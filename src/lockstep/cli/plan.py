@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
+from lockstep.cli.locks import step_document
 from lockstep.cli.terminal import error_document, paint, show, show_error, show_json
 from lockstep.core.planner import described
 from lockstep.errors import ExitCode, LockstepError
@@ -57,6 +58,8 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
 
 
 def _print(one: TargetPlan, *, protected: bool) -> None:
+    from lockstep.core.lock_report import step_line
+
     plan = one.plan
     if one.sql is not None:
         show(f"-- {one.target}, plan {plan.digest[:12]}\n{one.sql}")
@@ -66,10 +69,12 @@ def _print(one: TargetPlan, *, protected: bool) -> None:
         show("  nothing to do")
     elif protected:
         show("  backup to S3 first")
-    for number, step in enumerate(plan.steps, start=1):
+    for number, (step, locks) in enumerate(zip(plan.steps, one.locks, strict=True), start=1):
         how = "again, " if step.again else ""
         down = "" if step.migration.down or step.migration.version is None else ", no way back"
         show(f"  {number}. {step.label}  ({how}{described(step)}{down})")
+        if line := step_line(locks):
+            show(f"     {line}")
     if plan.stopped_by is not None:
         show(f"  stops before {plan.stopped_by.name}: reverted here, held until its file changes")
     for notice in plan.notices:
@@ -92,8 +97,9 @@ def _document(one: TargetPlan) -> dict[str, Any]:
                 "transactional": step.migration.up.transactional,
                 "statements": len(step.migration.up.script().statements),
                 "reversible": step.migration.down is not None,
+                **step_document(locks),
             }
-            for step in plan.steps
+            for step, locks in zip(plan.steps, one.locks, strict=True)
         ],
         "notices": [{"kind": notice.kind.value, "message": notice.message} for notice in plan.notices],
         "stopped_by": plan.stopped_by.name if plan.stopped_by else None,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
+from lockstep.cli.locks import show_files
 from lockstep.cli.terminal import paint, show, show_json, talk
 from lockstep.errors import ExitCode, UsageError
 
@@ -17,6 +18,7 @@ EXAMPLES = """\
   lockstep validate                                exit 7 when a file could not be applied
   lockstep validate --strict                       warnings count, too (for CI)
   lockstep validate --strict --base origin/main    and what would go wrong once this branch is merged
+  lockstep validate --locks                        also the lock that each statement takes, and what it blocks
   lockstep validate --format sarif > found.sarif   for code scanning; also: github, junit"""
 
 FORMATS = ("text", "json", "sarif", "github", "junit")
@@ -34,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="this version of REV is applied nowhere, so it may be changed or removed; may be repeated",
     )
     parser.add_argument("--format", choices=FORMATS, help="how findings are written (default: text)")
+    parser.add_argument("--locks", action="store_true", help="also show the lock that each statement takes")
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
@@ -41,6 +44,8 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         raise UsageError(f"--json and --format {arguments.format} ask for two documents", hint="leave one of them away")
     chosen = "json" if context.as_json else arguments.format or "text"
     arguments.json = context.as_json = chosen == "json"  # an error that comes later is a document, too
+    if arguments.locks and chosen not in ("text", "json"):
+        raise UsageError(f"--locks has no place in --format {chosen}", hint="leave --locks away, or use --format json")
     if arguments.unapplied and arguments.base is None:
         raise UsageError("--unapplied belongs to --base", hint="lockstep validate --base origin/main --unapplied 7")
 
@@ -50,12 +55,13 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     report = validate(context.settings, arguments.base, arguments.unapplied)
     if report.base and not report.base.migrations and not context.as_json:
         talk(f"{report.base.revision} has no migration in {report.path or '.'}: every file counts as new")
-    _show(report, chosen, strict=arguments.strict)
+    locks = show_files(context) if arguments.locks else None
+    _show(report, locks, chosen, strict=arguments.strict)
     refused = report.count(Severity.ERROR) or (arguments.strict and report.findings)
     return ExitCode.REFUSED if refused else ExitCode.DONE
 
 
-def _show(report: Report, chosen: str, *, strict: bool) -> None:
+def _show(report: Report, locks: list[dict[str, Any]] | None, chosen: str, *, strict: bool) -> None:
     from lockstep.core import finding_formats as formats
     from lockstep.core.findings import Severity
 
@@ -65,6 +71,7 @@ def _show(report: Report, chosen: str, *, strict: bool) -> None:
             "errors": report.count(Severity.ERROR),
             "warnings": report.count(Severity.WARNING),
             "base": report.base,
+            "locks": locks,
         }
         show_json("validate", body)
     elif chosen == "sarif":
@@ -80,5 +87,5 @@ def _show(report: Report, chosen: str, *, strict: bool) -> None:
             if finding.excerpt:
                 show(finding.excerpt)
             if finding.hint:
-                show(f"  next: {finding.hint}")
+                show("  next: " + finding.hint.replace("\n", "\n    "))
         show(formats.summary(report))

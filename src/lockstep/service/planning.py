@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lockstep.config import Environment, Settings
+from lockstep.core.lock_report import FileLocks
 from lockstep.core.migration import Folder
 from lockstep.core.planner import Plan, PlanOptions, plan
 from lockstep.errors import PlanRefused
 from lockstep.postgres.connection import Session, Target, open_session
 from lockstep.postgres.ledger import read_ledger
+from lockstep.service.locks import plan_locks
 from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
 from lockstep.service.sending import sent
@@ -24,6 +26,7 @@ class TargetPlan:
     target: str  # shown name
     plan: Plan
     sql: str | None = None  # all that would be sent, when asked for
+    locks: tuple[FileLocks, ...] = ()  # of each step, in order
 
 
 def options_for(target: Target, *, to_version: int | None = None, include: Iterable[int] = ()) -> PlanOptions:
@@ -58,6 +61,6 @@ def plan_target(
     try:
         made = make_plan(session, folder, options_for(target, to_version=to_version, include=include), action="planned")
         text = sent(session, made) if with_sql else None
-        return TargetPlan(environment=environment.name, target=target.name, plan=made, sql=text)
+        return TargetPlan(environment=environment.name, target=target.name, plan=made, sql=text, locks=plan_locks(made))
     finally:
         session.close()

@@ -17,10 +17,12 @@ from lockstep.config import Settings
 from lockstep.core.branching import Branches, against_base, moved_with
 from lockstep.core.directives import misplaced
 from lockstep.core.findings import Base, CheckedFile, Finding, Report, Severity
+from lockstep.core.hazards import RULES
 from lockstep.core.migration import Folder, SqlFile
 from lockstep.core.planner import gaps
 from lockstep.core.text import excerpt
 from lockstep.errors import MigrationFileError, UsageError
+from lockstep.service.locks import hazards
 from lockstep.service.project import read_folder, snapshot
 from lockstep.service.revision import path_from_root, read_revisions
 
@@ -29,6 +31,8 @@ from lockstep.service.revision import path_from_root, read_revisions
 _NOT_HERE = (
     "require-lock-timeout", "require-statement-timeout", "require-timeout-settings", "transaction-nesting",
 )  # fmt: skip
+#: What is said without squawk: syntax by PostgreSQL's own parser, and the hazards, with their rewrites, by core.hazards.
+_OURS = {"syntax-error", "ban-concurrent-index-creation-in-transaction", *RULES}
 
 
 #: What squawk is told of how a file runs. One outside of a transaction is resumed by Lockstep, so it need not be made
@@ -93,6 +97,7 @@ def validate(settings: Settings, base: str | None = None, unapplied: Collection[
             )
     found += _lint(settings, [file for file in scripts if file.transactional], within="transaction")
     found += _lint(settings, [file for file in scripts if not file.transactional], within="session")
+    found += hazards(scripts)
     return Report(
         findings=tuple(sorted(found, key=lambda f: (f.file, f.line or 0, f.column or 0, f.rule))),
         files=_files(folder, broken),
@@ -228,8 +233,8 @@ def _lint(settings: Settings, files: list[SqlFile], *, within: str) -> list[Find
     found = []
     for row in rows:
         file = by_path[row.file]
-        if row.rule_name == "syntax-error" or row.rule_name in {a.rule for a in file.directives.allow}:
-            continue  # PostgreSQL's own parser has taken the file already
+        if row.rule_name in _OURS or row.rule_name in {a.rule for a in file.directives.allow}:
+            continue
         found.append(
             Finding(
                 severity=Severity.WARNING,

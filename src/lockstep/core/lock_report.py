@@ -1,0 +1,75 @@
+"""The locks of files as text: the tables of `validate --locks`, and the line that `plan` shows under a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lockstep.core.lock_modes import Mode
+from lockstep.core.locks import RelationLock, StatementLocks
+from lockstep.core.table import render_table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileLocks:
+    """The locks of one file's statements, in order."""
+
+    file: str  # file name in the migrations folder
+    statements: tuple[StatementLocks, ...]
+
+    @property
+    def strongest(self) -> tuple[RelationLock, ...]:
+        """The strongest lock on each relation that was there before, strongest first; those that nobody feels, too."""
+        found: dict[str, RelationLock] = {}
+        for lock in (lock for one in self.statements for lock in one.locks if not lock.new):
+            if lock.relation not in found or found[lock.relation].mode.rank < lock.mode.rank:
+                found[lock.relation] = lock
+        return tuple(sorted(found.values(), key=lambda one: -one.mode.rank))
+
+    @property
+    def unknown(self) -> tuple[StatementLocks, ...]:
+        """The statements of which not all is known."""
+        return tuple(one for one in self.statements if one.unknown)
+
+
+_SHOWN = 3  # relations in a step's line
+
+
+def step_line(locks: FileLocks) -> str | None:
+    """Return one line: the strong locks of a file and what they block; None when nobody would wait for it."""
+    felt = [one for one in locks.strongest if one.felt]
+    parts = []
+    for mode in reversed(Mode):
+        names = [one.relation for one in felt[:_SHOWN] if one.mode is mode]
+        if names:
+            parts.append(f"{mode.value} on {', '.join(names)}: blocks {mode.blocks}")
+    if len(felt) > _SHOWN:
+        parts.append(f"and {len(felt) - _SHOWN} more")
+    if locks.unknown:
+        lines = ", ".join(str(one.line) for one in locks.unknown[:_SHOWN])
+        more = f" and {len(locks.unknown) - _SHOWN} more" if len(locks.unknown) > _SHOWN else ""
+        parts.append(f"not known of line {lines}{more}")
+    return "; ".join(parts) if parts else None
+
+
+def lock_table(locks: FileLocks) -> str:
+    """Return a file's name and its table; what it makes itself is left out, since nobody waits for that."""
+    rows: list[list[str]] = []
+    quiet = 0
+    for one in locks.statements:
+        shown = [lock for lock in one.locks if not lock.new]
+        if not shown and not one.unknown:
+            quiet += 1
+        first = [str(one.line), one.kind]
+        for lock in shown:
+            rows.append([*first, lock.mode.value, lock.relation, lock.mode.blocks])
+            first = ["", ""]
+        if one.unknown:
+            rows.append([*first, "not known", one.unknown, "not known"])
+    text = [locks.file]
+    if rows:
+        table = render_table(["line", "statement", "lock", "on", "blocks"], rows)
+        text += [f"  {line}" for line in table.splitlines()]
+    if quiet:
+        count = "1 statement locks" if quiet == 1 else f"{quiet} statements lock"
+        text.append(f"  {count} nothing that others use")
+    return "\n".join(text)

@@ -1,0 +1,56 @@
+"""Locks and hazards of the project's files, for `validate` and `plan`. Parses texts; touches no database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lockstep.config import Settings
+from lockstep.core.findings import Finding
+from lockstep.core.hazards import find_hazards
+from lockstep.core.known import Known
+from lockstep.core.lock_report import FileLocks
+from lockstep.core.locks import script_locks
+from lockstep.core.migration import Folder, SqlFile
+from lockstep.core.planner import Plan
+from lockstep.errors import MigrationFileError
+from lockstep.service.project import read_folder
+
+
+def hazards(files: Iterable[SqlFile]) -> list[Finding]:
+    """Return the hazards of files in their order; what an earlier one says about the schema helps with the later ones.
+
+    Every file must parse.
+    """
+    known = Known()
+    return [finding for file in files for finding in find_hazards(file, known)]
+
+
+def folder_locks(folder: Folder) -> tuple[FileLocks, ...]:
+    """Return the locks of all ups and downs, in order. A file that does not parse is left out: `validate` says so."""
+    known, found = Known(), []
+    for migration in folder.migrations:
+        # A down knows what its up has made.
+        for file in (migration.up, migration.down):
+            if file is not None and (locks := _locks(file, known if file is migration.up else known.copy())):
+                found.append(locks)
+    return tuple(found)
+
+
+def project_locks(settings: Settings) -> tuple[FileLocks, ...]:
+    """Return the locks of all files of a project that can be read and parsed. Raises UsageError without a folder."""
+    return folder_locks(read_folder(settings, []))
+
+
+def plan_locks(plan: Plan) -> tuple[FileLocks, ...]:
+    """Return the locks of each step of a plan, in order. Raises MigrationFileError."""
+    known = Known()
+    return tuple(
+        FileLocks(file=step.name, statements=script_locks(step.migration.up.script(), known)) for step in plan.steps
+    )
+
+
+def _locks(file: SqlFile, known: Known) -> FileLocks | None:
+    try:
+        return FileLocks(file=file.name, statements=script_locks(file.script(), known))
+    except MigrationFileError:
+        return None
