@@ -201,3 +201,8 @@ def test_the_caret_stands_under_the_character_also_after_wide_ones() -> None:
 
 def test_checksums_are_sha256_of_the_text() -> None:
     assert checksum("é\n") == hashlib.sha256("é\n".encode()).hexdigest()
+
+
+@pytest.mark.parametrize("text", ["SELECT " + " || ".join(["'é'"] * 3_000), f"SELECT {'(' * 800}1{')' * 800}"])
+def test_a_long_chain_of_operators_is_no_obstacle(text: str) -> None:
+    assert len(parse_script(text, "f.sql").statements) == 1

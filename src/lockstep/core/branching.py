@@ -147,7 +147,7 @@ def _first_difference(before: str, after: str) -> int:
 
 
 def _tokens(text: str) -> list[tuple[int, bytes]]:
-    from postgast import PgQueryError
+    from lockstep.core.grammar import PgQueryError
 
     try:
         return list(sql_tokens(text))

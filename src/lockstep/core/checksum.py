@@ -47,7 +47,7 @@ def content_digest(text: str) -> str | None:
     None when the text does not scan as SQL. Costs a scan of the text, so it is asked for only where checksums differ
     or where an entry is written.
     """
-    from postgast import PgQueryError
+    from lockstep.core.grammar import PgQueryError
 
     digest = hashlib.sha256()
     try:
@@ -61,7 +61,7 @@ def content_digest(text: str) -> str | None:
 
 def sql_tokens(text: str) -> Iterator[tuple[int, bytes]]:
     """Yield the tokens without comments, each with its offset in UTF-8 bytes. A text that does not scan raises postgast's PgQueryError."""
-    from postgast import scan  # late: 70 ms of imports that a status does not need
+    from lockstep.core.grammar import scan  # late: 70 ms of imports that a status does not need
 
     masked = mask_restrict(text)
     at = before = 0
@@ -81,7 +81,7 @@ def _cuts(text: str) -> list[int]:
     """Where a text may be cut without cutting a token: after each of its statements where it is large, and at its end."""
     if len(text) <= _WHOLE:
         return [len(text)]
-    from postgast import PgQueryError, split
+    from lockstep.core.grammar import PgQueryError, split
 
     found: list[int] = []
     try:
@@ -102,7 +102,7 @@ def mask_restrict(text: str) -> str:
     """
     if _RESTRICT.search(text) is None:
         return text
-    from postgast import PgQueryError, scan
+    from lockstep.core.grammar import PgQueryError, scan
 
     try:
         tokens = scan(text).tokens

@@ -99,7 +99,7 @@ def change_type(table: Relation, column: str, type_name: str, using: Any) -> lis
 
 def cast_of(column: str, type_name: Any) -> Any:
     """The expression `column::type` as a tree."""
-    from postgast import parse
+    from lockstep.core.grammar import parse
 
     node = parse("SELECT c::int").stmts[0].stmt.select_stmt.target_list[0].res_target.val
     node.type_cast.type_name.CopyFrom(type_name)

@@ -51,7 +51,7 @@ def _first(body: str) -> int | None:
 
 
 def _tokens(text: str) -> Sequence[Any]:
-    from postgast import PgQueryError, scan  # late: 70 ms that a status does not need
+    from lockstep.core.grammar import PgQueryError, scan  # late: 70 ms that a status does not need
 
     try:
         return tuple(scan(text).tokens)

@@ -36,7 +36,7 @@ def nodes(script: Script) -> Iterator[Any]:
 
     They are parsed again here, 20 µs each, and not kept with the script: only locks and hazards look at them.
     """
-    from postgast import parse
+    from lockstep.core.grammar import parse
 
     if len(script.text) <= _WHOLE:
         for raw, statement in zip(parse(script.text).stmts, script.statements, strict=True):
@@ -63,7 +63,7 @@ _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
 def quote(name: str) -> str:
     """Return an identifier as SQL, in double quotes where it must be."""
     if _PLAIN.fullmatch(name):
-        from postgast import scan
+        from lockstep.core.grammar import scan
 
         tokens = scan(name).tokens
         if len(tokens) == 1 and tokens[0].keyword_kind in (0, 1):  # no keyword, or an unreserved one
@@ -135,7 +135,7 @@ def copy(message: Any) -> Any:
 
 def statement_sql(kind: str, node: Any) -> str:
     """Return a statement node as SQL, without a semicolon."""
-    from postgast import deparse, parse
+    from lockstep.core.grammar import deparse, parse
 
     tree = parse("SELECT 1")
     tree.stmts[0].Clear()
@@ -145,7 +145,7 @@ def statement_sql(kind: str, node: Any) -> str:
 
 def expression_sql(node: Any) -> str:
     """Return an expression (a Node) as SQL."""
-    from postgast import parse
+    from lockstep.core.grammar import parse
 
     tree = parse("SELECT 1")
     select = tree.stmts[0].stmt.select_stmt
@@ -155,7 +155,7 @@ def expression_sql(node: Any) -> str:
 
 def type_sql(type_name: Any) -> str:
     """Return a TypeName as SQL."""
-    from postgast import parse
+    from lockstep.core.grammar import parse
 
     tree = parse("SELECT NULL::int")
     cast = tree.stmts[0].stmt.select_stmt.target_list[0].res_target.val.type_cast

@@ -84,7 +84,7 @@ def column_reference(table: Relation, column: Any, constraint: Any) -> list[File
 
 def expression_of_key(table: Relation, column: str, key: Any) -> str:
     """FOREIGN KEY (…) REFERENCES … with its actions, from the constraint of one column."""
-    from postgast import parse
+    from lockstep.core.grammar import parse
 
     tree = parse("ALTER TABLE t ADD FOREIGN KEY (c) REFERENCES p")
     node = tree.stmts[0].stmt.alter_table_stmt
@@ -100,7 +100,7 @@ def expression_of_key(table: Relation, column: str, key: Any) -> str:
 
 def add_column_sql(table: Relation, column: Any) -> str:
     """ALTER TABLE … ADD COLUMN, from the column's definition."""
-    from postgast import parse
+    from lockstep.core.grammar import parse
 
     node = parse("ALTER TABLE t ADD COLUMN c int").stmts[0].stmt.alter_table_stmt
     definition_of(node.cmds[0].alter_table_cmd)[1].CopyFrom(column)

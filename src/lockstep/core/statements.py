@@ -184,8 +184,8 @@ _PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\$\{\w+\}|(?<![:\w]):['\"]?[A-Za-z_]\w*"
 
 
 def _parse(text: str, file: str, *, split: bool = False) -> Any:
-    from postgast import PgQueryError, parse  # late: 70 ms that a status does not need
-    from postgast import split as cut
+    from lockstep.core.grammar import PgQueryError, parse  # late: 70 ms that a status does not need
+    from lockstep.core.grammar import split as cut
 
     try:
         return cut(text) if split else parse(text)
