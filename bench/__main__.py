@@ -63,6 +63,7 @@ def main() -> int:
 def _run(bench: Bench, server: ThrowawayServer, only: list[str], stack: ExitStack) -> list[str]:
     """Run the chosen workloads; return notes for the report."""
     notes = []
+    workloads.warm_up(bench, server)
     if "start-up" in only:
         workloads.start_up(bench, server)
     if "empty" in only or "reading" in only:

@@ -64,7 +64,8 @@ class Database:
         return Sample(wall=wall, cpu=usage.ru_utime + usage.ru_stime, server_cpu=_settled(self.server) - before)
 
     def _environment(self) -> dict[str, str]:
-        kept = {n: v for n, v in os.environ.items() if not n.startswith("PG")}
+        # Nor what changes how Python starts: a user's has its modules compiled, and buffers its output.
+        kept = {n: v for n, v in os.environ.items() if not n.startswith(("PG", "PYTHON")) or n == "PYTHONPATH"}
         return {**kept, "DATABASE_URL": address(self.server, self.name, self.port), "NO_COLOR": "1"}
 
     def expect(self, entries: int) -> None:

@@ -68,9 +68,18 @@ class Bench:
 
 def start_up(bench: Bench, server: ThrowawayServer) -> None:
     """What a tool takes to say its version."""
-    places = {t.name: new_database(server, t, bench.files(t, bench.sizes.small)) for t in bench.tools}
+    places = {t.name: new_database(server, t, bench.files(t, 1)) for t in bench.tools}
     for tool in bench.in_turn("start-up", bench.sizes.short):
         bench.results.add("start-up (--version)", tool, places[tool.name].call(tool.version))
+
+
+def warm_up(bench: Bench, server: ThrowawayServer) -> None:
+    """Once before anything is measured: programs come from the disk, and Python compiles what it has not yet."""
+    for tool in bench.tools:
+        place = new_database(server, tool, bench.files(tool, 1))
+        for words in (tool.version, tool.prepare, tool.apply, tool.status):
+            if words is not None:
+                place.call(words)
 
 
 def from_empty(bench: Bench, server: ThrowawayServer, workload: str) -> dict[str, Database]:
