@@ -122,7 +122,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         "--project", metavar="DIR", default=".", help="the folder with lockstep.toml (default: here or above)"
     )
     shared.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    # With `prog` it need not format a usage line to find the name.
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", prog="lockstep")
     called = next((word for word in argv if not word.startswith("-")), None)
     for name, (module_name, summary) in COMMANDS.items():
         if called in COMMANDS and name != called:
