@@ -44,7 +44,7 @@ COMMANDS = {
 def run() -> None:
     """Console entry point."""
     # Modules and rows stay until the end, so looking through them for garbage finds nothing: a tenth of a short call.
-    gc.set_threshold(100_000, 20, 20)
+    gc.set_threshold(500_000, 20, 20)
     # SIGTERM ends like Ctrl-C: locks are let go, an upload is aborted, a transaction is rolled back.
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, _terminate)

@@ -63,7 +63,7 @@ def _table(found: tuple[TargetStatus, ...]) -> None:
     readable = [one for one in found if one.error is None]
     columns = {one.environment: one.rows for one in readable}
     if columns:
-        show(matrix(columns, now=datetime.now(UTC), paint=_colour))
+        show(matrix(columns, now=datetime.now(UTC), paint=_colour if sys.stdout.isatty() else None))
         show("")
     for one in found:
         if one.error is not None:

@@ -16,8 +16,9 @@ def decode(raw: bytes, file: str) -> str:
 
     Raises MigrationFileError, with the line, when the bytes are not UTF-8 or hold a NUL.
     """
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
-        text = raw.decode("utf-8-sig")
+        text = raw.decode()
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise MigrationFileError(

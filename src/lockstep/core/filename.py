@@ -33,10 +33,13 @@ _FORM = re.compile(r"(?P<digits>\d+)[-_](?P<title>[^/]+?)(?:\.(?P<part>down|veri
 def parse_file_name(name: str) -> FileName | None:
     """Return the parts of a versioned file's name, or None when it is none of ours (see `why_not`)."""
     match = _FORM.fullmatch(name)
-    if match is None or int(match["digits"]) > MAX_VERSION:
+    if match is None:
         return None
-    part = Part((match["part"] or "up").lower())
-    return FileName(version=int(match["digits"]), digits=match["digits"], title=match["title"], part=part)
+    digits, title, part = match.groups()
+    version = int(digits)
+    if version > MAX_VERSION:
+        return None
+    return FileName(version=version, digits=digits, title=title, part=Part(part.lower()) if part else Part.UP)
 
 
 def why_not(name: str) -> str:

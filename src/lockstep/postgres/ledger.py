@@ -97,12 +97,16 @@ def _roll_back(session: Session) -> None:
         session.connection.execute("ROLLBACK")
 
 
+_KINDS = {kind.value: kind for kind in Kind}
+_STATES = {state.value: state for state in EntryState}
+
+
 def _entry(row: tuple[Any, ...]) -> Entry:
     return Entry(
         name=row[0],
         version=row[1],
-        kind=Kind(row[2]),
-        state=EntryState(row[3]),
+        kind=_KINDS[row[2]],
+        state=_STATES[row[3]],
         checksum=row[4],
         content_digest=row[5],
         applied_at=row[6],
