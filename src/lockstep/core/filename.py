@@ -32,14 +32,23 @@ _FORM = re.compile(r"(?P<digits>\d+)[-_](?P<title>[^/]+?)(?:\.(?P<part>down|veri
 
 def parse_file_name(name: str) -> FileName | None:
     """Return the parts of a versioned file's name, or None when it is none of ours (see `why_not`)."""
+    key = version_and_part(name)
+    match = _FORM.fullmatch(name)
+    if key is None or match is None:
+        return None
+    return FileName(version=key[0], digits=match["digits"], title=match["title"], part=key[1])
+
+
+def version_and_part(name: str) -> tuple[int, Part] | None:
+    """Return the two that place a file among thousands, or None as `parse_file_name` does."""
     match = _FORM.fullmatch(name)
     if match is None:
         return None
-    digits, title, part = match.groups()
+    digits, _, part = match.groups()
     version = int(digits)
     if version > MAX_VERSION:
         return None
-    return FileName(version=version, digits=digits, title=title, part=Part(part.lower()) if part else Part.UP)
+    return version, Part(part.lower()) if part else Part.UP
 
 
 def why_not(name: str) -> str:

@@ -12,7 +12,7 @@ from lockstep.config import Environment, Settings
 from lockstep.core.address import Address, parse_address
 from lockstep.core.checksum import checksum, decode, foreign_checksums
 from lockstep.core.directives import parse_directives
-from lockstep.core.filename import Part, parse_file_name, why_not
+from lockstep.core.filename import Part, version_and_part, why_not
 from lockstep.core.migration import Folder, Migration, SqlFile, order
 from lockstep.errors import ConfigError, MigrationFileError, UsageError
 from lockstep.postgres.connection import Target
@@ -45,13 +45,14 @@ def read_folder(settings: Settings, broken: list[MigrationFileError] | None = No
         if not entry.is_file():
             stray.append((name, "it is no readable file (a link that leads nowhere?)"))
             continue
-        parsed = parse_file_name(name)
-        if parsed is None:
+        place = version_and_part(name)
+        if place is None:
             stray.append((name, why_not(name)))
             continue
         if file := _read(entry.path, name, broken, versioned=True):
-            numbers[parsed.version] = None
-            of[parsed.part].setdefault(parsed.version, []).append(file)
+            version, part = place
+            numbers[version] = None
+            of[part].setdefault(version, []).append(file)
     migrations: list[Migration] = []
     duplicates: list[tuple[str, ...]] = []
     orphans: list[str] = []
