@@ -41,7 +41,7 @@ def checksum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16_384)
 def content_digest(text: str) -> str | None:
     """SHA-256 (hex) over the SQL tokens: comments and white space do not count, literals count exactly.
 
