@@ -17,7 +17,7 @@ from psycopg.abc import AdaptContext
 from lockstep.core.migration import SqlFile
 from lockstep.errors import MigrationFileError
 from lockstep.postgres.connection import Session, Target
-from lockstep.postgres.lock import held_sql
+from lockstep.postgres.lock import held_sql, pin_sql
 
 if TYPE_CHECKING:
     from lockstep.core.statements import Script
@@ -133,6 +133,7 @@ def transaction_message(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE",
         f"SET LOCAL lock_timeout = {lock_timeout}",
         f"SET LOCAL statement_timeout = {limit}",
+        pin_sql(frame.target.ledger_schema),
         frame.own_role,
         frame.path(),
     )
