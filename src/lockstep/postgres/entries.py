@@ -190,6 +190,13 @@ class Scribe:
         return sql.Identifier(self.target.ledger_schema, "schema_migrations").as_string(self.context)
 
     def _literal(self, value: object) -> str:
+        # What psycopg makes of it, at a fifth of the cost: a row has twenty of them. Backslashes are left to libpq.
+        if value is None:
+            return "NULL"
+        if type(value) is int and value >= 0:
+            return str(value)
+        if type(value) is str and "\\" not in value and "\0" not in value:
+            return "'" + value.replace("'", "''") + "'"
         return sql.Literal(value).as_string(self.context)
 
 
