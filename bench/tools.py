@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.migrations import migration
-
 _PROGRAMS = Path(sys.executable).parent  # where pip puts what wheels hold
 _PYTHON = sys.executable
 _FLOOR = str(Path(__file__).with_name("floor.py"))
@@ -28,26 +26,23 @@ class Tool:
     status: tuple[str, ...]
     prepare: tuple[str, ...] | None = None  # once per database, before the first apply
     ledger: str  # its table
-    text: Callable[[int], str] = migration  # what one of its files holds
+    head: str = ""  # what its files begin with
+    tail: str = ""  # and end with
     settings: str | None = None  # a lockstep.toml
 
-    def lay_out(self, folder: Path, first: int, last: int) -> None:
-        """Write the migrations `first` to `last` into the folder."""
+    def lay_out(self, folder: Path, first: int, last: int, text: Callable[[int], str]) -> None:
+        """Write the migrations `first` to `last` into the folder; `text` is the SQL of one."""
         files = folder / "migrations"
         files.mkdir(parents=True, exist_ok=True)
         if self.settings is not None:
             (folder / "lockstep.toml").write_text(self.settings)
         for number in range(first, last + 1):
-            (files / f"{number:06d}_change_{number}.sql").write_text(self.text(number))
+            (files / f"{number:06d}_change_{number}.sql").write_text(f"{self.head}{text(number)}{self.tail}")
 
     def shown_version(self) -> str:
         """What it says of itself, in one line."""
         done = subprocess.run(self.version, check=True, capture_output=True, text=True)
         return done.stdout.strip().splitlines()[0] if done.stdout.strip() else ""
-
-
-def _dbmate_text(number: int) -> str:
-    return f"-- migrate:up\n{migration(number)}\n-- migrate:down\n"
 
 
 _DBMATE = (str(_PROGRAMS / "dbmate"), "--migrations-dir", "migrations", "--no-dump-schema")
@@ -75,7 +70,8 @@ DBMATE = Tool(
     apply=(*_DBMATE, "migrate"),
     status=(*_DBMATE, "status"),
     ledger="schema_migrations",
-    text=_dbmate_text,
+    head="-- migrate:up\n",
+    tail="-- migrate:down\n",
 )
 SQLX = Tool(
     name="sqlx",

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.measuring import Database, Sample, new_database
+from bench.migrations import change, table
 from bench.proxy import DelayProxy
 from bench.tools import Tool
 from lockstep.postgres.throwaway import ThrowawayServer
 
 Say = Callable[[str], None]
+Text = Callable[[int], str]  # number -> the SQL of one migration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +53,11 @@ class Bench:
     say: Say
     results: Results = field(default_factory=Results)
 
-    def files(self, tool: Tool, count: int) -> Path:
+    def files(self, tool: Tool, count: int, text: Text = table) -> Path:
         """The folder with a tool's first `count` migrations."""
-        folder = self.folder / f"{tool.name}-{count}"
+        folder = self.folder / f"{tool.name}-{count}-{text.__name__}"
         if not folder.exists():
-            tool.lay_out(folder, 1, count)
+            tool.lay_out(folder, 1, count, text)
         return folder
 
     def in_turn(self, workload: str, repetitions: int) -> Iterator[Tool]:
@@ -82,11 +84,11 @@ def warm_up(bench: Bench, server: ThrowawayServer) -> None:
                 place.call(words)
 
 
-def from_empty(bench: Bench, server: ThrowawayServer, workload: str) -> dict[str, Database]:
+def from_empty(bench: Bench, server: ThrowawayServer, workload: str, text: Text = table) -> dict[str, Database]:
     """Apply all migrations to fresh databases; return the last round's."""
     last: dict[str, Database] = {}
     for tool in bench.in_turn(workload, bench.sizes.long):
-        place = _fresh(bench, server, tool)
+        place = _fresh(bench, server, tool, text)
         sample = place.call(tool.apply)
         place.expect(bench.sizes.small)
         bench.results.add(workload, tool, sample)
@@ -94,8 +96,8 @@ def from_empty(bench: Bench, server: ThrowawayServer, workload: str) -> dict[str
     return last
 
 
-def _fresh(bench: Bench, server: ThrowawayServer, tool: Tool, port: int | None = None) -> Database:
-    place = new_database(server, tool, bench.files(tool, bench.sizes.small), port=port)
+def _fresh(bench: Bench, server: ThrowawayServer, tool: Tool, text: Text, port: int | None = None) -> Database:
+    place = new_database(server, tool, bench.files(tool, bench.sizes.small, text), port=port)
     if tool.prepare is not None:
         sample = place.call(tool.prepare)
         if port is None:
@@ -104,7 +106,7 @@ def _fresh(bench: Bench, server: ThrowawayServer, tool: Tool, port: int | None =
     return place
 
 
-def reading(bench: Bench, places: dict[str, Database], count: int, repetitions: int) -> None:
+def reading(bench: Bench, places: dict[str, Database], count: int, repetitions: int, text: Text = table) -> None:
     """With `count` migrations applied: nothing to do, status, and one more to apply each time."""
     with_count = f"{count:,} applied"
     for tool in bench.in_turn(f"no-op, {with_count}", repetitions):
@@ -118,7 +120,7 @@ def reading(bench: Bench, places: dict[str, Database], count: int, repetitions: 
     for tool in bench.in_turn(f"one pending, {with_count}", repetitions):
         place = places[tool.name]
         extra[tool.name] += 1
-        tool.lay_out(place.folder, extra[tool.name], extra[tool.name])
+        tool.lay_out(place.folder, extra[tool.name], extra[tool.name], text)
         bench.results.add(f"one pending, {with_count}", tool, place.call(tool.apply))
         place.expect(extra[tool.name])
 
@@ -128,7 +130,7 @@ def large(bench: Bench, server: ThrowawayServer) -> None:
     places = {}
     for tool in bench.tools:
         bench.say(f"{tool.name} applies {bench.sizes.large:,}")
-        place = new_database(server, tool, bench.files(tool, bench.sizes.large))
+        place = new_database(server, tool, bench.files(tool, bench.sizes.large, change))
         place.durable(False)
         if tool.prepare is not None:
             place.call(tool.prepare)
@@ -137,7 +139,7 @@ def large(bench: Bench, server: ThrowawayServer) -> None:
         place.durable(True)
         place.settle()
         places[tool.name] = place
-    reading(bench, places, bench.sizes.large, bench.sizes.large_short)
+    reading(bench, places, bench.sizes.large, bench.sizes.large_short, change)
 
 
 def far_away(bench: Bench, server: ThrowawayServer, round_trip: float) -> None:
@@ -145,7 +147,7 @@ def far_away(bench: Bench, server: ThrowawayServer, round_trip: float) -> None:
     with DelayProxy(server.port, round_trip / 2) as proxy:
         shown = f"{round_trip * 1000:g} ms away"
         for tool in bench.in_turn(f"from empty, {shown}", bench.sizes.far):
-            place = _fresh(bench, server, tool, proxy.port)
+            place = _fresh(bench, server, tool, table, proxy.port)
             for workload, repetitions in ((f"from empty, {shown}", 1), (f"no-op, {shown}", 3)):
                 for _ in range(repetitions):
                     with _counted(proxy) as counted:
