@@ -6,13 +6,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: help setup demo test soak check format lock wheel clean
+.PHONY: help setup demo test soak check bench format lock wheel clean
 
 help:
 	@echo "make demo    the main job end to end, on real servers (Ctrl-C stops it)"
 	@echo "make test    every test (real PostgreSQL, real S3, real Prefect)"
 	@echo "make soak    250 random kills of a run at work (about six minutes)"
 	@echo "make check   ruff, mypy --strict, import contracts, squawk"
+	@echo "make bench   Lockstep beside dbmate, sqlx and a floor (about ten minutes; the table on stdout)"
 	@echo "make format  format and fix what ruff can"
 	@echo "make lock    renew requirements.lock from pyproject.toml"
 	@echo "make wheel   build the wheel into dist/"
@@ -38,6 +39,12 @@ check: $(STAMP)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/lockstep validate --strict
+
+# The peers come from wheels, pinned in pyproject.toml; they are no part of the lock.
+bench: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python -c \
+		"import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['bench'])")
+	@$(BIN)/python -m bench
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix . || true

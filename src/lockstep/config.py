@@ -7,7 +7,6 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 
 import msgspec
@@ -114,11 +113,12 @@ def _text(file: Path) -> str:
 
 
 def _variables(folder: Path, environ: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    from dotenv import dotenv_values
+    from_file: dict[str, str] = {}
+    if (file := folder / ".env").is_file():
+        from dotenv import dotenv_values
 
-    file = folder / ".env"
-    text = io.StringIO(_text(file) if file.is_file() else "")
-    from_file = {k: v for k, v in dotenv_values(stream=text, interpolate=False).items() if v is not None}
+        text = io.StringIO(_text(file))
+        from_file = {k: v for k, v in dotenv_values(stream=text, interpolate=False).items() if v is not None}
     origins = dict.fromkeys(from_file, ".env") | dict.fromkeys(environ, "environment")
     return {**from_file, **environ}, origins
 
@@ -152,6 +152,8 @@ def _shape(data: dict[str, object], lines: Mapping[str, int]) -> FileShape:
         path = _named(path, data, unknown)
         key = f"{path}.{unknown}".lstrip(".") if unknown else path
         if unknown:
+            from difflib import get_close_matches
+
             close = get_close_matches(unknown, _KNOWN, n=1)
             problem = f"unknown key '{key}'" + (f"; did you mean '{close[0]}'?" if close else "")
         else:

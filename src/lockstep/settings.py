@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
 import msgspec
@@ -133,6 +132,8 @@ class Settings:
         try:
             return self.environments[name]
         except KeyError:
+            from difflib import get_close_matches
+
             known = ", ".join(self.environments) or "none"
             close = get_close_matches(name, self.environments, n=1)
             raise UsageError(

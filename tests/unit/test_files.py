@@ -48,6 +48,11 @@ def test_bytes_that_are_not_utf8_are_named_with_their_line() -> None:
     assert caught.value.hint and "iconv" in caught.value.hint
 
 
+def test_behind_a_bom_the_byte_that_is_not_utf8_is_still_the_right_one() -> None:
+    with pytest.raises(MigrationFileError, match=r"a\.sql:1: byte 0xe9 is not UTF-8"):
+        decode(b"\xef\xbb\xbf-- caf\xe9", "a.sql")
+
+
 def test_a_nul_is_named_with_its_line() -> None:
     with pytest.raises(MigrationFileError, match=r"a\.sql:2: holds a NUL"):
         decode(b"--\nSELECT '\0'", "a.sql")

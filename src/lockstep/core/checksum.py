@@ -16,8 +16,9 @@ def decode(raw: bytes, file: str) -> str:
 
     Raises MigrationFileError, with the line, when the bytes are not UTF-8 or hold a NUL.
     """
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
-        text = raw.decode("utf-8-sig")
+        text = raw.decode()
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise MigrationFileError(
@@ -40,7 +41,7 @@ def checksum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16_384)
 def content_digest(text: str) -> str | None:
     """SHA-256 (hex) over the SQL tokens: comments and white space do not count, literals count exactly.
 

@@ -61,20 +61,17 @@ def compare(folder: Folder, ledger: Ledger, settings: Mapping[str, str] | None =
     rows: list[Row] = []
     seen: set[tuple[int, str]] = set()
     for migration in folder.migrations:
-        key = _key(migration.version, migration.name)
+        name, version = migration.up.name, migration.version
+        key = _key(version, name)
         if key in seen:
             continue
         seen.add(key)
         entry = entries.get(key)
-        hold = holds.get(migration.version) if migration.version is not None and entry is None else None
+        hold = holds.get(version) if holds and version is not None and entry is None else None
         if hold is not None and _lifts(migration, hold):
             hold = None
         state = _state(migration, entry, hold, head, ledger.salt, settings or {})
-        rows.append(
-            Row(
-                name=migration.name, version=migration.version, state=state, migration=migration, entry=entry, hold=hold
-            )
-        )
+        rows.append(Row(name=name, version=version, state=state, migration=migration, entry=entry, hold=hold))
     for key, entry in entries.items():
         if key not in seen:
             gone = State.BASELINE if entry.kind is Kind.BASELINE else _begun(entry) or State.MISSING

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from lockstep.core.duration import parse_duration
 from lockstep.errors import MigrationFileError
@@ -113,6 +112,8 @@ def _items(body: str, file: str, line: int) -> list[tuple[str, str | None]]:
             )
         name = match[1].lower()
         if name not in _NAMES:
+            from difflib import get_close_matches
+
             close = get_close_matches(name, _NAMES, n=1)
             raise MigrationFileError(
                 f"unknown directive '{name}'" + (f"; did you mean '{close[0]}'?" if close else ""),

@@ -32,11 +32,23 @@ _FORM = re.compile(r"(?P<digits>\d+)[-_](?P<title>[^/]+?)(?:\.(?P<part>down|veri
 
 def parse_file_name(name: str) -> FileName | None:
     """Return the parts of a versioned file's name, or None when it is none of ours (see `why_not`)."""
+    key = version_and_part(name)
     match = _FORM.fullmatch(name)
-    if match is None or int(match["digits"]) > MAX_VERSION:
+    if key is None or match is None:
         return None
-    part = Part((match["part"] or "up").lower())
-    return FileName(version=int(match["digits"]), digits=match["digits"], title=match["title"], part=part)
+    return FileName(version=key[0], digits=match["digits"], title=match["title"], part=key[1])
+
+
+def version_and_part(name: str) -> tuple[int, Part] | None:
+    """Return the two that place a file among thousands, or None as `parse_file_name` does."""
+    match = _FORM.fullmatch(name)
+    if match is None:
+        return None
+    digits, _, part = match.groups()
+    version = int(digits)
+    if version > MAX_VERSION:
+        return None
+    return version, Part(part.lower()) if part else Part.UP
 
 
 def why_not(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
@@ -17,21 +18,22 @@ def cell(row: Row | None, now: datetime) -> str:
         return "—"
     if row.entry is None:
         return row.state.value
-    done = (
-        f" {row.entry.statements_done or 0}/{row.entry.statements_total}"
-        if row.state in BEGUN and row.entry.statements_total
-        else ""
-    )
-    return f"{row.state.value}{done}  {format_moment(row.entry.applied_at, now)}"
+    return f"{_words(row)}  {format_moment(row.entry.applied_at, now)}"
+
+
+def _words(row: Row) -> str:
+    """The state; of what was begun also how far it came: `failed 2/3`."""
+    if row.state in BEGUN and row.entry is not None and row.entry.statements_total:
+        return f"{row.state.value} {row.entry.statements_done or 0}/{row.entry.statements_total}"
+    return row.state.value
 
 
 def names(columns: Mapping[str, Sequence[Row]]) -> list[tuple[str, int | None]]:
     """Every migration of any environment once, in order: (file name, version)."""
-    seen: dict[tuple[int, str], tuple[str, int | None]] = {}
+    seen: dict[int | str, tuple[str, int | None]] = {}
     for rows in columns.values():
         for row in rows:
-            key = (-1, row.name) if row.version is None else (row.version, "")
-            seen.setdefault(key, (row.name, row.version))
+            seen.setdefault(row.name if row.version is None else row.version, (row.name, row.version))
     return sorted(seen.values(), key=lambda item: (item[1] is None, item[1] or 0, item[0]))
 
 
@@ -45,23 +47,35 @@ def matrix(
 ) -> str:
     """Return the table. `paint(state, padded cell)` may colour cells."""
     environments = list(columns)
-    indexed = {
-        e: {((-1, r.name) if r.version is None else (r.version, "")): r for r in columns[e]} for e in environments
-    }
-    listed = names(columns)
-    table: list[list[str]] = []
-    for name, version in listed:
-        key = (-1, name) if version is None else (version, "")
-        table.append([label(name), *[cell(indexed[e].get(key), now) for e in environments]])
+    # A version is a number and a repeatable's name a text, so either is a key.
+    indexed = [{(r.name if r.version is None else r.version): r for r in columns[e]} for e in environments]
+    # A run applies many migrations within a minute, and no more than that is shown.
+    moments: dict[datetime, str] = {}
+
+    def shown(row: Row | None) -> str:
+        if row is None or row.entry is None:
+            return cell(row, now)
+        minute = row.entry.applied_at.replace(second=0, microsecond=0)
+        if minute not in moments:
+            moments[minute] = format_moment(minute, now)
+        return f"{_words(row)}  {moments[minute]}"
+
+    table = [
+        [label(name), *[shown(rows.get(name if version is None else version)) for rows in indexed]]
+        for name, version in names(columns)
+    ]
     if not table:
         return "there are no migrations yet (lockstep new NAME makes the first)"
     states = {s.value for s in WAITING | DISAGREEING} | {"applied", "baseline", "reformatted", "unverified"}
 
     def decorate(column: int, padded: str) -> str:
-        state = padded.split("  ", 1)[0].strip()
+        state = _DONE.sub("", padded.split("  ", 1)[0].strip())
         return paint(state, padded) if paint and column and state in states else padded
 
-    return render_table(["migration", *environments], table, decorate)
+    return render_table(["migration", *environments], table, decorate if paint else None)
+
+
+_DONE = re.compile(r" \d+/\d+$")
 
 
 def summary(environment: str, rows: Sequence[Row]) -> str:

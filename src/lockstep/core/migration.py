@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from lockstep.core.checksum import content_digest
 from lockstep.core.directives import NONE, Directives
-from lockstep.core.statements import Script, parse_script
-from lockstep.core.units import Unit, units_of
+
+if TYPE_CHECKING:
+    from lockstep.core.statements import Script
+    from lockstep.core.units import Unit
 
 
 class Kind(Enum):
@@ -36,6 +39,8 @@ class SqlFile:
 
     def script(self) -> Script:
         """Parse it. Raises MigrationFileError."""
+        from lockstep.core.statements import parse_script  # late: a status parses nothing
+
         return parse_script(self.text, self.name, transactional=self.transactional)
 
     def units(self) -> tuple[Unit, ...]:
@@ -57,6 +62,8 @@ class SqlFile:
 
 @lru_cache(maxsize=64)
 def _units(script: Script, backfill: bool) -> tuple[Unit, ...]:
+    from lockstep.core.units import units_of
+
     return units_of(script, backfill=backfill)
 
 

@@ -17,7 +17,6 @@ from lockstep.core.checksum import settings_digest
 from lockstep.core.comparison import BEGUN, Row, State, compare, effective_checksum
 from lockstep.core.ledger import Entry, Hold, Ledger, Progress
 from lockstep.core.migration import Folder, Migration, label
-from lockstep.core.resuming import ran, why_not_resume
 from lockstep.errors import ExitCode
 
 
@@ -195,7 +194,7 @@ def _next_free(folder: Folder) -> int:
 def _row_refusals(rows: tuple[Row, ...], ledger: Ledger, options: PlanOptions) -> list[Refusal]:
     found: list[Refusal] = []
     for row in rows:
-        if row.state in BEGUN and (problem := why_not_resume(row)) is not None:
+        if row.state in BEGUN and (problem := _why_not_resume(row)) is not None:
             found.append(Refusal(reason=Reason.FAILED, message=problem[0], hint=problem[1], files=(row.name,)))
         make = _ROW_REFUSALS.get(row.state)
         if make is not None and not (row.state is State.OUT_OF_ORDER and row.version in options.include):
@@ -274,6 +273,14 @@ def _step_refusals(step: Step, options: PlanOptions) -> list[Refusal]:
     ]
 
 
+def _why_not_resume(row: Row) -> tuple[str, str] | None:
+    from lockstep.core.resuming import (
+        why_not_resume,  # late: it knows statements, which a plan without them does not need
+    )
+
+    return why_not_resume(row)
+
+
 _LARGEST_COUNTER = 1_000_000  # above it numbers are dates, where gaps mean nothing
 
 
@@ -298,6 +305,8 @@ def _notices(folder: Folder, rows: tuple[Row, ...], steps: list[Step], options: 
     for step in steps:
         entry = entries.get(step.name)
         if step.resume is not None and entry is not None:
+            from lockstep.core.resuming import ran
+
             found.append(Notice(kind=Warn.RESUMED, message=f"{step.name} goes on where it stopped: {ran(entry)}"))
         if step.migration.version in options.include:
             found.append(Notice(kind=Warn.INCLUDED, message=f"{step.name} runs because of --include"))

@@ -44,7 +44,7 @@ class Script:
     statements: tuple[Statement, ...]  # without the absorbed pair
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=16_384)  # plan, preview and message each ask for every pending file, in the same order
 def parse_script(text: str, file: str, *, transactional: bool = True) -> Script:
     """Parse a decoded text.
 

@@ -11,14 +11,13 @@ Paint = Callable[[int, str], str]  # (column, padded cell) -> decorated cell
 
 def render_table(headers: Sequence[str], rows: Sequence[Sequence[str]], paint: Paint | None = None) -> str:
     """Return the table as text, without trailing spaces. `paint` may decorate a cell but must not change its width."""
-    cells = [list(headers), *[list(row) for row in rows]]
-    widths = [max(display_width(row[i]) for row in cells) for i in range(len(headers))]
-    lines = []
-    for number, row in enumerate(cells):
-        parts = []
-        for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            last = column == len(row) - 1
-            padded = cell if last else cell + " " * (width - display_width(cell))
-            parts.append(paint(column, padded) if paint and number else padded)
-        lines.append("  ".join(parts).rstrip())
-    return "\n".join(lines)
+    cells = [headers, *rows]
+    columns = [[row[i] for row in cells] for i in range(len(headers))]
+    for column, texts in enumerate(columns):
+        if column < len(columns) - 1:
+            widths = [display_width(text) for text in texts]
+            width = max(widths)
+            texts[:] = [text + " " * (width - own) for text, own in zip(texts, widths, strict=True)]
+        if paint:
+            texts[1:] = [paint(column, padded) for padded in texts[1:]]
+    return "\n".join(["  ".join(line).rstrip() for line in zip(*columns, strict=True)])

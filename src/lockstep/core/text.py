@@ -31,6 +31,8 @@ def excerpt(text: str, line: int, column: int | None = None) -> str:
 
 def display_width(text: str) -> int:
     """Return how many terminal cells `text` takes: wide East Asian characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
     cells = 0
     for char in text:
         if unicodedata.combining(char):

@@ -9,15 +9,18 @@ import json
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 from psycopg.abc import AdaptContext
 
 from lockstep import __version__
 from lockstep.core.ledger import Progress
-from lockstep.core.planner import Step
-from lockstep.core.reverting import RevertStep
 from lockstep.postgres.connection import Target
+
+if TYPE_CHECKING:
+    from lockstep.core.planner import Step
+    from lockstep.core.reverting import RevertStep
 
 #: Milliseconds since the transaction began, as the server sees it.
 ELAPSED = "(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) * 1000)::pg_catalog.int8"
@@ -187,6 +190,13 @@ class Scribe:
         return sql.Identifier(self.target.ledger_schema, "schema_migrations").as_string(self.context)
 
     def _literal(self, value: object) -> str:
+        # What psycopg makes of it, at a fifth of the cost: a row has twenty of them. Backslashes are left to libpq.
+        if value is None:
+            return "NULL"
+        if type(value) is int and value >= 0:
+            return str(value)
+        if type(value) is str and "\\" not in value and "\0" not in value:
+            return "'" + value.replace("'", "''") + "'"
         return sql.Literal(value).as_string(self.context)
 
 

@@ -7,7 +7,7 @@ empty (an empty ledger would re-run everything).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -21,10 +21,12 @@ from lockstep.errors import LedgerError, LedgerFiltered, LedgerForeign, LedgerMi
 from lockstep.postgres.connection import Session, guard
 from lockstep.postgres.entries import entry_progress
 
+_SQL = Path(__file__).with_name("sql")
+
 
 def query(name: str, session: Session, **more: sql.Composable) -> sql.Composed:
     """Return a named .sql file with the ledger's schema filled in."""
-    text = files("lockstep.postgres").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    text = (_SQL / f"{name}.sql").read_text(encoding="utf-8")
     return sql.SQL(text).format(schema=sql.Identifier(session.target.ledger_schema), **more)  # our own file
 
 
@@ -95,12 +97,16 @@ def _roll_back(session: Session) -> None:
         session.connection.execute("ROLLBACK")
 
 
+_KINDS = {kind.value: kind for kind in Kind}
+_STATES = {state.value: state for state in EntryState}
+
+
 def _entry(row: tuple[Any, ...]) -> Entry:
     return Entry(
         name=row[0],
         version=row[1],
-        kind=Kind(row[2]),
-        state=EntryState(row[3]),
+        kind=_KINDS[row[2]],
+        state=_STATES[row[3]],
         checksum=row[4],
         content_digest=row[5],
         applied_at=row[6],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from functools import cache
 
 from lockstep.errors import LockHeld
 from lockstep.postgres.connection import Session, guard
@@ -29,6 +30,7 @@ def audit_key(ledger_schema: str) -> int:
     return _key(f"lockstep/{ledger_schema}.schema_migrations_log")
 
 
+@cache
 def _key(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 from psycopg.abc import AdaptContext
 
 from lockstep.core.migration import SqlFile
-from lockstep.core.statements import Script
 from lockstep.errors import MigrationFileError
 from lockstep.postgres.connection import Session, Target
 from lockstep.postgres.lock import held_condition
+
+if TYPE_CHECKING:
+    from lockstep.core.statements import Script
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

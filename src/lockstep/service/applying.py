@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lockstep.config import Environment, Settings
 from lockstep.core.ledger import Progress
@@ -18,9 +19,11 @@ from lockstep.errors import MigrationFailed, StalePlan, Unreachable
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.executor import Attempt, Done, Waiting, outcome_text
 from lockstep.postgres.message import Message, transaction_message
-from lockstep.service.piecewise import PieceRun, Telling
 from lockstep.service.planning import make_plan, options_for
 from lockstep.service.worksession import WorkSession, work_session
+
+if TYPE_CHECKING:
+    from lockstep.service.piecewise import Telling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,8 @@ class ApplyRun:
             return self._settle(step, lost)
 
     def _pieces(self, step: Step, waiting: Waiting | None, tell: Telling) -> Done:
+        from lockstep.service.piecewise import PieceRun  # late: most files are one transaction
+
         run = PieceRun(
             work=self.work,
             file=step.migration.up,

@@ -12,10 +12,8 @@ from lockstep.core.planner import Plan, PlanOptions, plan
 from lockstep.errors import PlanRefused
 from lockstep.postgres.connection import Session, Target, open_session
 from lockstep.postgres.ledger import read_ledger
-from lockstep.service.locks import plan_locks
 from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
-from lockstep.service.sending import sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +58,13 @@ def plan_target(
     session = open_session(target, run_id=new_run_id(), read_only=True)
     try:
         made = make_plan(session, folder, options_for(target, to_version=to_version, include=include), action="planned")
-        text = sent(session, made) if with_sql else None
+        from lockstep.service.locks import plan_locks  # late: they parse, and a sync needs neither
+
+        text = None
+        if with_sql:
+            from lockstep.service.sending import sent
+
+            text = sent(session, made)
         return TargetPlan(environment=environment.name, target=target.name, plan=made, sql=text, locks=plan_locks(made))
     finally:
         session.close()

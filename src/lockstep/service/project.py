@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lockstep.config import Environment, Settings
 from lockstep.core.address import Address, parse_address
-from lockstep.core.branching import Snapshot, numbered_file
 from lockstep.core.checksum import checksum, decode, foreign_checksums
 from lockstep.core.directives import parse_directives
-from lockstep.core.filename import Part, parse_file_name, why_not
+from lockstep.core.filename import Part, version_and_part, why_not
 from lockstep.core.migration import Folder, Migration, SqlFile, order
 from lockstep.errors import ConfigError, MigrationFileError, UsageError
 from lockstep.postgres.connection import Target
+
+if TYPE_CHECKING:
+    from lockstep.core.branching import Snapshot
 
 REPEATABLE = "repeatable"
 
@@ -31,25 +34,33 @@ def read_folder(settings: Settings, broken: list[MigrationFileError] | None = No
     shown = settings.project.migrations
     if not base.is_dir():
         raise UsageError(f"the migrations folder {shown} does not exist", hint="lockstep new NAME makes the first one")
-    parts: dict[int, dict[Part, list[SqlFile]]] = defaultdict(lambda: defaultdict(list))
+    numbers: dict[int, None] = {}  # in the files' order
+    ups: dict[int, list[SqlFile]] = {}
+    downs: dict[int, list[SqlFile]] = {}
+    verifies: dict[int, list[SqlFile]] = {}
+    of = {Part.UP: ups, Part.DOWN: downs, Part.VERIFY: verifies}
     stray: list[tuple[str, str]] = []
     for entry in _entries(base):
-        if not Path(entry.path).is_file():
-            stray.append((entry.name, "it is no readable file (a folder, or a link that leads nowhere?)"))
+        name = entry.name
+        if not entry.is_file(follow_symlinks=False) and not Path(entry.path).is_file():
+            stray.append((name, "it is no readable file (a folder, or a link that leads nowhere?)"))
             continue
-        name = parse_file_name(entry.name)
-        if name is None:
-            stray.append((entry.name, why_not(entry.name)))
+        place = version_and_part(name)
+        if place is None:
+            stray.append((name, why_not(name)))
             continue
-        if file := _read(Path(entry.path), entry.name, broken, versioned=True):
-            parts[name.version][name.part].append(file)
+        if file := _read(entry.path, name, broken, versioned=True):
+            version, part = place
+            numbers[version] = None
+            of[part].setdefault(version, []).append(file)
     migrations: list[Migration] = []
     duplicates: list[tuple[str, ...]] = []
     orphans: list[str] = []
-    for version, files in parts.items():
-        duplicates += [tuple(f.name for f in files[part]) for part in Part if len(files[part]) > 1]
-        down, verify = _first(files[Part.DOWN]), _first(files[Part.VERIFY])
-        if up := _first(files[Part.UP]):
+    for version in numbers:
+        same = ups.get(version), downs.get(version), verifies.get(version)
+        duplicates += [tuple(f.name for f in files) for files in same if files and len(files) > 1]
+        up, down, verify = (files[0] if files else None for files in same)
+        if up is not None:
             migrations.append(Migration(up=up, version=version, down=down, verify=verify))
         else:
             orphans += [f.name for f in (down, verify) if f]
@@ -65,6 +76,8 @@ def read_folder(settings: Settings, broken: list[MigrationFileError] | None = No
 
 def snapshot(settings: Settings) -> Snapshot:
     """Return the numbered files as they lie on disk, committed or not. One that cannot be read has no text."""
+    from lockstep.core.branching import Snapshot, numbered_file  # late: a status does not need it
+
     found = []
     for entry in _entries(settings.migrations_folder):
         try:
@@ -83,11 +96,8 @@ def is_looked_at(name: str) -> bool:
 
 def _entries(base: Path) -> list[os.DirEntry[str]]:
     """What has the name of a migration file, by name; folders and links that lead nowhere are among them."""
-    return [e for e in sorted(os.scandir(base), key=lambda e: e.name) if is_looked_at(e.name)]
-
-
-def _first(files: list[SqlFile]) -> SqlFile | None:
-    return files[0] if files else None
+    with os.scandir(base) as found:
+        return [e for e in sorted(found, key=attrgetter("name")) if is_looked_at(e.name)]
 
 
 def _repeatables(folder: Path, broken: list[MigrationFileError] | None) -> list[Migration]:
@@ -98,16 +108,16 @@ def _repeatables(folder: Path, broken: list[MigrationFileError] | None) -> list[
     made = []
     for path in plain:
         verify = path.with_name(f"{path.stem}.verify.sql")
-        up = _read(path, f"{REPEATABLE}/{path.name}", broken)
-        check = _read(verify, f"{REPEATABLE}/{verify.name}", broken) if verify.exists() else None
+        up = _read(str(path), f"{REPEATABLE}/{path.name}", broken)
+        check = _read(str(verify), f"{REPEATABLE}/{verify.name}", broken) if verify.exists() else None
         if up is not None:
             made.append(Migration(up=up, version=None, verify=check))
     return made
 
 
-def _read(path: Path, name: str, broken: list[MigrationFileError] | None, *, versioned: bool = False) -> SqlFile | None:
+def _read(path: str, name: str, broken: list[MigrationFileError] | None, *, versioned: bool = False) -> SqlFile | None:
     try:
-        text = decode(path.read_bytes(), name)
+        text = decode(_bytes(path), name)
         directives = parse_directives(text, name)
         if versioned and directives.uses:
             raise MigrationFileError(
@@ -118,7 +128,9 @@ def _read(path: Path, name: str, broken: list[MigrationFileError] | None, *, ver
         return SqlFile(name=name, text=text, checksum=checksum(text), directives=directives)
     except OSError as error:
         problem = MigrationFileError(
-            f"cannot be read: {error.strerror}", file=name, hint=f"check its permissions: ls -l {path.name}"
+            f"cannot be read: {error.strerror}",
+            file=name,
+            hint=f"check its permissions: ls -l {Path(path).name}",
         )
     except MigrationFileError as error:
         problem = error
@@ -126,6 +138,18 @@ def _read(path: Path, name: str, broken: list[MigrationFileError] | None, *, ver
         raise problem
     broken.append(problem)
     return None
+
+
+def _bytes(path: str) -> bytes:
+    """What a file holds, at a third of the cost of Path.read_bytes: a folder holds thousands."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        parts = []
+        while part := os.read(descriptor, 65536):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

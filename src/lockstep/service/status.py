@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from lockstep.config import Environment, Settings
@@ -42,6 +41,10 @@ def status(settings: Settings, environments: Sequence[Environment], folder: Fold
     """Return the status of each environment, in the given order. Never raises for a single target's trouble."""
     if not environments:
         return ()
+    if len(environments) == 1:
+        return (target_status(settings, environments[0], folder),)
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(max_workers=min(8, len(environments))) as pool:
         return tuple(pool.map(lambda e: target_status(settings, e, folder), environments))
 

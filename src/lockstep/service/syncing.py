@@ -15,8 +15,6 @@ from lockstep.service.applying import Applied, ApplyRun, open_apply
 from lockstep.service.planning import TargetPlan, plan_target
 from lockstep.service.progress import Progress
 from lockstep.service.promotion import refuse_unpromoted
-from lockstep.service.safeguard import MISSING_GATES, take_backup
-from lockstep.service.verifying import verify
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,6 +95,8 @@ def _one(
         tell_plan(progress, name, applying.target, plan)
         refuse_unpromoted(settings, environment, applying.target, plan, progress, done=done)
         if plan.steps and environment.protected:
+            from lockstep.service.safeguard import MISSING_GATES, take_backup  # late: 15 ms of imports
+
             result.backup_key = take_backup(settings, environment, run, progress).manifest.key
             progress.note(name, MISSING_GATES)
         try:
@@ -150,6 +150,8 @@ def verify_applied(
     settings: Settings, environment: Environment, folder: Folder, progress: Progress, result: EnvironmentResult
 ) -> None:
     """Verify what `result` says was applied, and tell it. Raises what `verify` raises."""
+    from lockstep.service.verifying import verify
+
     checked = verify(settings, environment, folder, [applied.name for applied in result.applied])
     word = "1 verify script holds" if checked.scripts == 1 else f"{checked.scripts} verify scripts hold"
     scripts = f", {word}" if checked.scripts else ""

@@ -58,10 +58,16 @@ CREATE OR REPLACE FUNCTION {schema}.schema_migrations_log_chain() RETURNS trigge
 BEGIN
     PERFORM pg_advisory_xact_lock({audit_key});
     -- Numbers without gaps, unlike a sequence's: a row that is missing shows.
-    SELECT coalesce(max(l.id), 0) + 1 INTO NEW.id FROM {schema}.schema_migrations_log l;
-    SELECT coalesce((SELECT l.hash FROM {schema}.schema_migrations_log l WHERE l.id = NEW.id - 1), '')
-      INTO NEW.previous_hash;
-    NEW.hash := {schema}.schema_migrations_log_hash(NEW);
+    SELECT l.id + 1, l.hash INTO NEW.id, NEW.previous_hash FROM {schema}.schema_migrations_log l ORDER BY l.id DESC LIMIT 1;
+    IF NOT FOUND THEN
+        NEW.id := 1;
+        NEW.previous_hash := '';
+    END IF;
+    -- The function above says what is covered; written out here it is planned once a session, not once a row.
+    NEW.hash := encode(sha256(convert_to(jsonb_build_array(
+        NEW.previous_hash, NEW.id, (extract(epoch FROM NEW.at) * 1000000)::bigint, NEW.event, NEW.actor,
+        NEW.host, NEW.run_id, NEW.orchestrator_url, NEW.migration_name, NEW.version, NEW.duration_ms,
+        NEW.details)::text, 'UTF8')), 'hex');
     RETURN NEW;
 END
 $function$;

@@ -4,13 +4,15 @@ SELECT migration_name, version, kind, state, checksum, content_digest, applied_a
        verified, down_checksum, statements_done, statements_total, progress
   FROM {schema}.schema_migrations
  ORDER BY version NULLS LAST, migration_name;
-SELECT version, migration_name, details->>'checksum', details->>'content_digest', at, details->>'reason'
-  FROM (SELECT DISTINCT ON (version) version, migration_name, event, details, at
-          FROM {schema}.schema_migrations_log
-         WHERE version IS NOT NULL AND event IN ('apply', 'repair', 'revert')
-         ORDER BY version, id DESC) AS newest
- WHERE (event = 'revert' OR details ? 'held')
-   AND NOT EXISTS (SELECT FROM {schema}.schema_migrations m WHERE m.version = newest.version);
+-- What is held: reverted, or put back by a repair, and nothing of it applied or repaired since. Such events are few, so
+-- they are looked for first.
+SELECT r.version, r.migration_name, r.details->>'checksum', r.details->>'content_digest', r.at, r.details->>'reason'
+  FROM {schema}.schema_migrations_log r
+ WHERE r.version IS NOT NULL AND r.event IN ('apply', 'repair', 'revert') AND (r.event = 'revert' OR r.details ? 'held')
+   AND NOT EXISTS (SELECT FROM {schema}.schema_migrations m WHERE m.version = r.version)
+   AND NOT EXISTS (SELECT FROM {schema}.schema_migrations_log l
+                    WHERE l.version = r.version AND l.id > r.id AND l.event IN ('apply', 'repair', 'revert'))
+ ORDER BY r.version;
 SELECT coalesce((SELECT details->>'salt' FROM {schema}.schema_migrations_log
                   WHERE event = 'init' AND details ? 'salt' ORDER BY id LIMIT 1), ''),
        CASE WHEN EXISTS (SELECT FROM {schema}.schema_migrations) THEN 0

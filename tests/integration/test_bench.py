@@ -1,0 +1,32 @@
+"""The benchmark still works: one tiny workload, without the peers. It proves nothing about speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench import workloads
+from bench.measuring import address
+from bench.proxy import DelayProxy, round_trip
+from bench.report import report
+from bench.tools import FLOOR, LOCKSTEP
+from bench.workloads import Bench, Sizes
+from lockstep.postgres.throwaway import ThrowawayServer
+
+TINY = Sizes(small=6, large=6, long=1, far=1, short=1, large_short=1)
+
+
+def test_the_benchmark_measures_and_reports(server: ThrowawayServer, tmp_path: Path) -> None:
+    bench = Bench(tools=(LOCKSTEP, FLOOR), sizes=TINY, folder=tmp_path, say=lambda _: None)
+    places = workloads.from_empty(bench, server, "from empty, on disk")
+    workloads.reading(bench, places, 6, 1)
+    workloads.far_away(bench, server, 0.002)
+    far = bench.results.samples["from empty, 2 ms away"]
+    assert far["lockstep"][0].trips > 6 < far["floor"][0].trips
+    text = report(bench.results, bench.tools, ["a note"])
+    assert "| from empty, on disk |" in text and "| one pending, 6 applied |" in text and "≤ 1.15 × floor" in text
+
+
+def test_the_proxy_holds_back_each_way(server: ThrowawayServer) -> None:
+    with DelayProxy(server.port, 0.003) as proxy:
+        assert round_trip(address(server, "postgres", proxy.port), tries=5) >= 0.006
+        assert proxy.trips >= 5
