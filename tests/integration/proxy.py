@@ -16,7 +16,7 @@ class CountingProxy:
     With `cut`, the first message that holds these bytes reaches the server, and its answer is lost with the line.
     With `cut_after`, that many bytes that one side ("client" or "server") sent get through, over all connections, and
     then the line is cut. After a cut the proxy works again, unless it `stays_down`.
-    `bytes` counts what got through, by who sent it.
+    `bytes` counts what got through, by who sent it; `queries` are the simple-query messages of each connection.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class CountingProxy:
         self._stays_down = stays_down
         self._counting = threading.Lock()
         self.bytes = {"client": 0, "server": 0}
+        self._heard: list[bytearray] = []
         self.port = free_port()
         self.trips = 0
         self._target = port
@@ -50,12 +51,18 @@ class CountingProxy:
             server = socket.create_connection(("127.0.0.1", self._target))
             self._sockets += [client, server]
             turn = {"client": False}
+            self._heard.append(bytearray())
+            heard = self._heard[-1]
             for source, sink, who in ((client, server, "client"), (server, client, "server")):
-                threading.Thread(target=self._pump, args=(source, sink, who, turn), daemon=True).start()
+                threading.Thread(target=self._pump, args=(source, sink, who, turn, heard), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, who: str, turn: dict[str, bool]) -> None:
+    def _pump(
+        self, source: socket.socket, sink: socket.socket, who: str, turn: dict[str, bool], heard: bytearray
+    ) -> None:
         try:
             while data := source.recv(65536):
+                if who == "client":
+                    heard += data
                 if who == "client" and not turn["client"]:
                     self.trips += 1
                 turn["client"] = who == "client"
@@ -74,6 +81,11 @@ class CountingProxy:
             for one in (source, sink):
                 with contextlib.suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def queries(self) -> list[list[str]]:
+        """The texts of all simple-query messages, connection by connection (without TLS)."""
+        return [_queries(bytes(heard)) for heard in self._heard]
 
     def _allowed(self, who: str, size: int) -> tuple[int, bool]:
         """How many of so many bytes get through, and whether the line is cut then."""
@@ -100,3 +112,17 @@ class CountingProxy:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
+
+
+def _queries(data: bytes) -> list[str]:
+    """Take the client's stream apart: untyped start-up packets first, then a byte of type and four of length each."""
+    at = 0
+    while data[at : at + 1] == b"\0":
+        at += int.from_bytes(data[at : at + 4], "big")
+    found = []
+    while at < len(data):
+        kind, size = data[at : at + 1], int.from_bytes(data[at + 1 : at + 5], "big")
+        if kind == b"Q":
+            found.append(data[at + 5 : at + size].decode())
+        at += 1 + size
+    return found

@@ -1,4 +1,7 @@
-"""What a run would send for a plan, as text: exactly, but for the values of settings and the run's id."""
+"""What a run would send for a plan, as text: exactly, but for the values of settings and what only the run will know.
+
+RUN-ID, MS, BATCHES and ROWS stand for the run's id, milliseconds and counts.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,9 @@ def _settings(session: Session) -> str:
     if session.facts.settings_arrived:
         shown = " ".join(f"-c lockstep.{name}=***" for name in names)
         return f"-- settings, in the start-up packet: options={shown}"
-    calls = ", ".join(f"pg_catalog.set_config('lockstep.{name}', '***', false)" for name in names)
-    return f"-- settings, as bound parameters\nSELECT {calls};"
+    return (
+        f"-- settings, as the data of a COPY, which no log shows: {', '.join(f'lockstep.{name}=***' for name in names)}"
+    )
 
 
 def _step(frame: Frame, scribe: Scribe, step: Step) -> str:
@@ -50,7 +54,8 @@ def _step(frame: Frame, scribe: Scribe, step: Step) -> str:
     for number in range(progress.units, len(units)):
         parts.append(_unit(frame, scribe, step, number, progress))
         progress = replace(progress, units=number + 1, digest=done_digest(units, number + 1))
-    finished = transaction_message(frame, up, script, scribe.finished(step, {}), span=(0, 0), verify=verify)
+    counted = {"batches": "BATCHES", "rows": "ROWS"} if up.directives.repeat_until_empty else {}
+    finished = transaction_message(frame, up, script, scribe.finished(step, counted), span=(0, 0), verify=verify)
     return "\n\n".join([*parts, f"-- it is done\n{finished.text}"])
 
 
