@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 #: Pages whose console blocks run. A block is exempt below an HTML comment `not run: reason`.
-PAGES = ("README.md", "docs/tutorial.md", "docs/guide.md")
+PAGES = ("README.md", "docs/tutorial.md", "docs/guide.md", "docs/how-to/large-tables.md")
 #: Hosts that a page may point to; all others are somebody's, and could go or change.
 HOSTS = re.compile(
     r"(?:[\w-]+\.)*example(?:\.com)?|localhost|127\.0\.0\.1|keepachangelog\.com|semver\.org|diataxis\.fr"

@@ -236,10 +236,10 @@ def test_an_invalid_index_of_a_broken_build_is_dropped_and_built_anew(words: str
     table.write("002-i.sql", NONE + f"CREATE INDEX CONCURRENTLY {words}a_n ON a (n);")
     done = table.run("sync")
     assert done.code == 0, done.err
-    assert 'drops the invalid index public."a_n" that an earlier try left' in done.err
+    assert "drops the invalid index public.a_n that an earlier try left" in done.err
     assert indexes(table) == {"a_n": True}
     assert table.query("SELECT details->>'dropped' FROM schema_migrations_log WHERE event = 'heal'") == [
-        ('public."a_n"',)
+        ("public.a_n",)
     ]
 
 
@@ -374,7 +374,7 @@ def test_a_backfill_runs_in_batches_until_nothing_is_left(table: Project) -> Non
     details = table.query(
         "SELECT details->>'rows', details->>'batches' FROM schema_migrations_log WHERE event = 'apply' AND version = 2"
     )
-    assert details == [("1050", "12")]
+    assert details == [("1050", "11")]
     assert table.query("SELECT count(DISTINCT xmin::text) FROM a")[0][0] == 11, "each batch is a transaction of its own"
 
 

@@ -91,7 +91,7 @@ WITH t AS (SELECT c.oid, c.relnamespace, pg_catalog.quote_ident(n.nspname) AS sp
 SELECT c.oid IS NOT NULL,
        coalesce(x.indisvalid AND x.indisready AND x.indislive, true),
        coalesce(c.relkind = 'i' AND x.indrelid = t.oid, false),
-       t.space || '.' || {name},
+       t.space || '.' || pg_catalog.quote_ident(c.relname),
        CASE WHEN x.indexrelid IS NOT NULL THEN pg_catalog.pg_get_indexdef(x.indexrelid) END,
        ARRAY(SELECT p.pid FROM pg_catalog.pg_stat_progress_create_index p
               WHERE p.datname = pg_catalog.current_database() AND p.pid <> pg_catalog.pg_backend_pid()

@@ -37,7 +37,7 @@ class Done:
     duration_ms: int  # wall time at this end
     tries: int  # 1 when no lock was in the way
     session_is_clean: bool  # False: the file took advisory locks, or the reset after COMMIT did not go through
-    rows: int = 0  # that the file's statements touched
+    rows: int | None = 0  # that the file's statements touched; None: the answer was lost, nobody knows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

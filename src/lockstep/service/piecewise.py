@@ -107,8 +107,8 @@ class PieceRun:
                 return scribe.progressed(self.name, after, 0)
 
             done = self._transaction(progressed, "its last batch was rolled back", span=(0, 1), reached=after)
-            self.progress = replace(after, rows=after.rows + done.rows)
-            if not done.rows:
+            self.progress = replace(after, rows=after.rows + (done.rows or 0))
+            if done.rows == 0:
                 return
             if time.monotonic() - told >= _TELL_EVERY:
                 told = time.monotonic()
@@ -343,7 +343,8 @@ class PieceRun:
     @property
     def _summary(self) -> Mapping[str, object]:
         if self.progress.batches:
-            return {"batches": self.progress.batches, "rows": self.progress.rows}
+            # The last one found nothing any more.
+            return {"batches": self.progress.batches - 1, "rows": self.progress.rows}
         return {}
 
     def _outcome(self, what: str) -> str:
@@ -368,7 +369,7 @@ class PieceRun:
         entries = self.work.reconnect(lost, outcome, self.name)
         entry = next((e for e in entries if e.name == self.name), None)
         if self._committed(entry, reached):
-            return Done(duration_ms=0, tries=1, session_is_clean=True)
+            return Done(duration_ms=0, tries=1, session_is_clean=True, rows=None)
         raise Unreachable(
             target=self.work.session.target.name,
             reason=f"{lost.reason}. {self._outcome('the one under way was rolled back')}",
