@@ -52,6 +52,7 @@ class Tally:
 
     kills: int = 0  # processes that were killed while they ran
     hits: int = 0  # of them, those whose session was in the database at that moment
+    invalid: int = 0  # of them, those that left an invalid index
     rounds: int = 0  # databases
     began: float = field(default_factory=time.monotonic)
 
@@ -90,21 +91,40 @@ def one_round(project: Project, chance: random.Random, tally: Tally, *, most: in
         project.write(name, text)
     assert project.run("init").code == 0
     for _ in range(chance.randint(1, most)):
+        # Now and then a writer is in the way: a concurrent build waits for it, and is invalid when it is killed then.
+        writer = _writer(project) if chance.random() < 0.3 else None
         pid = run_forked(project, "sync", "--wait")
         time.sleep(chance.uniform(0.01, 0.9 * span))
         working = project.query(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'lockstep/%'"
         )[0][0]
         os.kill(pid, signal.SIGKILL)
-        if wait_for(pid) == -signal.SIGKILL:
+        code = wait_for(pid)
+        if code == -signal.SIGKILL:
             tally.kills += 1
             tally.hits += bool(working)
+        else:
+            assert code == 0, (project.folder / "output.txt").read_text()
+        if writer is not None:
+            time.sleep(0.7)  # the server looks for a vanished client every half second
+            tally.invalid += project.query("SELECT count(*) FROM pg_index WHERE NOT indisvalid")[0][0]
+            writer.close()
     pid = run_forked(project, "sync", "--wait")
     code = wait_for(pid)
     shown = (project.folder / "output.txt").read_text()
     assert code == 0, shown
     tally.rounds += 1
     refuse_any_harm(project, shown)
+
+
+def _writer(project: Project) -> psycopg.Connection | None:
+    """A session with an open transaction that has written to the large table, once that is there."""
+    connection = psycopg.connect(project.urls["dev"], application_name="a-writer")
+    if connection.execute("SELECT to_regclass('big') IS NULL").fetchone() == (True,):
+        connection.close()
+        return None
+    connection.execute("LOCK TABLE big IN ROW EXCLUSIVE MODE")
+    return connection
 
 
 def refuse_any_harm(project: Project, shown: str) -> None:

@@ -34,6 +34,7 @@ def test_a_run_that_is_killed_anywhere_is_finished_by_the_next_one(
             one_round(fresh(project, new_database()), chance, tally, most=4, span=span)
     finally:
         LINES.append(
-            f"kill -9: {tally.kills} kills ({tally.hits} of a session at work) on {tally.rounds} databases, seed {seed}"
+            f"kill -9: {tally.kills} kills ({tally.hits} of a session at work, "
+            f"{tally.invalid} left an invalid index) on {tally.rounds} databases, seed {seed}"
         )
     assert tally.hits >= tally.kills / 2, "most kills must hit a run at work"
