@@ -59,7 +59,7 @@ def compare(folder: Folder, ledger: Ledger, settings: Mapping[str, str] | None =
     holds = {h.version: h for h in ledger.holds}
     head = ledger.head
     rows: list[Row] = []
-    seen: set[tuple[int, str]] = set()
+    seen: set[int | str] = set()
     for migration in folder.migrations:
         name, version = migration.up.name, migration.version
         key = _key(version, name)
@@ -95,8 +95,8 @@ def _lifts(migration: Migration, hold: Hold) -> bool:
     return hold.content_digest is None or hold.content_digest != migration.up.content_digest
 
 
-def _key(version: int | None, name: str) -> tuple[int, str]:
-    return (-1, name) if version is None else (version, "")
+def _key(version: int | None, name: str) -> int | str:
+    return name if version is None else version
 
 
 def _state(

@@ -117,7 +117,7 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         down_checksum=row[11],
         statements_done=row[12],
         statements_total=row[13],
-        progress=entry_progress(row[14]),
+        progress=None if row[14] is None else entry_progress(row[14]),
     )
 
 
