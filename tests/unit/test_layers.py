@@ -11,11 +11,15 @@ import lockstep.core
 
 
 def _loaded(code: str) -> set[str]:
+    return {name.split(".")[0] for name in _modules(code)}
+
+
+def _modules(code: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys; print('\\n'.join(sys.modules))"],
         check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""},
     )  # fmt: skip
-    return {name.split(".")[0] for name in done.stdout.splitlines()}
+    return set(done.stdout.splitlines())
 
 
 def test_the_core_loads_no_database_network_or_orchestrator() -> None:
@@ -33,6 +37,16 @@ def test_status_loads_neither_prefect_nor_boto3_nor_the_parser(tmp_path: Path) -
     loaded = _loaded(code)
     assert "psycopg" in loaded
     assert not loaded & {"prefect", "boto3", "botocore", "postgast", "pydantic", "fastapi"}
+
+
+def test_a_status_and_a_sync_with_nothing_to_do_load_no_module_of_ours_that_knows_sql_or_storage() -> None:
+    modules = _modules(
+        "import lockstep.cli.status, lockstep.service.status, lockstep.cli.sync, lockstep.service.syncing"
+    )
+    core = {"statements", "units", "traits", "locks", "known", "nodes", "lock_report", "resuming", "rechecking"}
+    late = {f"lockstep.core.{name}" for name in core} | {"lockstep.service.piecewise", "lockstep.service.verifying"}
+    assert not modules & late
+    assert not [name for name in modules if name.startswith("lockstep.storage")]
 
 
 def test_help_loads_nothing_but_the_standard_library() -> None:

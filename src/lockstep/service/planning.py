@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lockstep.config import Environment, Settings
-from lockstep.core.lock_report import FileLocks
 from lockstep.core.migration import Folder
 from lockstep.core.planner import Plan, PlanOptions, plan
 from lockstep.errors import PlanRefused
@@ -14,6 +14,9 @@ from lockstep.postgres.connection import Session, Target, open_session
 from lockstep.postgres.ledger import read_ledger
 from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
+
+if TYPE_CHECKING:
+    from lockstep.core.lock_report import FileLocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
