@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from lockstep.postgres.entries import RunInfo
+from lockstep.postgres.executor import Done
 from lockstep.postgres.throwaway import ThrowawayServer
 from lockstep.service.applying import open_apply
 from tests.integration.proxy import CountingProxy
@@ -169,7 +170,7 @@ def test_a_version_zero_is_a_version_and_none_is_none(project: Project) -> None:
 
 def test_somebody_who_slips_in_while_the_lock_is_taken_again_is_noticed(project: Project) -> None:
     project.run("init")
-    project.write("001-a.sql", "SELECT pg_advisory_lock(4711);")
+    project.write("001-a.sql", "SELECT 1;")
     project.write("002-b.sql", "CREATE TABLE b (id bigint);")
     with open_apply(project.settings(), project.environment(), project.files(), RunInfo(run_id="r")) as run:
         # What another session does in the moment in which the lock is free: here it is done before, to the same effect.
@@ -177,9 +178,24 @@ def test_somebody_who_slips_in_while_the_lock_is_taken_again_is_noticed(project:
             "CREATE FUNCTION take_away() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.checksum := 'other'; RETURN NEW; END $$;"
             "CREATE TRIGGER t BEFORE INSERT ON schema_migrations FOR EACH ROW EXECUTE FUNCTION take_away()"
         )
+        run.apply(run.plan.steps[0])
+        unclean = Done(duration_ms=0, tries=1, session_is_clean=False)
         with pytest.raises(Exception, match=r"the ledger was changed by somebody else.* 1 of 2 done"):
-            run.apply(run.plan.steps[0])
+            run.work.keep_clean(unclean, "1 of 2 done.")
     assert project.query("SELECT to_regclass('b')") == [(None,)]
+
+
+def test_advisory_locks_that_a_file_took_are_let_go_of_with_the_runs_own_kept(project: Project) -> None:
+    project.run("init")
+    project.write("001-a.sql", "SELECT pg_advisory_lock(4711), pg_advisory_lock_shared(4712), pg_advisory_lock(1, 2);")
+    with open_apply(project.settings(), project.environment(), project.files(), RunInfo(run_id="r")) as run:
+        pid = run.work.session.facts.pid
+        run.apply(run.plan.steps[0])
+        assert run.work.session.facts.pid == pid, "the session is the same"
+        locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        assert project.query(locks) == [(1,)]
+        assert project.run("sync").code == 5
+    assert project.query(locks) == [(0,)]
 
 
 def test_a_file_that_changes_the_encoding_does_not_garble_the_ledger(project: Project) -> None:

@@ -19,10 +19,9 @@ FALSIFYING = {
         " INSERT INTO schema_migrations TABLE k;",
         WRITES,
     ),
-    "deletes in a block": (
-        "DO $$ BEGIN BEGIN DELETE FROM schema_migrations; EXCEPTION WHEN OTHERS THEN NULL; END; END $$;",
-        WRITES,
-    ),
+    "deletes in a block": ("DO $$ BEGIN DELETE FROM schema_migrations; END $$;", WRITES),
+    "undoes what it did": ("SAVEPOINT a; DELETE FROM schema_migrations; ROLLBACK TO a;", WRITES),
+    "deletes as a replica": ("SET session_replication_role = replica; DELETE FROM schema_migrations;", WRITES),
     "updates": ("UPDATE schema_migrations SET checksum = 'x';", WRITES),
     "truncates": ("TRUNCATE schema_migrations;", WRITES),
     "records itself": (
@@ -61,7 +60,9 @@ HARMLESS = {
     "locks": "LOCK TABLE schema_migrations;",
     "revokes": "REVOKE ALL ON schema_migrations FROM CURRENT_USER, PUBLIC;",
     "reads": "CREATE VIEW versions AS SELECT * FROM schema_migrations; SELECT * FROM schema_migrations FOR UPDATE;",
-    "undoes what it did": "SAVEPOINT a; DELETE FROM schema_migrations; ROLLBACK TO a;",
+    "deletes where nobody hears": (
+        "DO $$ BEGIN BEGIN DELETE FROM schema_migrations; EXCEPTION WHEN OTHERS THEN NULL; END; END $$;"
+    ),
     "hardens all tables": "ALTER TABLE schema_migrations ENABLE ROW LEVEL SECURITY; ALTER TABLE schema_migrations FORCE ROW LEVEL SECURITY;",
     "has a table of that name": "CREATE TEMP TABLE schema_migrations (id int); INSERT INTO schema_migrations VALUES (1);",
     "creates it where it is missing": "CREATE TABLE IF NOT EXISTS schema_migrations (migration_name text);",

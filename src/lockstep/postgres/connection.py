@@ -72,7 +72,7 @@ class Session:
     connection: psycopg.Connection
     target: Target
     facts: ServerFacts
-    baseline: str  # SQL that sets the session's settings; to be sent again after every RESET ALL
+    baseline: tuple[str, ...]  # SQL that sets the session's settings; to be sent again after every RESET ALL
 
     def close(self) -> None:
         self.connection.close()
@@ -116,7 +116,7 @@ def open_session(target: Target, *, run_id: str, read_only: bool = False) -> Ses
     plain = _parameters(target, run_id)
     connection = _connect(target, _parameters(target, run_id, mark), without_settings=plain)
     try:
-        baseline = baseline_sql(target, run_id, connection.info.server_version, read_only=read_only)
+        settings = own_settings(target, run_id, connection.info.server_version, read_only=read_only)
         if connection.info.server_version < MIN_VERSION:
             raise UsageError(
                 f"{target.name}: PostgreSQL {connection.info.server_version // 10000} is older than 14, "
@@ -125,11 +125,11 @@ def open_session(target: Target, *, run_id: str, read_only: bool = False) -> Ses
         # The backend that the server announced is ours, so the session is set up in the same round trip. Another one
         # answers where a pooler is in between: nothing is set there before it is known to be ours alone.
         announced = connection.info.backend_pid
-        facts = _facts(target, connection, baseline, mark, only_on=announced)
+        facts = _facts(target, connection, settings, mark, only_on=announced)
         if facts.pid != announced:
             _refuse_transaction_pooler(target, connection, facts.pid, plain)
-            facts = replace(_facts(target, connection, baseline, mark), pooled=True)
-        return Session(connection, target, facts, baseline)
+            facts = replace(_facts(target, connection, settings, mark), pooled=True)
+        return Session(connection, target, facts, set_sql(settings))
     except BaseException:
         connection.close()
         raise
@@ -273,8 +273,8 @@ def _connect(
         raise UsageError(f"{target.name}: {redact(str(error), target).strip()}", hint="lockstep config") from None
 
 
-def baseline_sql(target: Target, run_id: str, version: int, *, read_only: bool) -> str:
-    """Return one statement that sets all that must not come from a role's or a server's defaults."""
+def own_settings(target: Target, run_id: str, version: int, *, read_only: bool) -> dict[str, str]:
+    """Return all that must not come from a role's or a server's defaults: name -> value, none of them a user's."""
     values = {
         "application_name": f"lockstep/{run_id}"[:63],
         # The server's side: libpq's keepalives do not free the locks of a client that vanished.
@@ -298,19 +298,34 @@ def baseline_sql(target: Target, run_id: str, version: int, *, read_only: bool) 
     }
     if version >= 170000:
         values["transaction_timeout"] = "0"
-    calls = [f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in values.items()]
-    return "SELECT " + ", ".join(calls)
+    return values
+
+
+#: Before Lockstep's own statements write to the ledger, in their transaction: a trigger on it refuses all others of a run.
+WRITER = "SET LOCAL lockstep_session.writer = 'on'"
+
+
+def set_sql(settings: Mapping[str, str]) -> tuple[str, ...]:
+    """Return settings as SET statements, which cost the server half of what as many set_config do."""
+    lists = {"search_path"}
+    return tuple(f"SET {name} = {value if name in lists else repr(value)}" for name, value in settings.items())
 
 
 def _facts(
-    target: Target, connection: psycopg.Connection, baseline: str, mark: str, *, only_on: int | None = None
+    target: Target,
+    connection: psycopg.Connection,
+    settings: Mapping[str, str],
+    mark: str,
+    *,
+    only_on: int | None = None,
 ) -> ServerFacts:
-    """Send the baseline, take the role, and read what the session is: one round trip.
+    """Set the session's settings, take the role, and read what the session is: one round trip.
 
     With `only_on` nothing is set unless that backend answers.
     """
     where = "" if only_on is None else f" WHERE pg_catalog.pg_backend_pid() = {only_on}"
-    words: list[sql.Composable] = [sql.SQL(baseline + where)]  # built from constants above; the run id is ours
+    calls = ", ".join(f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in settings.items())
+    words: list[sql.Composable] = [sql.SQL(f"SELECT {calls}{where}")]  # constants of ours, and the run id
     if target.role:
         words.append(
             sql.SQL("SELECT pg_catalog.set_config('role', {}, false)" + where).format(sql.Literal(target.role))

@@ -36,7 +36,7 @@ class Done:
 
     duration_ms: int  # wall time at this end
     tries: int  # 1 when no lock was in the way
-    session_is_clean: bool  # False: the file took advisory locks, or the reset after COMMIT did not go through
+    session_is_clean: bool  # False: the reset after COMMIT did not go through
     rows: int | None = 0  # that the file's statements touched; None: the answer was lost, nobody knows
 
 
@@ -154,8 +154,8 @@ class Reader:
 
     @property
     def clean(self) -> bool:
-        """The reset's last statement counts the session's advisory locks: the run's own, and nothing else."""
-        return self._last == b"1" and not self._broken
+        """The reset's last statement says whether the session holds the run's lock, and nothing else."""
+        return self._last == b"t" and not self._broken
 
     def take(self, result: PGresult) -> None:
         assert self._part is not None

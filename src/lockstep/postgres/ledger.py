@@ -18,7 +18,7 @@ from lockstep.core.directives import parse_directives
 from lockstep.core.ledger import Entry, EntryState, Hold, Ledger
 from lockstep.core.migration import Kind, SqlFile
 from lockstep.errors import LedgerError, LedgerFiltered, LedgerForeign, LedgerMissing, LedgerNotOwned
-from lockstep.postgres.connection import Session, guard
+from lockstep.postgres.connection import WRITER, Session, guard
 from lockstep.postgres.entries import entry_progress
 
 _SQL = Path(__file__).with_name("sql")
@@ -242,8 +242,13 @@ def refuse_foreign(session: Session, found: Mapping[str, str] | None = None) -> 
 # -- writing ------------------------------------------------------------------------------------------------------
 
 
+def open_for_writing(session: Session) -> None:
+    """Make the caller's transaction one that sees every row of the ledger, and may write to it."""
+    session.connection.execute(f"SET LOCAL row_security = off; {WRITER}".encode())
+
+
 def mark_failed(session: Session, statement: str) -> None:
     """Run the statement that says that an entry's file stopped with an error (entries.Scribe.failed)."""
     with guard(session.target), session.connection.transaction():
-        session.connection.execute("SET LOCAL row_security = off")
+        open_for_writing(session)
         session.connection.execute(statement.encode())

@@ -13,7 +13,7 @@ from lockstep.core.filename import parse_file_name
 from lockstep.errors import LedgerError
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, guard
-from lockstep.postgres.ledger import columns, query, refuse_foreign, refuse_unowned
+from lockstep.postgres.ledger import columns, open_for_writing, query, refuse_foreign, refuse_unowned
 from lockstep.postgres.lock import audit_key
 
 #: Roles through which Supabase serves `public` to the internet. Closed out wherever they exist.
@@ -50,7 +50,7 @@ def create_ledger(
     current = "verified" in found
     try:
         with guard(target), session.connection.transaction():
-            session.connection.execute("SET LOCAL row_security = off")
+            open_for_writing(session)
             if not found and target.ledger_schema != "public":
                 _create_schema(session)
             if found and not current:
@@ -185,7 +185,7 @@ def _close(session: Session, reader: str | None) -> None:
             sql.SQL(
                 "REVOKE ALL ON {0}.schema_migrations, {0}.schema_migrations_log FROM {1};"
                 "REVOKE ALL ON FUNCTION {0}.schema_migrations_log_hash({0}.schema_migrations_log), "
-                "{0}.schema_migrations_log_chain(), {0}.schema_migrations_log_refuse() FROM {1}"
+                "{0}.schema_migrations_log_chain(), {0}.schema_migrations_log_refuse(), {0}.schema_migrations_guard() FROM {1}"
             ).format(schema, sql.Identifier(role))
         )
     if reader is None:

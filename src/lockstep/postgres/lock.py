@@ -35,11 +35,31 @@ def _key(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
 
 
-def held_condition(ledger_schema: str) -> str:
-    """An SQL condition on a row of pg_locks: it is the lock, granted."""
+# A look into pg_locks gathers the locks of all sessions. Letting go of the lock tells for a tenth of that whether it was
+# held, and a transaction's lock of the same key keeps it meanwhile, so taking it again cannot fail.
+
+
+def pin_sql(ledger_schema: str) -> str:
+    """A statement for the beginning of a transaction: until its end the lock is not free, whatever a file lets go of."""
+    return f"SELECT pg_catalog.pg_try_advisory_xact_lock({lock_key(ledger_schema)})"
+
+
+def held_sql(ledger_schema: str) -> str:
+    """An SQL expression for a transaction that began with `pin_sql`: this very session holds the lock."""
     key = lock_key(ledger_schema)
-    high, low = (key >> 32) & 0xFFFFFFFF, key & 0xFFFFFFFF
-    return f"locktype = 'advisory' AND granted AND classid = {high} AND objid = {low} AND objsubid = 1"
+    return (
+        f"(CASE WHEN pg_catalog.pg_advisory_unlock({key}) THEN pg_catalog.pg_try_advisory_lock({key}) ELSE false END)"
+    )
+
+
+def alone_sql(ledger_schema: str) -> str:
+    """A statement that lets go of every other advisory lock of the session; true: the lock is held, and nothing else."""
+    key = lock_key(ledger_schema)
+    return (
+        f"SELECT CASE WHEN pg_catalog.pg_try_advisory_xact_lock({key}) THEN "
+        f"CASE WHEN pg_catalog.pg_advisory_unlock({key}) THEN "
+        f"CASE WHEN pg_catalog.pg_advisory_unlock_all() IS NOT NULL THEN pg_catalog.pg_try_advisory_lock({key}) END END END"
+    )
 
 
 def take_lock(session: Session, *, wait_seconds: float = 0.0) -> None:

@@ -16,8 +16,8 @@ from psycopg.abc import AdaptContext
 
 from lockstep.core.migration import SqlFile
 from lockstep.errors import MigrationFileError
-from lockstep.postgres.connection import Session, Target
-from lockstep.postgres.lock import held_condition
+from lockstep.postgres.connection import WRITER, Session, Target
+from lockstep.postgres.lock import alone_sql, held_sql, pin_sql
 
 if TYPE_CHECKING:
     from lockstep.core.statements import Script
@@ -64,7 +64,7 @@ class Frame:
     """What all messages of a session have in common."""
 
     target: Target
-    baseline: str  # SQL that sets the session's settings
+    baseline: tuple[str, ...]  # SQL that sets the session's settings
     context: AdaptContext
 
     @classmethod
@@ -93,14 +93,12 @@ class Frame:
 
     @property
     def reset(self) -> list[str]:
-        """Statements that bring a session back to its start; the last one returns how many advisory locks it holds."""
+        """Statements that bring a session back to its start; the last one returns whether it holds the run's lock alone."""
         # First of all our own timeouts and search_path again: RESET ALL goes back to the role's.
-        words = ["RESET ALL", self.baseline, *_RESET]
+        words = ["RESET ALL", *self.baseline, *_RESET]
         if self.target.role:
             words.append(f"SET ROLE {sql.Identifier(self.target.role).as_string(self.context)}")
-        words.append(
-            "SELECT count(*) FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()"
-        )
+        words.append(alone_sql(self.target.ledger_schema))
         return words
 
 
@@ -133,6 +131,7 @@ def transaction_message(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE",
         f"SET LOCAL lock_timeout = {lock_timeout}",
         f"SET LOCAL statement_timeout = {limit}",
+        pin_sql(frame.target.ledger_schema),
         frame.own_role,
         frame.path(),
     )
@@ -156,6 +155,7 @@ def transaction_message(
         "SET LOCAL row_security = off",
         "SET LOCAL statement_timeout = 0",
         _assert_lock(frame.target),
+        WRITER,
         *rows,
         "COMMIT",
     )
@@ -307,29 +307,19 @@ class _Writer:
 
 
 def _assert_lock(target: Target) -> str:
-    """Fails the transaction unless this session still holds the run's lock and the file left the ledger alone.
+    """Fails the transaction unless this session still holds the run's lock and the ledger is where it belongs.
 
-    Who wrote rows holds ROW EXCLUSIVE on the table until the end of the transaction; TRUNCATE leaves it empty.
+    That a file does not write to the ledger is the business of a trigger on it.
     """
-    table, log_table = (
-        sql.Identifier(target.ledger_schema, name).as_string()
+    ledger, log = (
+        f"pg_catalog.to_regclass({sql.Literal(sql.Identifier(target.ledger_schema, name).as_string()).as_string()})"
         for name in ("schema_migrations", "schema_migrations_log")
     )
-    ledger, log = (f"pg_catalog.to_regclass({sql.Literal(name).as_string()})" for name in (table, log_table))
-    # One look at pg_locks: every migration pays for it.
     return (
-        "DO $lockstep$ DECLARE held boolean; wrote boolean; emptied boolean; what text; BEGIN "  # noqa: S608  # names are quoted above
-        f"SELECT bool_or({held_condition(target.ledger_schema)}), "
-        f"bool_or(relation = {ledger} AND mode = 'RowExclusiveLock'), "
-        f"bool_or(relation = {ledger} AND mode = 'AccessExclusiveLock') INTO held, wrote, emptied "
-        "FROM pg_catalog.pg_locks WHERE pid = pg_catalog.pg_backend_pid(); "
-        "IF held IS NOT TRUE THEN what := "
-        "'the lock of this run is not held any more: the file released advisory locks'; "
-        f"ELSIF {ledger} IS NULL OR {log} IS NULL THEN what := "
-        "'the file removed or renamed the ledger, which belongs to Lockstep alone'; "
-        f"ELSIF emptied THEN wrote := wrote OR NOT EXISTS (SELECT FROM {table}); END IF; "
-        "IF what IS NULL AND wrote THEN what := "
-        "'the file writes to the ledger, which belongs to Lockstep alone: it records each file by itself'; "
-        "END IF; IF what IS NOT NULL THEN RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', "
-        "MESSAGE = what; END IF; END $lockstep$"
+        f"DO $lockstep$ BEGIN IF NOT {held_sql(target.ledger_schema)} THEN RAISE EXCEPTION USING "
+        "ERRCODE = 'object_not_in_prerequisite_state', "
+        "MESSAGE = 'the lock of this run is not held any more: the file released advisory locks'; "
+        f"ELSIF {ledger} IS NULL OR {log} IS NULL THEN RAISE EXCEPTION USING "
+        "ERRCODE = 'object_not_in_prerequisite_state', "
+        "MESSAGE = 'the file removed or renamed the ledger, which belongs to Lockstep alone'; END IF; END $lockstep$"
     )

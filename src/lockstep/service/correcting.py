@@ -18,7 +18,7 @@ from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, guard
 from lockstep.postgres.corrections import Image, delete, image, insert, read_trace, restore, set_progress, settle
 from lockstep.postgres.entries import RunInfo
-from lockstep.postgres.ledger import read_ledger, recorded_downs
+from lockstep.postgres.ledger import open_for_writing, read_ledger, recorded_downs
 from lockstep.service.worksession import work_session
 
 
@@ -58,7 +58,7 @@ def baseline(
         if marker:
             rows = [("baseline", None, None, None)]
         with guard(session.target), session.connection.transaction():
-            session.connection.execute("SET LOCAL row_security = off")
+            open_for_writing(session)
             before = [row for e in entries if (row := image(session, e.name)) is not None]
             for entry in entries:
                 delete(session, entry.name)
@@ -98,7 +98,7 @@ def repair(
         rows = compare(folder, ledger, session.target.settings)
         wanted = changes(rows, asked, _downs(folder, recorded_downs(session)), session.target.name)
         with guard(session.target), session.connection.transaction():
-            session.connection.execute("SET LOCAL row_security = off")
+            open_for_writing(session)
             for change in wanted:
                 _correct(session, change, ledger, run, reason)
     return tuple(Correction(name=change.row.name, what=change.what) for change in wanted)
@@ -114,7 +114,7 @@ def undo(
     with work_session(settings, environment, run) as work:
         session = work.session
         with guard(session.target), session.connection.transaction():
-            session.connection.execute("SET LOCAL row_security = off")
+            open_for_writing(session)
             trace = read_trace(session, number)
             restore(session, trace)
             details: dict[str, object] = {

@@ -10,7 +10,7 @@ from dataclasses import replace
 from lockstep.core.ledger import Progress
 from lockstep.core.planner import Plan, Step
 from lockstep.core.units import Unit, UnitKind, done_digest, replayed
-from lockstep.postgres.connection import Session, baseline_sql
+from lockstep.postgres.connection import Session, own_settings, set_sql
 from lockstep.postgres.entries import RunInfo, Scribe
 from lockstep.postgres.message import Frame, alone_message, setting_up_message, transaction_message
 
@@ -19,10 +19,11 @@ RUN_ID = "RUN-ID"  # stands for the run's own id
 
 def sent(session: Session, plan: Plan) -> str:
     """Return all that would be sent for the plan's steps, with comments of ours (`-- …`) between the messages."""
-    baseline = baseline_sql(session.target, RUN_ID, session.facts.version, read_only=False)
-    frame = replace(Frame.of(session), baseline=baseline)
+    settings = own_settings(session.target, RUN_ID, session.facts.version, read_only=False)
+    frame = replace(Frame.of(session), baseline=set_sql(settings))
     scribe = Scribe(target=session.target, run=RunInfo(run_id=RUN_ID), context=session.connection)
-    parts = [f"-- the session, before anything else\n{baseline};"]
+    first = ", ".join(f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in settings.items())
+    parts = [f"-- the session, before anything else\nSELECT {first};"]
     if session.target.settings:
         parts.append(_settings(session))
     parts += [_step(frame, scribe, step) for step in plan.steps]

@@ -79,6 +79,22 @@ BEGIN
 END
 $function$;
 
+-- A file that writes to the ledger is a mistake (a dump of data, an older tool's script): Lockstep records each file by
+-- itself. Sessions that are not Lockstep's are let through: whoever works by hand is to know what they do.
+CREATE OR REPLACE FUNCTION {schema}.schema_migrations_guard() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    IF starts_with(current_setting('application_name'), 'lockstep/')
+       AND current_setting('lockstep_session.writer', true) IS DISTINCT FROM 'on' THEN
+        RAISE EXCEPTION 'the file writes to the ledger, which belongs to Lockstep alone: it records each file by itself'
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    RETURN NULL;
+END
+$function$;
+
+CREATE OR REPLACE TRIGGER schema_migrations_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON {schema}.schema_migrations FOR EACH STATEMENT EXECUTE FUNCTION {schema}.schema_migrations_guard();
 CREATE OR REPLACE TRIGGER schema_migrations_log_chain BEFORE INSERT ON {schema}.schema_migrations_log
     FOR EACH ROW EXECUTE FUNCTION {schema}.schema_migrations_log_chain();
 CREATE OR REPLACE TRIGGER schema_migrations_log_keep BEFORE UPDATE OR DELETE ON {schema}.schema_migrations_log
@@ -86,6 +102,7 @@ CREATE OR REPLACE TRIGGER schema_migrations_log_keep BEFORE UPDATE OR DELETE ON 
 CREATE OR REPLACE TRIGGER schema_migrations_log_keep_all BEFORE TRUNCATE ON {schema}.schema_migrations_log
     FOR EACH STATEMENT EXECUTE FUNCTION {schema}.schema_migrations_log_refuse();
 -- A session in replica mode skips ordinary triggers. These fire always.
+ALTER TABLE {schema}.schema_migrations ENABLE ALWAYS TRIGGER schema_migrations_guard;
 ALTER TABLE {schema}.schema_migrations_log
     ENABLE ALWAYS TRIGGER schema_migrations_log_chain,
     ENABLE ALWAYS TRIGGER schema_migrations_log_keep,
@@ -95,6 +112,7 @@ ALTER TABLE {schema}.schema_migrations ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {schema}.schema_migrations_log ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON {schema}.schema_migrations, {schema}.schema_migrations_log FROM PUBLIC;
 REVOKE ALL ON FUNCTION {schema}.schema_migrations_log_hash({schema}.schema_migrations_log),
-    {schema}.schema_migrations_log_chain(), {schema}.schema_migrations_log_refuse() FROM PUBLIC;
+    {schema}.schema_migrations_log_chain(), {schema}.schema_migrations_log_refuse(),
+    {schema}.schema_migrations_guard() FROM PUBLIC;
 COMMENT ON TABLE {schema}.schema_migrations IS 'Lockstep: which migrations this database has. Do not edit by hand: lockstep repair.';
 COMMENT ON TABLE {schema}.schema_migrations_log IS 'Lockstep: audit log, append-only, each row chained to the one before by its hash.';
