@@ -59,10 +59,11 @@ def run_message(
     watch: Watch,
     outcome: str,
     waiting: Waiting | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Done:
     """Send a message that is one transaction; try it again on lock timeouts and deadlocks within the target's budget.
 
-    `compose` makes the message of each try. `outcome` says what is and is not done if it fails. Raises MigrationFailed
+    `compose` makes the message of each try. `meanwhile` is called while the server works. `outcome` says what is and is not done if it fails. Raises MigrationFailed
     (the transaction was rolled back, the session is clean again) and Unreachable (the connection was lost: the ledger
     tells whether it was committed).
     """
@@ -72,7 +73,8 @@ def run_message(
     while True:
         session.send_settings()
         message = compose(attempt)
-        error, reader = send(session, message, watch)
+        error, reader = send(session, message, watch, meanwhile=meanwhile)
+        meanwhile = None
         if error is None:
             elapsed = round((time.monotonic() - started) * 1_000)
             return Done(duration_ms=elapsed, tries=attempt.number, session_is_clean=reader.clean, rows=reader.rows)
@@ -114,6 +116,7 @@ def send(
     *,
     patience_ms: int | None = None,
     told: Callable[[str], None] | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> tuple[ServerError | None, Reader]:
     """Send a message's parts until one fails. Returns its error, or None, and what was read. Raises Unreachable.
 
@@ -122,7 +125,7 @@ def send(
     reader = Reader()
     watch.begin(session, patience_ms=patience_ms, told=told)
     for part in message.parts:
-        _send_part(session, part, reader, watch)
+        _send_part(session, part, reader, watch, meanwhile if part is message.parts[-1] else None)
         if reader.error is not None:
             break
         if part.to_commit is not None and not reader.committed:
@@ -145,8 +148,7 @@ class Reader:
         self.rows = 0
         self.index = 0  # of the part's statement whose result is being read
         self._part: Part | None = None
-        self._last: bytes | None = None  # first value of the newest row after COMMIT
-        self._broken = False
+        self._broken = False  # the reset after COMMIT did not go through
 
     def begin(self, part: Part) -> None:
         self._part = part
@@ -154,8 +156,8 @@ class Reader:
 
     @property
     def clean(self) -> bool:
-        """The reset's last statement says whether the session holds the run's lock, and nothing else."""
-        return self._last == b"t" and not self._broken
+        """Whether nothing of a file is left in the session."""
+        return self.committed and not self._broken
 
     def take(self, result: PGresult) -> None:
         assert self._part is not None
@@ -165,8 +167,6 @@ class Reader:
         segment = segment_at(self._part, self.index)
         if result.ntuples and segment is not None and segment.verifies and self.error is None:
             self.error = unverified(result, self.index, segment)
-        if result.ntuples and self.committed:
-            self._last = result.get_value(0, 0)
         if not result.command_status:
             return
         if segment is not None and not segment.verifies and not segment.replays:
@@ -188,13 +188,15 @@ def segment_at(part: Part, index: int) -> Segment | None:
     return next((s for s in part.segments if s.index <= index < s.index + s.count), None)
 
 
-def _send_part(session: Session, part: Part, reader: Reader, watch: Watch) -> None:
+def _send_part(
+    session: Session, part: Part, reader: Reader, watch: Watch, meanwhile: Callable[[], None] | None
+) -> None:
     connection = session.connection
     reader.begin(part)
     try:
         with guard(session.target), connection.lock:
             try:
-                for result in _results(connection.pgconn, part.text, watch):
+                for result in _results(connection.pgconn, part.text, watch, meanwhile):
                     reader.take(result)
             except (KeyboardInterrupt, SystemExit):
                 _give_up(connection)
@@ -211,7 +213,7 @@ def _send_part(session: Session, part: Part, reader: Reader, watch: Watch) -> No
         )
 
 
-def _results(pgconn: PGconn, text: str, watch: Watch) -> Iterator[PGresult]:
+def _results(pgconn: PGconn, text: str, watch: Watch, meanwhile: Callable[[], None] | None) -> Iterator[PGresult]:
     """Send one simple-query message and yield its results as they arrive, long ones in chunks of rows."""
     pgconn.send_query(text.encode())
     if pq.version() >= 170000:
@@ -225,6 +227,8 @@ def _results(pgconn: PGconn, text: str, watch: Watch) -> Iterator[PGresult]:
             if event & ~select.POLLOUT:
                 pgconn.consume_input()
     poll.register(pgconn.socket, select.POLLIN)
+    if meanwhile is not None:
+        meanwhile()
     while True:
         while pgconn.is_busy():
             if not poll.poll(watch.pause * 1_000):

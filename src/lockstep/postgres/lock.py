@@ -45,20 +45,14 @@ def pin_sql(ledger_schema: str) -> str:
 
 
 def held_sql(ledger_schema: str) -> str:
-    """An SQL expression for a transaction that began with `pin_sql`: this very session holds the lock."""
+    """An SQL expression for a transaction that began with `pin_sql`: this very session holds the lock.
+
+    It lets go of every other advisory lock of the session, which a file may have taken and kept.
+    """
     key = lock_key(ledger_schema)
     return (
-        f"(CASE WHEN pg_catalog.pg_advisory_unlock({key}) THEN pg_catalog.pg_try_advisory_lock({key}) ELSE false END)"
-    )
-
-
-def alone_sql(ledger_schema: str) -> str:
-    """A statement that lets go of every other advisory lock of the session; true: the lock is held, and nothing else."""
-    key = lock_key(ledger_schema)
-    return (
-        f"SELECT CASE WHEN pg_catalog.pg_try_advisory_xact_lock({key}) THEN "
-        f"CASE WHEN pg_catalog.pg_advisory_unlock({key}) THEN "
-        f"CASE WHEN pg_catalog.pg_advisory_unlock_all() IS NOT NULL THEN pg_catalog.pg_try_advisory_lock({key}) END END END"
+        f"(CASE WHEN pg_catalog.pg_advisory_unlock({key}) THEN CASE WHEN pg_catalog.pg_advisory_unlock_all() IS NOT NULL "
+        f"THEN pg_catalog.pg_try_advisory_lock({key}) ELSE false END ELSE false END)"
     )
 
 

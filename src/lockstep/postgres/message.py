@@ -17,7 +17,7 @@ from psycopg.abc import AdaptContext
 from lockstep.core.migration import SqlFile
 from lockstep.errors import MigrationFileError
 from lockstep.postgres.connection import WRITER, Session, Target
-from lockstep.postgres.lock import alone_sql, held_sql, pin_sql
+from lockstep.postgres.lock import held_sql, pin_sql
 
 if TYPE_CHECKING:
     from lockstep.core.statements import Script
@@ -93,12 +93,11 @@ class Frame:
 
     @property
     def reset(self) -> list[str]:
-        """Statements that bring a session back to its start; the last one returns whether it holds the run's lock alone."""
+        """Statements that bring a session back to its start."""
         # First of all our own timeouts and search_path again: RESET ALL goes back to the role's.
         words = ["RESET ALL", *self.baseline, *_RESET]
         if self.target.role:
             words.append(f"SET ROLE {sql.Identifier(self.target.role).as_string(self.context)}")
-        words.append(alone_sql(self.target.ledger_schema))
         return words
 
 
@@ -309,6 +308,7 @@ class _Writer:
 def _assert_lock(target: Target) -> str:
     """Fails the transaction unless this session still holds the run's lock and the ledger is where it belongs.
 
+    Other advisory locks of the session are let go of.
     That a file does not write to the ledger is the business of a trigger on it.
     """
     ledger, log = (

@@ -18,7 +18,7 @@ from lockstep.core.planner import Plan, Step
 from lockstep.errors import MigrationFailed, StalePlan, Unreachable
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.executor import Attempt, Done, Waiting, outcome_text
-from lockstep.postgres.message import Message, transaction_message
+from lockstep.postgres.message import CHUNK, Frame, Message, transaction_message
 from lockstep.service.planning import make_plan, options_for
 from lockstep.service.worksession import WorkSession, work_session
 
@@ -50,6 +50,7 @@ class ApplyRun:
     target: str  # shown name
     before: tuple[str, ...]  # environments that get each migration before this one
     applied: list[Applied] = field(default_factory=list)
+    _ready: tuple[Step, Frame, Message] | None = None  # the next step's message, made while the server was at work
 
     def apply(self, step: Step, waiting: Waiting | None = None, tell: Telling = _silent) -> Applied:
         """Apply the next step: one transaction, or unit by unit where its file asks for it.
@@ -72,23 +73,44 @@ class ApplyRun:
 
     def _transaction(self, step: Step, waiting: Waiting | None) -> Done:
         outcome = outcome_text(step.migration.up.name, len(self.applied), len(self.plan.steps))
-        up = step.migration.up
-        script = up.script()
-        verify = step.migration.verify.script() if step.migration.verify else None
 
         def compose(attempt: Attempt) -> Message:
-            waited = [blocker.text for blocker in attempt.waited_for]
-            rows = self.work.scribe.applied(step, len(script.statements), waited)
-            return transaction_message(
-                self.work.frame, up, script, rows, verify=verify, lock_timeout_ms=attempt.lock_timeout_ms
-            )
+            ready, self._ready = self._ready, None
+            if attempt.number == 1 and ready is not None and ready[:2] == (step, self.work.frame):
+                return ready[2]
+            return self._message(step, attempt)
 
         try:
             return self.work.send(
-                compose, name=step.name, version=step.migration.version, outcome=outcome, waiting=waiting
+                compose,
+                name=step.name,
+                version=step.migration.version,
+                outcome=outcome,
+                waiting=waiting,
+                meanwhile=self._make_ready,
             )
         except Unreachable as lost:
             return self._settle(step, lost)
+
+    def _message(self, step: Step, attempt: Attempt) -> Message:
+        up = step.migration.up
+        script = up.script()
+        rows = self.work.scribe.applied(step, len(script.statements), [b.text for b in attempt.waited_for])
+        verify = step.migration.verify.script() if step.migration.verify else None
+        return transaction_message(
+            self.work.frame, up, script, rows, verify=verify, lock_timeout_ms=attempt.lock_timeout_ms
+        )
+
+    def _make_ready(self) -> None:
+        """Make the message of the step after the one under way, as far as one transaction goes."""
+        following = len(self.applied) + 1
+        if following >= len(self.plan.steps):
+            return
+        step = self.plan.steps[following]
+        if (
+            step.migration.up.transactional and len(step.migration.up.text) <= CHUNK
+        ):  # two large ones are not held at once
+            self._ready = (step, self.work.frame, self._message(step, Attempt()))
 
     def _pieces(self, step: Step, waiting: Waiting | None, tell: Telling) -> Done:
         from lockstep.service.piecewise import PieceRun  # late: most files are one transaction

@@ -55,10 +55,16 @@ class WorkSession:
         version: int | None,
         outcome: str,
         waiting: Waiting | None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Done:
-        """Run one transaction; a failure goes into the audit log before it is raised."""
+        """Run one transaction; a failure goes into the audit log before it is raised.
+
+        `meanwhile` is called while the server works: time that would be lost otherwise.
+        """
         try:
-            return run_message(self.session, compose, watch=self.watch, outcome=outcome, waiting=waiting)
+            return run_message(
+                self.session, compose, watch=self.watch, outcome=outcome, waiting=waiting, meanwhile=meanwhile
+            )
         except MigrationFailed as error:
             self.log_failure(error, name=name, version=version)
             raise
