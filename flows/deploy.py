@@ -28,7 +28,8 @@ def deploy(
 ) -> State[None]:
     """Bring environments up to date, one after the other in promotion order, and stop at the first that fails.
 
-    A protected environment is backed up to S3 before anything runs on it. Each migration is one transaction.
+    A protected environment is backed up to S3 before anything runs on it. Each migration is one transaction,
+    unless its file says otherwise; one that was begun and did not finish goes on where it stopped.
 
     Args:
         environments: Which environments of lockstep.toml; empty means all of them. Order is always that of promotion.

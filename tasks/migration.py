@@ -46,7 +46,7 @@ def locked(environment: str, digest: str) -> Iterator[None]:
 
 @step("migration", "{environment}: {migration}", retry=False)
 def apply_migration(environment: str, migration: str) -> None:
-    """Apply the next migration of the plan: one transaction."""
+    """Apply the next migration of the plan: one transaction, or unit by unit where its file asks for it."""
     applying = _applying()
     following = applying.plan.steps[len(applying.applied)]
     if following.label != migration:
@@ -56,7 +56,7 @@ def apply_migration(environment: str, migration: str) -> None:
 
 @step("migrations", "{environment}: {count} migrations", retry=False)
 def apply_all(environment: str, count: int) -> None:
-    """Apply all migrations of the plan, each in its own transaction, in this one task."""
+    """Apply all migrations of the plan, one after the other, in this one task."""
     applying = _applying()
     for following in applying.plan.steps[len(applying.applied) :]:
         apply_step(applying, following, current().progress, environment)

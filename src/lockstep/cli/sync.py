@@ -1,6 +1,7 @@
 """Apply what is pending, environment after environment in promotion order, stopping at the first that fails.
 
-A protected environment is backed up to S3 first. Each file is one transaction: it is applied whole or not at all.
+A protected environment is backed up to S3 first. Each file is one transaction: it is applied whole or not at
+all. One that runs outside of a transaction goes on where it stopped.
 """
 
 from __future__ import annotations
