@@ -91,6 +91,28 @@ def test_a_deploy_applies_what_is_pending_with_a_backup_of_prod_first(app: App) 
     assert "OPS-7" in report["data"] and manifest.key in report["data"]
 
 
+def test_a_file_outside_of_a_transaction_goes_on_at_the_next_deploy(app: App) -> None:
+    app.sync()
+    head = "-- lockstep: transaction=none\n"
+    app.add(f"{head}CREATE TABLE half (id int);\nCREATE INDEX CONCURRENTLY half_id ON half (id);\nSELECT 1/0;")
+
+    ended = app.run()
+
+    assert (ended.state, type(failure(ended))) == ("Failed", MigrationFailed)
+    assert "of 004-step 2 of 3 statements done, which stay" in ended.message
+    assert [(row["migration"], row["state"]) for row in ended.table("dev")] == [
+        ("004-step", "failed 2/3, what is done stays")
+    ]
+    file = app.folder / "migrations" / "004-step.sql"
+    file.write_text(file.read_text().replace("1/0", "1"))
+
+    again = app.run()
+
+    assert again.ok, again.message
+    assert app.events("dev", again.run_id) == ["resume", "apply"]
+    assert app.events("prod", again.run_id) == ["backup", "start", "apply"]
+
+
 def test_a_failing_migration_stops_everything_behind_it_and_leaves_the_earlier_ones(app: App) -> None:
     app.sync()
     app.add(

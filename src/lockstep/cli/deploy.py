@@ -134,7 +134,7 @@ def _here(context: Context, place: Place, parameters: dict[str, Any], name: str,
             started=lambda _, url: say(f"  {url}") if url else None,
         )
     except KeyboardInterrupt:
-        say("\nstopped: what was under way was rolled back, what was applied stays (lockstep status)")
+        say("\nstopped: what could be rolled back was, what was done stays (lockstep status)")
         raise
 
 

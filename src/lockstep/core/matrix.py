@@ -18,10 +18,10 @@ def cell(row: Row | None, now: datetime) -> str:
         return "—"
     if row.entry is None:
         return row.state.value
-    return f"{_words(row)}  {format_moment(row.entry.applied_at, now)}"
+    return f"{words(row)}  {format_moment(row.entry.applied_at, now)}"
 
 
-def _words(row: Row) -> str:
+def words(row: Row) -> str:
     """The state; of what was begun also how far it came: `failed 2/3`."""
     if row.state in BEGUN and row.entry is not None and row.entry.statements_total:
         return f"{row.state.value} {row.entry.statements_done or 0}/{row.entry.statements_total}"
@@ -58,7 +58,7 @@ def matrix(
         minute = row.entry.applied_at.replace(second=0, microsecond=0)
         if minute not in moments:
             moments[minute] = format_moment(minute, now)
-        return f"{_words(row)}  {moments[minute]}"
+        return f"{words(row)}  {moments[minute]}"
 
     table = [
         [label(name), *[shown(rows.get(name if version is None else version)) for rows in indexed]]

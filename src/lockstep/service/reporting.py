@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lockstep.core.comparison import DISAGREEING, State
 from lockstep.core.duration import format_ms
-from lockstep.core.matrix import names, row_of, summary
+from lockstep.core.matrix import names, row_of, summary, words
 from lockstep.core.migration import label
 from lockstep.core.planner import Plan
 from lockstep.errors import LockstepError, MigrationFailed
@@ -53,7 +53,8 @@ def environment_table(outcome: Outcome, now: TargetStatus | None) -> Table:
             state = "applied"
             ms = applied[step.name].execution_ms if ms is None else ms
         elif step.name == failed:
-            state = "failed, rolled back"
+            whole = step.migration.up.transactional
+            state = "failed, rolled back" if whole else f"{words(row) if row else 'failed'}, what is done stays"
         elif error is not None and not outcome.dry_run:
             state = row.state.value if row else "not applied"
         else:
@@ -129,7 +130,7 @@ def _cell(one: TargetStatus, name: str, version: int | None) -> str:
     row = row_of(one.rows, name, version)
     if row is None:
         return "—"
-    return row.state.value + (f" {row.entry.applied_at:%Y-%m-%d %H:%M} UTC" if row.entry else "")
+    return words(row) + (f" {row.entry.applied_at:%Y-%m-%d %H:%M} UTC" if row.entry else "")
 
 
 def status_report(found: Sequence[TargetStatus]) -> str:
