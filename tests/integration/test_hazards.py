@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
-from lockstep.core.column_rewrites import BATCHES
 from lockstep.core.findings import Finding
-from lockstep.core.hazards import find_hazards
-from lockstep.core.known import Known
-from lockstep.core.locks import script_locks
+from lockstep.core.locking.column_rewrites import BATCHES
+from lockstep.core.locking.hazards import find_hazards
+from lockstep.core.locking.known import Known
+from lockstep.core.locking.locks import script_locks
+from lockstep.core.locking.rewrites import ALONE
 from lockstep.core.migration import SqlFile
-from lockstep.core.rewrites import ALONE
 from lockstep.core.statements import parse_script
 from tests.integration.test_locks import MODES
 

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from lockstep.core.known import Known
-from lockstep.core.lock_modes import Mode
-from lockstep.core.locks import RelationLock, script_locks
+from lockstep.core.locking.known import Known
+from lockstep.core.locking.lock_modes import Mode
+from lockstep.core.locking.locks import RelationLock, script_locks
 from lockstep.core.statements import parse_script
 from lockstep.postgres.throwaway import ThrowawayServer
 from tests.integration.lock_catalogue import ALONE, BASE, CASES, Case

@@ -6,9 +6,9 @@ import pytest
 
 from lockstep.core.directives import parse_directives
 from lockstep.core.findings import Finding
-from lockstep.core.hazards import RULES, find_hazards
-from lockstep.core.known import Known
-from lockstep.core.locks import script_locks
+from lockstep.core.locking.hazards import RULES, find_hazards
+from lockstep.core.locking.known import Known
+from lockstep.core.locking.locks import script_locks
 from lockstep.core.migration import SqlFile
 from lockstep.core.statements import parse_script
 from tests.integration.lock_catalogue import ALONE, BASE, CASES

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from lockstep.core.known import Known
-from lockstep.core.lock_modes import Mode
-from lockstep.core.lock_report import FileLocks, lock_table, step_line
-from lockstep.core.locks import StatementLocks, script_locks
+from lockstep.core.locking.known import Known
+from lockstep.core.locking.lock_modes import Mode
+from lockstep.core.locking.lock_report import FileLocks, lock_table, step_line
+from lockstep.core.locking.locks import StatementLocks, script_locks
 from lockstep.core.statements import parse_script
 from tests.integration.lock_catalogue import ALONE, BASE, CASES
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.core.hazards import RULES, find_hazards
-from lockstep.core.known import Known
-from lockstep.core.lock_modes import Mode
-from lockstep.core.locks import script_locks
+from lockstep.core.locking.hazards import RULES, find_hazards
+from lockstep.core.locking.known import Known
+from lockstep.core.locking.lock_modes import Mode
+from lockstep.core.locking.locks import script_locks
 from lockstep.core.migration import SqlFile
 from lockstep.core.statements import parse_script
 

@@ -8,13 +8,13 @@ from lockstep.cli.terminal import show
 
 if TYPE_CHECKING:
     from lockstep.cli.context import Context
-    from lockstep.core.lock_report import FileLocks
-    from lockstep.core.locks import RelationLock
+    from lockstep.core.locking.lock_report import FileLocks
+    from lockstep.core.locking.locks import RelationLock
 
 
 def show_files(context: Context) -> list[dict[str, Any]]:
     """Show the locks of every file of the project, as tables or, with --json, only as what is returned."""
-    from lockstep.core.lock_report import lock_table
+    from lockstep.core.locking.lock_report import lock_table
     from lockstep.service.locks import project_locks
 
     files = project_locks(context.settings)

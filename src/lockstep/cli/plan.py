@@ -58,7 +58,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
 
 
 def _print(one: TargetPlan, *, protected: bool) -> None:
-    from lockstep.core.lock_report import step_line
+    from lockstep.core.locking.lock_report import step_line
 
     plan = one.plan
     if one.sql is not None:

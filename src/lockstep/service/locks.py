@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from lockstep.config import Settings
 from lockstep.core.findings import Finding
-from lockstep.core.hazards import find_hazards
-from lockstep.core.known import Known
-from lockstep.core.lock_report import FileLocks
-from lockstep.core.locks import script_locks
+from lockstep.core.locking.hazards import find_hazards
+from lockstep.core.locking.known import Known
+from lockstep.core.locking.lock_report import FileLocks
+from lockstep.core.locking.locks import script_locks
 from lockstep.core.migration import Folder, SqlFile
 from lockstep.core.planner import Plan
 from lockstep.errors import MigrationFileError

@@ -16,7 +16,7 @@ from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
 
 if TYPE_CHECKING:
-    from lockstep.core.lock_report import FileLocks
+    from lockstep.core.locking.lock_report import FileLocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

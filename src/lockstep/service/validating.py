@@ -17,7 +17,7 @@ from lockstep.config import Settings
 from lockstep.core.branching import Branches, against_base, moved_with
 from lockstep.core.directives import misplaced
 from lockstep.core.findings import Base, CheckedFile, Finding, Report, Severity
-from lockstep.core.hazards import RULES
+from lockstep.core.locking.hazards import RULES
 from lockstep.core.migration import Folder, SqlFile
 from lockstep.core.planner import gaps
 from lockstep.core.text import excerpt

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lockstep.core.lock_modes import Mode
-from lockstep.core.nodes import Relation, children, inner, relation, strings
-from lockstep.core.table_locks import Lock
+from lockstep.core.locking.lock_modes import Mode
+from lockstep.core.locking.nodes import Relation, children, inner, relation, strings
+from lockstep.core.locking.table_locks import Lock
 
 _TARGETS = {"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"}
 _CATALOGS = {"pg_catalog", "information_schema"}  # everybody reads them all the time

@@ -6,10 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lockstep.core import column_rewrites, rewrites
-from lockstep.core.column_types import SERIALS, keeps_rows, may_keep_rows, volatile
-from lockstep.core.known import ForeignKey, Known, constraint_name
-from lockstep.core.nodes import Relation, choice, definition_of, expression_sql, quote, relation, strings, type_sql
+from lockstep.core.locking import column_rewrites, rewrites
+from lockstep.core.locking.column_types import SERIALS, keeps_rows, may_keep_rows, volatile
+from lockstep.core.locking.known import ForeignKey, Known, constraint_name
+from lockstep.core.locking.nodes import (
+    Relation,
+    choice,
+    definition_of,
+    expression_sql,
+    quote,
+    relation,
+    strings,
+    type_sql,
+)
 
 RULES = {
     "adding-field-with-default": "a new column gives every row a value of its own: the table is rewritten",

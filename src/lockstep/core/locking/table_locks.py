@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lockstep.core.known import Known
-from lockstep.core.lock_modes import Mode
-from lockstep.core.nodes import Relation, choice, definition_of, inner, relation, strings
+from lockstep.core.locking.known import Known
+from lockstep.core.locking.lock_modes import Mode
+from lockstep.core.locking.nodes import Relation, choice, definition_of, inner, relation, strings
 
 #: Subcommands with a lock of their own; all others take ACCESS EXCLUSIVE.
 _MODES = {

@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from lockstep.core import table_hazards
-from lockstep.core.column_rewrites import backfill
 from lockstep.core.findings import Finding, Severity
-from lockstep.core.known import Known, dropped
-from lockstep.core.locks import RelationLock, statement_locks
+from lockstep.core.locking import table_hazards
+from lockstep.core.locking.column_rewrites import backfill
+from lockstep.core.locking.known import Known, dropped
+from lockstep.core.locking.locks import RelationLock, statement_locks
+from lockstep.core.locking.nodes import choice, every, nodes, quote, relation, strings
+from lockstep.core.locking.rewrites import each_concurrently, in_files, index, refresh, reindex
+from lockstep.core.locking.table_hazards import Hazard
 from lockstep.core.migration import SqlFile
-from lockstep.core.nodes import choice, every, nodes, quote, relation, strings
-from lockstep.core.rewrites import each_concurrently, in_files, index, refresh, reindex
 from lockstep.core.statements import Statement
-from lockstep.core.table_hazards import Hazard
 from lockstep.core.text import excerpt, line_and_column
 
 #: Every rule, with what it finds. Names that the linter squawk has, too, take over its rule.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lockstep.core.known import constraint_name
-from lockstep.core.nodes import (
+from lockstep.core.locking.known import constraint_name
+from lockstep.core.locking.nodes import (
     Relation,
     choice,
     copy,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lockstep.core.column_types import volatile
-from lockstep.core.known import columns_of
-from lockstep.core.nodes import Relation, choice, copy, every, expression_sql, inner, quote, type_sql
-from lockstep.core.rewrites import File, set_not_null
+from lockstep.core.locking.column_types import volatile
+from lockstep.core.locking.known import columns_of
+from lockstep.core.locking.nodes import Relation, choice, copy, every, expression_sql, inner, quote, type_sql
+from lockstep.core.locking.rewrites import File, set_not_null
 
 BATCHES = "-- lockstep: repeat-until-empty batch_pause=100ms"
 

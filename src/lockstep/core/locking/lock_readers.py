@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lockstep.core.known import Known, dropped
-from lockstep.core.lock_modes import Mode
-from lockstep.core.nodes import Relation, choice, copy, inner, relation, relation_of, strings
-from lockstep.core.query_locks import query_locks, unknown_calls
-from lockstep.core.table_locks import Lock, alter_locks, create_table_locks, drop_table_locks, owner_column
+from lockstep.core.locking.known import Known, dropped
+from lockstep.core.locking.lock_modes import Mode
+from lockstep.core.locking.nodes import Relation, choice, copy, inner, relation, relation_of, strings
+from lockstep.core.locking.query_locks import query_locks, unknown_calls
+from lockstep.core.locking.table_locks import Lock, alter_locks, create_table_locks, drop_table_locks, owner_column
 
 Found = list[Lock | str]  # locks, and a text for what is unknown
 _AE, _AS = Mode.ACCESS_EXCLUSIVE, Mode.ACCESS_SHARE

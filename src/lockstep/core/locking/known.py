@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-from lockstep.core.nodes import Relation, choice, definition_of, inner, relation, relation_of, strings, type_sql
+from lockstep.core.locking.nodes import Relation, choice, definition_of, inner, relation, relation_of, strings, type_sql
 
 Key = tuple[str, str]  # schema and name
 _MADE = {"create_stmt", "create_foreign_table_stmt", "create_table_as_stmt", "view_stmt", "create_seq_stmt"}
@@ -229,7 +229,7 @@ def constraint_name(table: Relation, constraint: Any, column: str | None) -> str
 
 def columns_of(expression: Any) -> Iterator[list[str]]:
     """The dotted names of the columns that an expression reads."""
-    from lockstep.core.nodes import every
+    from lockstep.core.locking.nodes import every
 
     return (strings(one.fields) for one in every(expression, "ColumnRef"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from lockstep.core.nodes import every, strings
+from lockstep.core.locking.nodes import every, strings
 
 _SHAPE = re.compile(r"([a-z ]+?)\s*(?:\((\d+)(?:,\s*(\d+))?\))?")
 _TEXTS = {"text", "varchar", "character varying"}

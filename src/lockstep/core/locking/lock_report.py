@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lockstep.core.lock_modes import Mode
-from lockstep.core.locks import RelationLock, StatementLocks
+from lockstep.core.locking.lock_modes import Mode
+from lockstep.core.locking.locks import RelationLock, StatementLocks
 from lockstep.core.table import render_table
 
 

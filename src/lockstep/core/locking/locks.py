@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lockstep.core.known import Known
-from lockstep.core.lock_modes import Mode
-from lockstep.core.lock_readers import NO_LOCK, READERS
-from lockstep.core.nodes import nodes
-from lockstep.core.statement_words import words
+from lockstep.core.locking.known import Known
+from lockstep.core.locking.lock_modes import Mode
+from lockstep.core.locking.lock_readers import NO_LOCK, READERS
+from lockstep.core.locking.nodes import nodes
+from lockstep.core.locking.statement_words import words
+from lockstep.core.locking.table_locks import Lock
 from lockstep.core.statements import Script
-from lockstep.core.table_locks import Lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

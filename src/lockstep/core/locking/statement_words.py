@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lockstep.core.nodes import choice, inner
+from lockstep.core.locking.nodes import choice, inner
 
 
 def words(kind: str, node: Any) -> str:
