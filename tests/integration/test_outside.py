@@ -236,7 +236,7 @@ def test_an_invalid_index_of_a_broken_build_is_dropped_and_built_anew(words: str
     table.write("002-i.sql", NONE + f"CREATE INDEX CONCURRENTLY {words}a_n ON a (n);")
     done = table.run("sync")
     assert done.code == 0, done.err
-    assert "drops the invalid index public.a_n that an earlier try left" in done.err
+    assert "drops the invalid index public.a_n that a broken build left" in done.err
     assert indexes(table) == {"a_n": True}
     assert table.query("SELECT details->>'dropped' FROM schema_migrations_log WHERE event = 'heal'") == [
         ("public.a_n",)
@@ -317,7 +317,13 @@ def test_a_build_that_waits_for_ever_is_given_up_naming_who_is_in_the_way(table:
         assert done.code == 6, done.err
         assert "it waited for others for 1.5 s (retry_budget)" in done.err
         assert "in the way: pid" in done.err and "the-sleeper, idle in transaction for" in done.err
+        assert "the invalid index public.a_n is there and could not be dropped: the next run tries again" in done.err
+        assert "nothing of the failed one stayed" not in done.err
         idle.rollback()
+    table.write("002-i.sql", NONE + "SELECT 1;")
+    edited = table.run("sync")
+    assert edited.code == 4 and "was begun, and was changed since" in edited.err, "the index would stay for ever"
+    table.write("002-i.sql", NONE + "CREATE INDEX CONCURRENTLY a_n ON a (n);")
     assert table.run("sync").code == 0
     assert indexes(table) == {"a_n": True}
 

@@ -60,7 +60,7 @@ def test_an_index_whose_answer_is_lost_is_looked_for_by_the_next_run(server: Thr
     project.write("002-i.sql", f"{NONE}CREATE INDEX CONCURRENTLY seen_n ON seen /* {MARK} */ (n);\nSELECT 1;")
     done = run_cut(server, project, "sync")
     assert done.code == 8
-    assert "what became of it is looked up by the next run" in done.err and "lockstep sync dev" in done.err
+    assert "what became of the next one is looked up by the next run" in done.err and "lockstep sync dev" in done.err
     again = project.run("sync", "--wait")
     assert again.code == 0, again.err
     assert project.query("SELECT indisvalid FROM pg_index WHERE indexrelid = 'seen_n'::regclass") == [(True,)]

@@ -15,6 +15,11 @@ def ends_transactions(body: str) -> bool:
     return _first(body) is not None
 
 
+def calls_procedures(body: str) -> bool:
+    """Whether a PL/pgSQL body has CALL as a statement. A body that does not scan has none."""
+    return _first(body, _CALLS, None) is not None
+
+
 def place_of_end(statement: str) -> int | None:
     """Return where, in characters, the text of a DO statement ends a transaction; None when it cannot be told."""
     raw = statement.encode()
@@ -32,12 +37,13 @@ def place_of_end(statement: str) -> int | None:
 _SCONST = 261  # libpg_query: a string constant, dollar-quoted ones included
 _COMMENTS = frozenset({275, 276})  # SQL_COMMENT, C_COMMENT
 _ENDS = frozenset({"commit", "rollback"})
+_CALLS = frozenset({"call"})
 _BEFORE = frozenset({";", "begin", "then", "else", "loop"})  # what a statement of PL/pgSQL may follow
 _AFTER = frozenset({";", "and", "work", "transaction"})
 
 
-def _first(body: str) -> int | None:
-    if not any(word in body.lower() for word in _ENDS):
+def _first(body: str, wanted: frozenset[str] = _ENDS, followed_by: frozenset[str] | None = _AFTER) -> int | None:
+    if not any(word in body.lower() for word in wanted):
         return None
     raw = body.encode()
     tokens = [t for t in _tokens(body) if t.token not in _COMMENTS]
@@ -45,7 +51,7 @@ def _first(body: str) -> int | None:
     for index, word in enumerate(words):
         before = words[index - 1] if index else ";"
         after = words[index + 1] if index + 1 < len(words) else ""
-        if word in _ENDS and before in _BEFORE and after in _AFTER:
+        if word in wanted and before in _BEFORE and (followed_by is None or after in followed_by):
             return len(raw[: tokens[index].start].decode())
     return None
 

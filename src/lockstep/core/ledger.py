@@ -26,6 +26,8 @@ class Progress:
     digest: str = ""  # chain over the SQL of the units done: they must be what they were
     attempted: str = ""  # digest of the next unit, which cannot run in a transaction, once it was begun
     was_there: bool = False  # what the attempted unit makes was there before it began
+    target: str = ""  # what the attempted unit is about, fully qualified; of a REINDEX what was left over before it
+    backfill: bool = False  # it runs in batches
     batches: int = 0  # of a backfill: batches committed
     rows: int = 0  # of a backfill: rows touched; after a kill without those of the last batch
 

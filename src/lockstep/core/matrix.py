@@ -23,6 +23,9 @@ def cell(row: Row | None, now: datetime) -> str:
 
 def words(row: Row) -> str:
     """The state; of what was begun also how far it came: `failed 2/3`."""
+    progress = row.entry.progress if row.entry is not None else None
+    if row.state in BEGUN and progress is not None and progress.backfill:
+        return f"{row.state.value} {progress.rows:,} rows"
     if row.state in BEGUN and row.entry is not None and row.entry.statements_total:
         return f"{row.state.value} {row.entry.statements_done or 0}/{row.entry.statements_total}"
     return row.state.value
@@ -75,7 +78,7 @@ def matrix(
     return render_table(["migration", *environments], table, decorate if paint else None)
 
 
-_DONE = re.compile(r" \d+/\d+$")
+_DONE = re.compile(r" (?:\d+/\d+|[\d,]+ rows)$")
 
 
 def summary(environment: str, rows: Sequence[Row]) -> str:
@@ -83,8 +86,10 @@ def summary(environment: str, rows: Sequence[Row]) -> str:
     wrong = [r for r in rows if r.state in DISAGREEING]
     waiting = [r for r in rows if r.state in WAITING and r.state not in DISAGREEING]
     if wrong:
-        if all(r.state in BEGUN and r.entry and r.entry.progress for r in wrong):
+        if all(r.state in BEGUN and r.migration and r.entry and r.entry.progress for r in wrong):
             what = f"{label(wrong[0].name)} was begun and did not finish"
+            if any(r.entry and r.entry.progress and r.entry.progress.attempted for r in wrong):
+                return f"{what}, in the middle of a statement → lockstep plan {environment} says how to go on"
             back = any(r.entry and r.entry.progress and r.entry.progress.reverting for r in wrong)
             return f"{what} → lockstep {'revert' if back else 'sync'} {environment}{' --steps 1' if back else ''} goes on with it"
         listed = ", ".join(f"{label(r.name)} {r.state.value}" for r in wrong[:3])

@@ -110,6 +110,7 @@ class Step:
     checksum: str  # what the ledger will record
     again: bool  # a repeatable that runs again
     resume: Progress | None = None  # it was begun earlier, and goes on from here
+    begun_as: str | None = None  # the name of the entry that is there already
 
     @property
     def name(self) -> str:
@@ -147,11 +148,13 @@ def plan(folder: Folder, ledger: Ledger, options: PlanOptions) -> Plan | tuple[R
         if row.state is State.HELD and row.version not in options.include:
             stopped_by = row.hold
             continue
+        checksum = effective_checksum(row.migration, options.settings, ledger.salt)
         step = Step(
             migration=row.migration,
-            checksum=effective_checksum(row.migration, options.settings, ledger.salt),
+            checksum=checksum,
             again=row.version is None and row.entry is not None,
-            resume=row.entry.progress if row.entry is not None and row.state in BEGUN else None,
+            resume=_resume_point(row, checksum, rows, steps),
+            begun_as=row.entry.name if row.entry is not None else None,
         )
         refusals += _step_refusals(step, options)
         steps.append(step)
@@ -167,6 +170,18 @@ def plan(folder: Folder, ledger: Ledger, options: PlanOptions) -> Plan | tuple[R
 
 
 _RUNS = frozenset({State.PENDING, State.TO_REAPPLY, State.HELD, State.OUT_OF_ORDER, *BEGUN})
+
+
+def _resume_point(row: Row, checksum: str, rows: tuple[Row, ...], steps: list[Step]) -> Progress | None:
+    if row.entry is None or row.state not in BEGUN:
+        return None
+    from lockstep.core.resuming import resume_point  # late: few plans need it
+
+    began = row.entry.applied_at
+    newer = any(step.migration.version is not None for step in steps) or any(
+        r.version is not None and r.entry is not None and r.entry.applied_at > began for r in rows
+    )
+    return resume_point(row, checksum, newer=newer)
 
 
 def folder_refusals(folder: Folder) -> list[Refusal]:
@@ -361,5 +376,8 @@ def described(step: Step) -> str:
         return "a backfill in batches"
     if up.transactional:
         return f"one transaction, {statements}"
+    if step.resume is not None and step.resume.units:
+        left = len(up.units()) - step.resume.units
+        return f"goes on outside of a transaction, {'1 unit' if left == 1 else f'{left} units'} left"
     units = len(up.units())
     return f"outside of a transaction, {statements} in {'1 unit' if units == 1 else f'{units} units'}"

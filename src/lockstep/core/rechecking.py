@@ -28,8 +28,9 @@ class Seen:
     there: bool = False  # it exists; for a partition: it is attached
     whole: bool = True  # an index: valid; a partition: not half detached
     fits: bool = True  # it is what the statement would make: an index on that very table
+    qualified: str = ""  # its name, quoted and with its schema
     leftovers: tuple[str, ...] = ()  # invalid indexes of broken tries, quoted and qualified: to be dropped
-    builders: tuple[int, ...] = ()  # pids of sessions that build it right now
+    builders: tuple[int, ...] = ()  # pids of sessions that may be building it right now
     definition: str | None = None  # of an index that is there, as the server prints it
 
 
@@ -55,6 +56,23 @@ def course(recheck: Recheck, seen: Seen, *, attempted: bool, was_there: bool) ->
             return Course.RUN
         case Check.UNKNOWN:
             return Course.ASK if attempted else Course.RUN
+
+
+def what_is_left(recheck: Recheck, seen: Seen) -> str | None:
+    """Return what a failed try left behind, in words; None: nothing."""
+    match recheck.check:
+        case Check.INDEX_BUILT | Check.REINDEXED if seen.leftovers:
+            names = ", ".join(seen.leftovers)
+            return f"the invalid index {names} is there and could not be dropped: the next run tries again"
+        case Check.INDEX_GONE if seen.there and not seen.whole:
+            return f"the index {seen.qualified} is still there and invalid: the next run drops it"
+        case Check.DETACHED if seen.there and not seen.whole:
+            return (
+                f"{recheck.name} is half detached, and its rows do not show through {recheck.table}: "
+                "the next run finishes it"
+            )
+        case _:
+            return None
 
 
 def stays_in_doubt(recheck: Recheck) -> bool:

@@ -7,7 +7,7 @@ It may when what was done is still what the file says, and when nothing is in do
 from __future__ import annotations
 
 from lockstep.core.comparison import Row
-from lockstep.core.ledger import Entry, Progress
+from lockstep.core.ledger import Entry, EntryState, Progress
 from lockstep.core.migration import SqlFile
 from lockstep.core.traits import Check
 from lockstep.core.units import Unit, UnitKind, done_digest
@@ -29,7 +29,11 @@ def why_not_resume(row: Row) -> tuple[str, str] | None:
     if entry.progress.reverting:
         return f"{row.name}: its revert was begun and did not finish", "lockstep revert ENV --steps 1"
     if row.migration is None:
-        return f"{begun}, and its file is gone", f"bring the file back (git log -- {row.name}), or {settle}"
+        return (
+            f"{begun}, and its file is gone",
+            f"bring the file back (git log -- {row.name}); or, when nothing of it is left in the database: "
+            f"lockstep repair ENV --forget {version}",
+        )
     return doubt(row.migration.up, entry, entry.progress, str(version), settle)
 
 
@@ -39,6 +43,11 @@ def doubt(file: SqlFile, entry: Entry, progress: Progress, version: str, settle:
         return (
             f"{file.name} was begun outside of a transaction, and now has lost its directive transaction=none",
             f"put the directive back, or {settle}",
+        )
+    if progress.backfill != file.directives.repeat_until_empty:
+        return (
+            f"{file.name} was begun {'as a backfill' if progress.backfill else 'unit by unit'}, and is something else now",
+            f"put its directives back (git log -- {file.name}), or {settle}",
         )
     try:
         units = file.units()
@@ -73,4 +82,27 @@ def is_unknown(file: SqlFile, unit: Unit) -> bool:
 
 def ran(entry: Entry) -> str:
     """How far an entry came, in words."""
+    if entry.progress is not None and entry.progress.backfill:
+        return f"{batches(entry.progress)} done"
     return f"{entry.statements_done or 0} of {entry.statements_total or 0} statements done"
+
+
+def batches(progress: Progress) -> str:
+    """How far a backfill came: `30,000 rows in 6 batches`."""
+    count = "1 batch" if progress.batches == 1 else f"{progress.batches:,} batches"
+    return f"{progress.rows:,} rows in {count}"
+
+
+def resume_point(row: Row, checksum: str, *, newer: bool) -> Progress | None:
+    """Return where a migration that was begun goes on; None: it was not begun, or begins anew.
+
+    A repeatable begins anew when a setting that it uses has changed, or when a versioned migration was applied since it
+    began (`newer`): what it did may be gone.
+    """
+    if row.entry is None or row.entry.state is EntryState.APPLIED or row.entry.progress is None:
+        return None
+    progress = row.entry.progress
+    uses = row.migration is not None and bool(row.migration.up.directives.uses)
+    if row.version is None and (newer or (uses and row.entry.checksum != checksum)):
+        return Progress(backfill=progress.backfill)
+    return progress

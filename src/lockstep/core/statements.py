@@ -59,6 +59,14 @@ def parse_script(text: str, file: str, *, transactional: bool = True) -> Script:
             raise _copy(file, masked, start)
         statements.append(Statement(start=start, end=end, line=0, kind=kind, traits=traits(kind, node)))
     statements = _with_lines(masked, statements)
+    for one in statements if len(text) > LARGEST_STATEMENT else ():
+        if (length := one.end - one.start) > LARGEST_STATEMENT:
+            raise MigrationFileError(
+                f"one statement of {length // 2**20} MiB; the largest that is sent is {LARGEST_STATEMENT // 2**20} MiB",
+                file=file,
+                line=one.line,
+                hint="split it into several statements",
+            )
     if transactional:
         masked, statements = _absorb(file, masked, statements)
         for statement in statements:
@@ -92,6 +100,8 @@ def _with_lines(text: str, statements: list[Statement]) -> list[Statement]:
     return made
 
 
+#: Characters; a statement beyond this is refused, since it cannot be sent in pieces.
+LARGEST_STATEMENT = 64 * 1024 * 1024
 #: Characters above which a text is parsed statement by statement: a tree takes about 16 times its text in memory.
 _WHOLE = 1024 * 1024
 

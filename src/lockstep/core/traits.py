@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from lockstep.core.do_blocks import ends_transactions
+from lockstep.core.do_blocks import calls_procedures, ends_transactions
 
 
 class Check(Enum):
@@ -48,11 +48,14 @@ class Traits:
     control: str | None = None  # BEGIN, START TRANSACTION, COMMIT, …; not savepoints
     options: bool = False  # of transaction control: it has options, or AND CHAIN
     session: bool = False  # sets something that outlives its transaction
-    local: bool = False  # SET LOCAL: outside of a block it does nothing
+    sets: str = ""  # of a session's state: what it sets; the next that sets the same makes it void. "*": everything
+    needs: str = ""  # what of a session's state it needs: a prepared statement
+    block_only: str | None = None  # outside of a transaction block it does nothing: SET LOCAL, LOCK TABLE, …
     forbidden: str | None = None  # never possible: it takes the run's own session apart
     temporary: str | None = None  # name of the temporary relation that it makes
     changes: bool = False  # INSERT, UPDATE, DELETE, MERGE: it touches rows and says how many
     endless: bool = False  # changes rows of a whole table, with nothing that makes them fewer
+    table: str = ""  # of an UPDATE: whose rows, quoted as SQL
 
 
 ORDINARY = Traits()
@@ -86,7 +89,9 @@ _CONTROL = {1: "BEGIN", 2: "START TRANSACTION", 3: "COMMIT", 4: "ROLLBACK", 8: "
 
 def _transaction(node: Any) -> Traits:
     name = _CONTROL.get(node.kind)
-    return Traits(control=name, options=bool(node.options) or node.chain) if name else ORDINARY
+    if name is None:
+        return Traits(block_only="SAVEPOINT")
+    return Traits(control=name, options=bool(node.options) or node.chain)
 
 
 def _index(node: Any) -> Traits:
@@ -116,7 +121,7 @@ _REINDEX = {1: "index", 2: "table", 3: "schema", 4: "system", 5: "database"}
 
 def _reindex(node: Any) -> Traits:
     what = _REINDEX.get(node.kind, "table")
-    concurrently = any(p.def_elem.defname == "concurrently" for p in node.params)
+    concurrently = any(p.def_elem.defname == "concurrently" and not _is_off(p.def_elem) for p in node.params)
     name = _relation(node.relation) if what in {"index", "table"} else quoted(node.name)
     if concurrently:
         check = Recheck(check=Check.REINDEXED, name=name, what=what)
@@ -127,12 +132,21 @@ def _reindex(node: Any) -> Traits:
     return Traits(apart=True, recheck=Recheck(check=Check.AGAIN))
 
 
+def _is_off(option: Any) -> bool:
+    """Whether an option like (CONCURRENTLY false) or refresh = off is switched off."""
+    value = option.arg.string.sval.lower() if option.arg.HasField("string") else ""
+    zero = option.arg.HasField("integer") and option.arg.integer.ival == 0
+    return value in {"false", "off", "0"} or zero or (option.arg.HasField("boolean") and not option.arg.boolean.boolval)
+
+
 def _alter_table(node: Any) -> Traits:
     for command in node.cmds:
         part = getattr(command.alter_table_cmd, "def").partition_cmd
         if getattr(part, "concurrent", False):
             check = Recheck(check=Check.DETACHED, name=_relation(part.name), table=_relation(node.relation))
-            return Traits(alone="DETACH PARTITION CONCURRENTLY", waits_long=True, recheck=check)
+            # Its last lock keeps readers of the partition waiting, and a half done one is simply finished: a
+            # lock_timeout as usual.
+            return Traits(alone="DETACH PARTITION CONCURRENTLY", recheck=check)
     return ORDINARY
 
 
@@ -157,10 +171,7 @@ def _cluster_wide(words: str, check: Check, what: str, field: str) -> Any:
 
 def _create_subscription(node: Any) -> Traits:
     check = Recheck(check=Check.THERE, name=quoted(node.subname), what="subscription")
-    quiet = any(
-        o.def_elem.defname in {"create_slot", "connect"} and o.def_elem.arg.string.sval.lower() in {"false", "off", "0"}
-        for o in node.options
-    )
+    quiet = any(o.def_elem.defname in {"create_slot", "connect"} and _is_off(o.def_elem) for o in node.options)
     return ORDINARY if quiet else Traits(apart=True, recheck=check)
 
 
@@ -169,8 +180,14 @@ def _drop_subscription(node: Any) -> Traits:
     return Traits(apart=True, recheck=check)
 
 
-def _alter_subscription(_node: Any) -> Traits:
-    return Traits(apart=True, recheck=Recheck(check=Check.AGAIN))
+def _alter_subscription(node: Any) -> Traits:
+    # AlterSubscriptionType: 3 to 5 set, add and drop publications, 6 refreshes; the others are ordinary.
+    if node.kind not in {3, 4, 5, 6}:
+        return ORDINARY
+    if any(o.def_elem.defname == "refresh" and _is_off(o.def_elem) for o in node.options):
+        return ORDINARY
+    again = node.kind in {3, 6}
+    return Traits(apart=True, recheck=Recheck(check=Check.AGAIN if again else Check.UNKNOWN))
 
 
 def _alter_database(node: Any) -> Traits:
@@ -180,8 +197,12 @@ def _alter_database(node: Any) -> Traits:
 
 def _do(node: Any) -> Traits:
     words = {argument.def_elem.defname: argument.def_elem.arg.string.sval for argument in node.args}
-    if words.get("language", "plpgsql") != "plpgsql" or not ends_transactions(words.get("as", "")):
+    body = words.get("as", "")
+    if words.get("language", "plpgsql") != "plpgsql":
         return ORDINARY
+    if not ends_transactions(body):
+        # Whether a procedure that it calls commits is not in this text.
+        return Traits(apart=True, recheck=Recheck(check=Check.UNKNOWN)) if calls_procedures(body) else ORDINARY
     return Traits(alone="COMMIT or ROLLBACK in a DO block", recheck=Recheck(check=Check.UNKNOWN))
 
 
@@ -193,8 +214,12 @@ def _call(_node: Any) -> Traits:
 def _set(node: Any) -> Traits:
     # 4 is VAR_SET_MULTI: SET TRANSACTION is the transaction's own, SET SESSION CHARACTERISTICS is not.
     if node.is_local or node.name == "TRANSACTION":
-        return Traits(local=True)
-    return Traits(session=True)
+        return Traits(block_only="SET LOCAL" if node.is_local else "SET TRANSACTION")
+    # 6 is VAR_RESET_ALL.
+    return Traits(session=True, sets="*" if node.kind == _RESET_ALL else node.name.lower())
+
+
+_RESET_ALL = 6
 
 
 def _discard(node: Any) -> Traits:
@@ -206,12 +231,25 @@ def _keeps(_node: Any) -> Traits:
     return Traits(session=True)
 
 
+def _prepare(node: Any) -> Traits:
+    return Traits(session=True, sets=f"PREPARE {node.name}")
+
+
+def _execute(node: Any) -> Traits:
+    return Traits(needs=f"PREPARE {node.name}")
+
+
+def _block_only(words: str) -> Any:
+    return lambda _node: Traits(block_only=words)
+
+
 def _select(node: Any) -> Traits:
     temporary = _temporary(node.into_clause.rel) if node.HasField("into_clause") else None
     if temporary:
         return Traits(temporary=temporary)
     if node.target_list and not node.from_clause and all(map(_sets_for_the_session, node.target_list)):
-        return Traits(session=True)
+        # Several at once set several things: what comes later does not make all of it void.
+        return Traits(session=True, sets=_first_name(node.target_list) if len(node.target_list) == 1 else "")
     return ORDINARY
 
 
@@ -221,6 +259,11 @@ def _sets_for_the_session(target: Any) -> bool:
         return False
     local = call.args[2].a_const
     return local.HasField("boolval") and not local.boolval.boolval
+
+
+def _first_name(targets: Any) -> str:
+    name: str = targets[0].res_target.val.func_call.args[0].a_const.sval.sval
+    return name.lower()
 
 
 def _temporary(relation: Any) -> str | None:
@@ -238,11 +281,24 @@ def _create(field: str) -> Any:
 
 
 def _update(node: Any) -> Traits:
-    return Traits(changes=True, endless=not node.HasField("where_clause"))
+    return Traits(changes=True, endless=not node.HasField("where_clause"), table=_relation(node.relation))
 
 
 def _changes(_node: Any) -> Traits:
     return Traits(changes=True)
+
+
+def _insert(node: Any) -> Traits:
+    select = node.select_stmt.select_stmt
+    fewer = (
+        select.HasField("where_clause")
+        or select.HasField("having_clause")
+        or select.op != 1  # SETOP_NONE
+        or node.HasField("on_conflict_clause")
+        or node.HasField("with_clause")
+        or any(one.WhichOneof("node") == "join_expr" for one in select.from_clause)
+    )
+    return Traits(changes=True, endless=not fewer)
 
 
 _READERS = {
@@ -266,8 +322,12 @@ _READERS = {
     "call_stmt": _call,
     "variable_set_stmt": _set,
     "discard_stmt": _discard,
-    "prepare_stmt": _keeps,
-    "deallocate_stmt": _keeps,
+    "prepare_stmt": _prepare,
+    "execute_stmt": _execute,
+    "lock_stmt": _block_only("LOCK TABLE"),
+    "constraints_set_stmt": _block_only("SET CONSTRAINTS"),
+    "declare_cursor_stmt": _block_only("DECLARE CURSOR"),
+    "deallocate_stmt": _prepare,  # makes the PREPARE of that name void
     "load_stmt": _keeps,
     "listen_stmt": _keeps,
     "unlisten_stmt": _keeps,
@@ -277,7 +337,7 @@ _READERS = {
     "create_seq_stmt": _create("sequence"),
     "view_stmt": _create("view"),
     "update_stmt": _update,
-    "insert_stmt": _changes,
+    "insert_stmt": _insert,
     "delete_stmt": _changes,
     "merge_stmt": _changes,
 }

@@ -68,6 +68,7 @@ def units_of(script: Script, *, backfill: bool = False) -> tuple[Unit, ...]:
             first, count, index = index + 1, end - index - 1, end + 1
             kind = UnitKind.TRANSACTION
             if not count:
+                taken, at = index, _end(script, index)
                 continue
         elif one.traits.session:
             pending, index = True, index + 1
@@ -89,14 +90,41 @@ def done_digest(units: Sequence[Unit], count: int) -> str:
     """Return the chain over the first `count` units; equal chains, equal SQL."""
     chain = ""
     for unit in units[:count]:
-        chain = hashlib.sha256(f"{chain}:{unit.digest}".encode()).hexdigest()
+        chain = next_digest(chain, unit)
     return chain
 
 
+def next_digest(chain: str, unit: Unit) -> str:
+    """Return the chain with one more unit."""
+    return hashlib.sha256(f"{chain}:{unit.digest}".encode()).hexdigest()
+
+
 def replayed(script: Script, units: Sequence[Unit], before: int) -> tuple[int, ...]:
-    """Return the statements that made the session what it is when unit `before` begins: SET, SET ROLE, PREPARE, …"""
+    """Return the statements that made the session what it is when unit `before` begins: SET, SET ROLE, PREPARE, …
+
+    Without those that a later one made void: a role may be gone by now, and a table that was prepared for.
+    """
     limit = units[before].first if before < len(units) else len(script.statements)
-    return tuple(index for index in range(limit) if script.statements[index].traits.session)
+    kept: dict[int, str] = {}  # index -> what it sets
+    for index in range(limit):
+        one = script.statements[index]
+        if not one.traits.session:
+            continue
+        what = one.traits.sets
+        if what == "*":
+            void = {i for i, other in kept.items() if other not in _NOT_RESET and not other.startswith("PREPARE")}
+        elif what == "session_authorization":
+            void = {i for i, other in kept.items() if other in _NOT_RESET}
+        else:
+            void = {i for i, other in kept.items() if what and other == what}
+        kept = {i: other for i, other in kept.items() if i not in void}
+        if one.kind != "deallocate_stmt":
+            kept[index] = what
+    needed = {one.traits.needs for one in script.statements[limit:]}
+    return tuple(i for i, what in kept.items() if not what.startswith("PREPARE") or what in needed)
+
+
+_NOT_RESET = {"role", "session_authorization"}  # by RESET ALL
 
 
 def _unit(script: Script, kind: UnitKind, first: int, count: int, done_after: int, at: int) -> Unit:
@@ -125,10 +153,24 @@ def _backfill(script: Script) -> Unit:
         raise problem_at(
             script.file, script.text, one.start, "a backfill has to say how many rows it touched", hint=hint
         )
+    if _SKIP_LOCKED.search(script.text[one.start : one.end]):
+        problem = "SKIP LOCKED would end the backfill while rows that others hold are left"
+        raise problem_at(
+            script.file,
+            script.text,
+            one.start,
+            problem,
+            hint="leave SKIP LOCKED away: a batch waits, or is tried again",
+        )
     if one.traits.endless:
         problem = "this touches the same rows again and again: a backfill ends when it touches none"
-        raise problem_at(script.file, script.text, one.start, problem, hint=f"give it a WHERE: {hint}")
+        raise problem_at(
+            script.file, script.text, one.start, problem, hint=f"give it a WHERE that finds less each time: {hint}"
+        )
     return _unit(script, UnitKind.BATCHES, 0, 1, 1, 0)
+
+
+_SKIP_LOCKED = re.compile(r"\bskip\s+locked\b", re.IGNORECASE)
 
 
 def _block_end(script: Script, begin: int) -> int:
@@ -170,33 +212,52 @@ def _block_end(script: Script, begin: int) -> int:
 
 
 def _refuse_impossible(script: Script, one: Statement) -> None:
+    def problem(text: str, hint: str) -> MigrationFileError:
+        return problem_at(script.file, script.text, one.start, text, hint=hint)
+
     if one.traits.forbidden:
-        raise problem_at(
-            script.file,
-            script.text,
-            one.start,
+        raise problem(
             f"{one.traits.forbidden} would let go of the run's own lock",
-            hint="remove it: the session is reset after each file anyway",
+            "remove it: the session is reset after each file anyway",
         )
     recheck = one.traits.recheck
     if recheck is not None and recheck.check is Check.INDEX_BUILT and not recheck.name:
-        raise problem_at(
-            script.file,
-            script.text,
-            one.start,
+        raise problem(
             "an index that is built concurrently needs a name: after a failure it could not be found again",
-            hint="CREATE INDEX CONCURRENTLY name ON …",
+            "CREATE INDEX CONCURRENTLY name ON …",
+        )
+    if not one.traits.session and _sets_unseen(script.text[one.start : one.end]):
+        raise problem(
+            "this set_config would be forgotten when the file is resumed behind it",
+            "write SET, or SELECT set_config('name', 'value', false) alone; or true as its third argument",
         )
 
 
+_SET_CONFIG = re.compile(r"\bset_config\s*\(", re.IGNORECASE)
+_LOCAL = re.compile(r"\bset_config\s*\([^()]*,\s*true\s*\)", re.IGNORECASE)
+_DEFINES = re.compile(r"\s*create\s", re.IGNORECASE)
+
+
+def _sets_unseen(text: str) -> bool:
+    """Whether a statement calls set_config for the session in a way that cannot be told from outside.
+
+    What a function's definition says happens when it is called, not here.
+    """
+    if _SET_CONFIG.search(text) is None or _DEFINES.match(text):
+        return False
+    return len(_SET_CONFIG.findall(text)) > len(_LOCAL.findall(text))
+
+
 def _refuse_outside_of_a_block(script: Script, one: Statement) -> None:
-    if one.traits.local:
+    if one.traits.block_only:
         raise problem_at(
             script.file,
             script.text,
             one.start,
-            "SET LOCAL has no effect outside of BEGIN … COMMIT",
-            hint="write SET (it ends with the file), or put it into the block that needs it",
+            f"{one.traits.block_only} has no effect outside of BEGIN … COMMIT",
+            hint="write SET (it ends with the file), or put it into the block that needs it"
+            if one.traits.block_only == "SET LOCAL"
+            else "put it into one BEGIN … COMMIT block with what needs it",
         )
 
 

@@ -54,11 +54,15 @@ class Scribe:
         row = self._row(step)
         if step.resume is not None:
             row |= {"statements_total": statements}
+            if not step.resume.units and not step.resume.batches:
+                row |= {"statements_done": 0, "progress": self._progress(step.resume)}
             changes = ", ".join(f"{name} = {self._literal(value)}" for name, value in row.items())
             return self._one(
-                f"UPDATE {self._ledger} SET {changes}, state = 'started' {self._where(step.name)}"
+                # The file may have been renamed since it was begun.
+                f"UPDATE {self._ledger} SET {changes}, state = 'started' {self._where(step.begun_as or step.name)}"
             ), self._event("resume", step.name, step.migration.version, {"checksum": step.checksum})
-        progress = {"statements_done": 0, "statements_total": statements, "progress": self._progress(Progress())}
+        fresh = Progress(backfill=step.migration.up.directives.repeat_until_empty)
+        progress = {"statements_done": 0, "statements_total": statements, "progress": self._progress(fresh)}
         return self._upsert(step, row | progress, "started", "0"), self._event(
             "start", step.name, step.migration.version, {"checksum": step.checksum}
         )
@@ -81,7 +85,12 @@ class Scribe:
         # Division by the number of deleted rows: an entry that has gone meanwhile fails the transaction.
         gone = self._one(f"DELETE FROM {self._ledger} WHERE migration_name = {name}")
         # What repeatables put into the reverted objects may be gone with them: they run again at the next chance.
-        again = f"UPDATE {self._ledger} SET checksum = NULL WHERE kind = 'repeatable'"
+        anew = self._literal(self._progress(Progress()))
+        again = (
+            f"UPDATE {self._ledger} SET checksum = NULL, statements_done = CASE WHEN progress IS NULL THEN statements_done "
+            "ELSE 0 END, progress = CASE WHEN progress IS NOT NULL THEN progress || "
+            f"({anew}::pg_catalog.jsonb - 'backfill') END WHERE kind = 'repeatable'"
+        )
         details = {
             "checksum": step.up.checksum if step.up else step.entry.checksum,
             "content_digest": step.up.content_digest if step.up else step.entry.content_digest,
@@ -101,7 +110,9 @@ class Scribe:
         if step.resume is not None:
             text = f"UPDATE {self._ledger} SET state = 'started', statements_total = {statements}, {run} {where}"
             return self._one(text), self._event("resume", step.entry.name, step.entry.version, details)
-        progress = self._literal(self._progress(Progress(reverting=True)))
+        progress = self._literal(
+            self._progress(Progress(reverting=True, backfill=step.down.directives.repeat_until_empty))
+        )
         text = (
             f"UPDATE {self._ledger} SET state = 'started', statements_done = 0, statements_total = {statements}, "
             f"progress = {progress}, {run} {where}"

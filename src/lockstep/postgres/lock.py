@@ -39,20 +39,17 @@ def _key(text: str) -> int:
 # held, and a transaction's lock of the same key keeps it meanwhile, so taking it again cannot fail.
 
 
-def pin_sql(ledger_schema: str) -> str:
-    """A statement for the beginning of a transaction: until its end the lock is not free, whatever a file lets go of."""
-    return f"SELECT pg_catalog.pg_try_advisory_xact_lock({lock_key(ledger_schema)})"
-
-
 def held_sql(ledger_schema: str) -> str:
-    """An SQL expression for a transaction that began with `pin_sql`: this very session holds the lock.
+    """An SQL expression, for use in a transaction: this very session holds the lock.
 
     It lets go of every other advisory lock of the session, which a file may have taken and kept.
     """
     key = lock_key(ledger_schema)
     return (
-        f"(CASE WHEN pg_catalog.pg_advisory_unlock({key}) THEN CASE WHEN pg_catalog.pg_advisory_unlock_all() IS NOT NULL "
-        f"THEN pg_catalog.pg_try_advisory_lock({key}) ELSE false END ELSE false END)"
+        f"(CASE WHEN pg_catalog.pg_try_advisory_xact_lock({key}) THEN "
+        f"CASE WHEN pg_catalog.pg_advisory_unlock({key}) THEN "
+        f"CASE WHEN pg_catalog.pg_advisory_unlock_all() IS NOT NULL THEN pg_catalog.pg_try_advisory_lock({key}) "
+        "ELSE false END ELSE false END ELSE false END)"
     )
 
 

@@ -6,6 +6,7 @@ migration costs one round trip, and its effects and its ledger row commit togeth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,9 +16,8 @@ from psycopg import sql
 from psycopg.abc import AdaptContext
 
 from lockstep.core.migration import SqlFile
-from lockstep.errors import MigrationFileError
 from lockstep.postgres.connection import WRITER, Session, Target
-from lockstep.postgres.lock import held_sql, pin_sql
+from lockstep.postgres.lock import held_sql
 
 if TYPE_CHECKING:
     from lockstep.core.statements import Script
@@ -82,8 +82,9 @@ class Frame:
     def path(self, *, local: bool = True) -> str:
         """A file runs with the search_path of the configuration, else of its role; our own statements never do."""
         if self.target.search_path:
-            shown = sql.Literal(self.target.search_path).as_string(self.context)
-            return f"SELECT pg_catalog.set_config('search_path', {shown}, {str(local).lower()})"
+            # No query: a file may say SET TRANSACTION first.
+            names = ", ".join(sql.Identifier(name).as_string(self.context) for name in _names(self.target.search_path))
+            return f"SET {'LOCAL' if local else 'SESSION'} search_path = {names}"
         return "RESET search_path"
 
     @property
@@ -99,6 +100,12 @@ class Frame:
         if self.target.role:
             words.append(f"SET ROLE {sql.Identifier(self.target.role).as_string(self.context)}")
         return words
+
+
+def _names(search_path: str) -> list[str]:
+    """Take a list of schemas apart as PostgreSQL does: names in double quotes stand as they are, others in lower case."""
+    found = re.findall(r'"((?:[^"]|"")*)"|([^,"\s]+)', search_path)
+    return [quoted.replace('""', '"') if quoted else plain.lower() for quoted, plain in found]
 
 
 #: What a file may leave behind in a session, undone after COMMIT. DISCARD ALL cannot run in such a message.
@@ -130,7 +137,6 @@ def transaction_message(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE",
         f"SET LOCAL lock_timeout = {lock_timeout}",
         f"SET LOCAL statement_timeout = {limit}",
-        pin_sql(frame.target.ledger_schema),
         frame.own_role,
         frame.path(),
     )
@@ -165,21 +171,31 @@ def transaction_message(
 
 
 def setting_up_message(
-    frame: Frame, file: SqlFile, script: Script, replay: Sequence[int], *, waits_long: bool
+    frame: Frame,
+    file: SqlFile,
+    script: Script,
+    replay: Sequence[int],
+    *,
+    waits_long: bool,
+    lock_timeout_ms: int | None = None,
 ) -> Message:
     """Compose what makes the session ready for a statement that cannot run in a transaction: timeouts, path, replay.
 
-    `waits_long`: no lock_timeout. It would end a CONCURRENTLY that waits for old snapshots, and leave it half done.
+    `waits_long`: a CONCURRENTLY that waits for old snapshots gets the whole retry budget as its lock_timeout, whatever
+    the file says; a short one would only leave it half done. `lock_timeout_ms` raises that of any other.
     """
-    lock_timeout, limit = frame.timeouts(file, None)
+    lock_timeout, limit = frame.timeouts(file, lock_timeout_ms)
     writer = _Writer()
     writer.own(
-        f"SET lock_timeout = {0 if waits_long else lock_timeout}",
+        f"SET lock_timeout = {lock_timeout}",
         f"SET statement_timeout = {limit}",
         frame.path(local=False),
     )
     writer.replay(script, replay)
     writer.own("SET client_encoding = 'UTF8'")
+    if waits_long:
+        # A second session gives it up at the budget, naming who is in the way; this holds where there is none.
+        writer.own(f"SET lock_timeout = {frame.target.retry_budget_ms + 1_000}")
     writer.finish()
     return Message(script=script, parts=tuple(writer.parts))
 
@@ -199,8 +215,6 @@ def own_message(script: Script, statement: str) -> Message:
 
 #: Characters of a file that travel in one message; the server's parser takes about 16 times the text in memory.
 CHUNK = 1024 * 1024
-#: A single statement beyond this is refused: it cannot be split.
-LARGEST_STATEMENT = 64 * 1024 * 1024
 
 
 def _size(script: Script, first: int, last: int) -> int:
@@ -217,13 +231,6 @@ def _chunks(script: Script, span: tuple[int, int] | None) -> list[tuple[int, int
     for index in range(begin, end):
         statement = script.statements[index]
         length = statement.end - statement.start
-        if length > LARGEST_STATEMENT:
-            raise MigrationFileError(
-                f"one statement of {length // 2**20} MiB; the largest that is sent is {LARGEST_STATEMENT // 2**20} MiB",
-                file=script.file,
-                line=statement.line,
-                hint="split it into several statements",
-            )
         if size and size + length > CHUNK:
             ranges.append((first, index))
             first, size = index, 0

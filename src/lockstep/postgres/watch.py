@@ -83,8 +83,8 @@ class Watch:
         """Seconds until the next look."""
         now = time.monotonic()
         due = self._sent + FIRST_LOOK if self._looked == self._sent else self._looked + INTERVAL
-        if self._strong_since is not None:
-            due = min(due, self._strong_since + self._limit_ms / 1_000)
+        if self._strong_since is not None and now < (limit := self._strong_since + self._limit_ms / 1_000):
+            due = min(due, limit)
         return max(0.005, due - now)
 
     @property

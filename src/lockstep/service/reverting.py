@@ -86,7 +86,7 @@ class RevertRun:
             name=step.entry.name,
             version=step.entry.version,
             checksum=step.entry.checksum,
-            progress=step.resume or Reached(reverting=True),
+            progress=step.resume or Reached(reverting=True, backfill=step.down.directives.repeat_until_empty),
             begun=lambda scribe, statements: scribe.revert_begun(step, statements),
             finished=lambda scribe, _details: scribe.reverted(step, self.reason),
             done_before=f"{len(self.reverted)} of {len(self.plan.steps)} done",

@@ -49,7 +49,7 @@ def _step(frame: Frame, scribe: Scribe, step: Step) -> str:
         how = "one transaction" + (f", in {len(message.parts)} messages" if len(message.parts) > 1 else "")
         return f"-- {step.name}: {how}\n{message.text}"
     units = up.units()
-    progress = step.resume or Progress()
+    progress = step.resume or Progress(backfill=up.directives.repeat_until_empty)
     begun = transaction_message(frame, up, script, scribe.begun(step, len(script.statements)), span=(0, 0))
     parts = [f"-- {step.name}: outside of a transaction, {len(units)} units\n-- it begins\n{begun.text}"]
     for number in range(progress.units, len(units)):

@@ -105,7 +105,9 @@ def _one(
         except (KeyboardInterrupt, SystemExit):
             count = f"{len(result.applied)} of {len(plan.steps)}"
             progress.note(
-                name, f"interrupted: {count} done; lockstep status {name} shows whether the next one was committed"
+                name,
+                f"interrupted: {count} done; lockstep status {name} shows how far the next one came, "
+                f"lockstep sync {name} goes on",
             )
             raise
     if result.applied:

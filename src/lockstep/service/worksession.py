@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -66,16 +66,17 @@ class WorkSession:
                 self.session, compose, watch=self.watch, outcome=outcome, waiting=waiting, meanwhile=meanwhile
             )
         except MigrationFailed as error:
-            self.log_failure(error, name=name, version=version)
+            waited = [blocker.text for blocker in self.watch.blockers]
+            self.log_failure(error, name=name, version=version, waited_for=waited)
             raise
 
-    def log_failure(self, error: MigrationFailed, *, name: str, version: int | None) -> None:
+    def log_failure(self, error: MigrationFailed, *, name: str, version: int | None, waited_for: Sequence[str]) -> None:
         """Write a failure into the audit log. Raises the same failure with one more line where that cannot be done."""
         details: dict[str, object] = {
             "sqlstate": error.sqlstate, "file": error.file, "line": error.line, "outcome": error.outcome,
         }  # fmt: skip
-        if self.watch.blockers:
-            details["waited_for"] = [blocker.text for blocker in self.watch.blockers]
+        if waited_for:
+            details["waited_for"] = list(waited_for)
         event = Event(
             event="fail",
             run_id=self.run.run_id,
