@@ -191,3 +191,12 @@ def test_an_autovacuum_against_wraparound_is_named_and_not_fought(vacuuming: Pro
     assert "autovacuum to prevent wraparound, which does not give way" in done.err
     assert within(stall, 1.0, "autovacuum against wraparound"), stall.longest
     assert "wraparound" in await_worker(vacuuming), "it is still at work"
+
+
+def test_a_statement_outside_of_a_transaction_gets_past_an_autovacuum_as_well(vacuuming: Project) -> None:
+    vacuuming.query("INSERT INTO t SELECT g, repeat('x', 100) FROM generate_series(1, 20000) g; DELETE FROM t")
+    await_worker(vacuuming)
+    vacuuming.write("002-again.sql", "-- lockstep: transaction=none\nREINDEX TABLE t;\nCLUSTER;")
+    done = vacuuming.run("sync")
+    assert done.code == 0, done.err
+    assert "try 3" not in done.err
