@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lockstep.core.checksum import checksum, content_digest, decode, foreign_checksums, settings_digest
 from lockstep.core.directives import NONE, misplaced, parse_directives
 from lockstep.core.filename import Part, parse_file_name, why_not
+from lockstep.core.migration import SqlFile
 from lockstep.core.statements import parse_script
 from lockstep.errors import MigrationFileError
 
@@ -264,6 +265,34 @@ def test_what_cannot_run_is_an_error_with_line_and_remedy(text: str, line: int, 
         parse_script(text, "007-x.sql")
     assert caught.value.line == line
     assert str(caught.value).startswith(f"007-x.sql:{line}")
+
+
+@pytest.mark.parametrize(
+    ("text", "would_run"),
+    [
+        ("BEGIN;\nSELECT 1;\nCOMMIT;\nBEGIN;\nSELECT 2;\nCOMMIT;", True),
+        ("SELECT 1;\nSTART TRANSACTION;\nSELECT 2;\nEND;\nSELECT 3;", True),
+        ("SELECT 1;\nCOMMIT;\nSELECT 2;", False),
+        ("BEGIN;\nSELECT 1;", False),
+        ("BEGIN;\nSELECT 1;\nCOMMIT;\nSELECT 2;\nCOMMIT;", False),
+        ("BEGIN;\nSELECT 1;\nROLLBACK;", False),
+        ("BEGIN ISOLATION LEVEL SERIALIZABLE;\nSELECT 1;\nCOMMIT;", False),
+    ],
+)
+def test_transaction_none_is_offered_only_where_it_helps(text: str, would_run: bool) -> None:
+    with pytest.raises(MigrationFileError) as caught:
+        parse_script(text, "f.sql")
+    hint = caught.value.hint or ""
+    assert hint.startswith("remove the transaction statements")
+    assert ("transaction=none" in hint) is would_run
+    file = SqlFile(
+        name="f.sql", text=text, checksum="", directives=parse_directives("-- lockstep: transaction=none", "f.sql")
+    )
+    if would_run:
+        file.check()
+    else:
+        with pytest.raises(MigrationFileError):
+            file.check()
 
 
 def test_an_unfilled_placeholder_is_explained() -> None:
