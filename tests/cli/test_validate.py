@@ -161,6 +161,17 @@ def test_a_removed_and_a_renamed_file_of_the_base_are_errors(branch: Branch) -> 
     ]
 
 
+@pytest.mark.parametrize("text", ["-- lockstep: transaction=off\nSELECT 1;\n", b"SELECT '\xff';\n"])
+def test_a_broken_file_is_one_finding(branch: Branch, text: str | bytes) -> None:
+    branch.add(3, "c")
+    branch.add(4, "d")
+    branch.write("003-c.sql", text)
+    assert branch.found() == [("error", "file", "003-c.sql", 1)]
+    branch.add(3, "c")
+    branch.write("003-c.down.sql", text)
+    assert branch.found() == [("error", "file", "003-c.down.sql", 1)]
+
+
 def test_downs_verify_scripts_and_repeatables_may_change(branch: Branch) -> None:
     branch.write("repeatable/totals.sql", "SELECT 1;")
     branch.commit()

@@ -65,7 +65,8 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         "CREATE INDEX CONCURRENTLY cannot run inside a transaction",
         "transaction=none",
     ),
-    "COMMIT in the middle": (place("SELECT 1;\nCOMMIT;\nSELECT 2;"), "002-bad.sql:2:1", "COMMIT in the middle", "transaction=none"),
+    "COMMIT in the middle": (place("SELECT 1;\nCOMMIT;\nSELECT 2;"), "002-bad.sql:2:1", "COMMIT in the middle", "remove the transaction statements"),
+    "blocks": (place("BEGIN;\nSELECT 1;\nCOMMIT;\nBEGIN;\nSELECT 2;\nCOMMIT;"), "002-bad.sql:3:1", "COMMIT in the middle", "transaction=none"),
     "COMMIT in a block": (
         place("SELECT 1;\nDO $$ BEGIN\n  COMMIT;\nEND $$;"),
         "002-bad.sql:3:3",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +56,41 @@ def test_an_unreachable_environment_does_not_hide_the_others(two: Project) -> No
     assert "001-a      pending" in done.out
     assert "prod (127.0.0.1:1/x)" in done.err
     assert "s3cret" not in done.out + done.err
+
+
+@pytest.mark.parametrize("files", [1, 400])
+@pytest.mark.parametrize("words", [("validate", "--locks"), ("validate", "--json")])
+def test_a_reader_that_has_gone_ends_a_command_quietly(project: Project, files: int, words: tuple[str, ...]) -> None:
+    for number in range(1, files + 1):
+        project.write(f"{number:03d}-a.sql", f"CREATE TABLE public.t{number} (id bigint PRIMARY KEY);")
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "lockstep", *words], cwd=project.folder, env=project.environ,
+            stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=120,
+        )  # fmt: skip
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_a_command_does_is_told_in_lines_of_80_characters(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([command, "--help"]) == 0
+    told, examples = capsys.readouterr().out.split("\nexamples:\n")
+    shown = told + examples if command in ("sync", "deploy") else told
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize(("tables", "said"), [(1, "holds 1 table already"), (2, "holds 2 tables already")])
+def test_init_says_how_many_tables_are_there(project: Project, tables: int, said: str) -> None:
+    for number in range(tables):
+        project.query(f"CREATE TABLE public.t{number} (id bigint)")
+    assert said in project.run("init").err
 
 
 def test_a_wrong_password_is_said_without_showing_it(two: Project) -> None:

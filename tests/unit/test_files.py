@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.core.checksum import checksum, content_digest, decode, foreign_checksums, settings_digest
-from lockstep.core.directives import misplaced, parse_directives
+from lockstep.core.directives import NONE, misplaced, parse_directives
 from lockstep.core.filename import Part, parse_file_name, why_not
+from lockstep.core.migration import SqlFile
 from lockstep.core.statements import parse_script
 from lockstep.errors import MigrationFileError
 
@@ -120,6 +121,86 @@ def test_a_bad_directive_is_an_error_with_its_line(line: str, problem: str) -> N
     assert caught.value.line == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "problem", "hint"),
+    [
+        ("repeat-until-empty\n-- lockstep: batch_pause=x", 2, "is no duration", None),
+        ("manual=now\n-- lockstep: batch_pause=1s", 2, "belongs to repeat", "write repeat-until-empty batch_pause=…"),
+        ("transaction=off", 1, "can only be 'none'", "write transaction=none, or remove it"),
+        ("irreversible=because of it", 1, "unknown directive 'of'", 'irreversible="because of it"'),
+        ("irreversible=because of lock_timeout=2s", 1, "unknown directive 'of'", 'irreversible="because of"'),
+        ("allow=x reason=it is small", 1, "unknown directive 'is'", 'reason="it is small"'),
+        ("transaction=none, lock_timeout=2s", 1, "a comma in the directive", "blanks stand between directives"),
+        ("transaction=none,lock_timeout=2s", 1, "a comma in the directive", "blanks stand between directives"),
+        ("repeat-until-empty, batch_pause=2s", 1, "a comma in the directive", "blanks stand between directives"),
+        ('irreversible="x, y", lock_timeout=2s', 1, "a comma in the directive", "blanks stand between directives"),
+        ("uses=one, two", 1, "a comma in the directive", "uses=one,two"),
+    ],
+)
+def test_a_bad_directive_says_where_it_is_and_what_to_write(text: str, line: int, problem: str, hint: str) -> None:
+    with pytest.raises(MigrationFileError, match=problem) as caught:
+        parse_directives(f"-- lockstep: {text}\nSELECT 1;", "f.sql")
+    assert caught.value.line == line
+    assert hint is None or hint in (caught.value.hint or "")
+
+
+def test_values_may_hold_commas_where_they_mean_something() -> None:
+    found = parse_directives('-- lockstep: uses=one,two manual="first, then" lock_timeout=1s\n', "f.sql")
+    assert (found.uses, found.manual, found.lock_timeout_ms) == (("one", "two"), ("first, then",), 1_000)
+
+
+@pytest.mark.parametrize("word", ["lockstep", "Lockstep", "LOCKSTEP"])
+def test_a_directive_counts_in_any_case(word: str) -> None:
+    found = parse_directives(f"-- {word}: repeat-until-empty batch_pause=1s\nSELECT 1;", "f.sql")
+    assert (found.repeat_until_empty, found.batch_pause_ms) == (True, 1_000)
+    assert misplaced(f"SELECT 1;\n-- {word}: lock_timeout=2s\n") == [2]
+
+
+@pytest.mark.parametrize(
+    ("head", "line", "directive"),
+    [
+        ("--lockstep transaction=none", 1, "transaction=none"),
+        ("-- lockstep transaction=none", 1, "transaction=none"),
+        ("-- Lockstep transaction = none", 1, "transaction=none"),
+        ("-- lockstep : transaction=none", 1, "transaction=none"),
+        ("-- lockstep - transaction=none", 1, "transaction=none"),
+        (
+            "-- a title\n\n--  LOCKSTEP lock_timeout=2s statement_timeout=1min",
+            3,
+            "lock_timeout=2s statement_timeout=1min",
+        ),
+        ("-- lockstep repeat-until-empty batch_pause=1s", 1, "repeat-until-empty batch_pause=1s"),
+        ("/* lockstep: transaction=none */", 1, "transaction=none"),
+        ("/* lockstep: transaction=none */ SELECT 1;", 1, "transaction=none"),
+        ("/** lockstep: transaction=none\n more */", 1, "transaction=none"),
+        ("/*\n * Lockstep: transaction=none\n */", 2, "transaction=none"),
+        ('-- lockstep: lock_timeout=1s\n-- lockstep irreversible="a = b"', 2, 'irreversible="a = b"'),
+    ],
+)
+def test_a_comment_that_only_looks_like_a_directive_is_an_error(head: str, line: int, directive: str) -> None:
+    with pytest.raises(MigrationFileError, match="looks like a directive and has no effect") as caught:
+        parse_directives(f"{head}\nSELECT 1;", "f.sql")
+    assert (caught.value.line, caught.value.hint) == (line, f"write: -- lockstep: {directive}")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "-- lockstep is our tool",
+        "-- Lockstep uses one transaction for each file",
+        "-- lockstep allow us this",
+        "-- lockstepped transaction=none",
+        "-- lockstep transactional=none",
+        "-- about lockstep: transaction=none",
+        "-- -- lockstep: transaction=none",
+        "/* run it with\n lockstep: transaction=none */",
+        "SELECT 1;\n--lockstep transaction=none",
+    ],
+)
+def test_prose_about_lockstep_is_a_comment(head: str) -> None:
+    assert parse_directives(f"{head}\nSELECT 1;", "f.sql") == NONE
+
+
 def test_a_directive_below_the_head_is_found() -> None:
     assert misplaced("-- lockstep: lock_timeout=1s\nSELECT 1;\n-- lockstep: lock_timeout=2s\n") == [3]
 
@@ -184,6 +265,34 @@ def test_what_cannot_run_is_an_error_with_line_and_remedy(text: str, line: int, 
         parse_script(text, "007-x.sql")
     assert caught.value.line == line
     assert str(caught.value).startswith(f"007-x.sql:{line}")
+
+
+@pytest.mark.parametrize(
+    ("text", "would_run"),
+    [
+        ("BEGIN;\nSELECT 1;\nCOMMIT;\nBEGIN;\nSELECT 2;\nCOMMIT;", True),
+        ("SELECT 1;\nSTART TRANSACTION;\nSELECT 2;\nEND;\nSELECT 3;", True),
+        ("SELECT 1;\nCOMMIT;\nSELECT 2;", False),
+        ("BEGIN;\nSELECT 1;", False),
+        ("BEGIN;\nSELECT 1;\nCOMMIT;\nSELECT 2;\nCOMMIT;", False),
+        ("BEGIN;\nSELECT 1;\nROLLBACK;", False),
+        ("BEGIN ISOLATION LEVEL SERIALIZABLE;\nSELECT 1;\nCOMMIT;", False),
+    ],
+)
+def test_transaction_none_is_offered_only_where_it_helps(text: str, would_run: bool) -> None:
+    with pytest.raises(MigrationFileError) as caught:
+        parse_script(text, "f.sql")
+    hint = caught.value.hint or ""
+    assert hint.startswith("remove the transaction statements")
+    assert ("transaction=none" in hint) is would_run
+    file = SqlFile(
+        name="f.sql", text=text, checksum="", directives=parse_directives("-- lockstep: transaction=none", "f.sql")
+    )
+    if would_run:
+        file.check()
+    else:
+        with pytest.raises(MigrationFileError):
+            file.check()
 
 
 def test_an_unfilled_placeholder_is_explained() -> None:

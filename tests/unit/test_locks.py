@@ -74,6 +74,24 @@ def test_what_the_text_does_not_name_is_said_in_words() -> None:
     assert [one.named for one in read("DROP TABLE t;")[0].locks] == [True, False]
 
 
+@pytest.mark.parametrize(
+    "kind", ["CHECK (a > 0) NOT VALID", "UNIQUE (a)", "PRIMARY KEY (a)", "EXCLUDE USING gist (a WITH =)"]
+)
+def test_a_constraint_that_was_seen_to_be_no_foreign_key_references_nothing(kind: str) -> None:
+    known = Known()
+    added = f"ALTER TABLE t ADD CONSTRAINT k {kind};"
+    dropped = "ALTER TABLE t DROP CONSTRAINT k;"
+    alone = [("t", "ACCESS EXCLUSIVE", False)]
+    assert last(added + dropped) == alone  # the same file
+    read(added, known)
+    assert last("ALTER TABLE t VALIDATE CONSTRAINT k;", known.copy()) == [("t", "SHARE UPDATE EXCLUSIVE", False)]
+    assert last(dropped, known.copy()) == alone  # an earlier one
+    assert len(last(dropped + dropped, known.copy())) == 2  # the second is another's
+    assert len(last("DROP TABLE t;" + dropped, known.copy())) == 2
+    read("ALTER TABLE t RENAME CONSTRAINT k TO l; ALTER TABLE t RENAME TO u;", known)
+    assert last("ALTER TABLE u DROP CONSTRAINT l;", known) == [("u", "ACCESS EXCLUSIVE", False)]
+
+
 def test_earlier_files_give_the_names() -> None:
     known = Known()
     read(

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   lockstep deploy                          everything, dev before prod
   lockstep deploy dev --to 12              one environment, up to version 12
-  lockstep deploy --dry-run                only plan, and store what would be applied
+  lockstep deploy --dry-run                only plan, store what would run
   lockstep deploy prod --reason OPS-1234   the reason goes into the report
-  lockstep deploy --here                   in this process, although a worker could do it"""
+  lockstep deploy --here                   in this process, not in a worker"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

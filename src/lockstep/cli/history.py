@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import argparse
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
 from lockstep.cli.terminal import show, show_json, talk
 from lockstep.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lockstep.postgres.audit import LoggedEvent
+
+#: Characters of what an event is about: one long name must not widen every row.
+WIDTH = 48
+#: Characters of the details, which stand last and widen nothing. --json has them whole.
+DETAILS = 200
 
 EXAMPLES = """\
   lockstep history                  the newest events of every environment
@@ -23,10 +34,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
-    from lockstep.core.duration import format_ms
-    from lockstep.core.migration import label
-    from lockstep.core.moments import format_moment
-    from lockstep.core.table import render_table
     from lockstep.service.history import history
 
     now = datetime.now(UTC)
@@ -41,20 +48,8 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
                 {"environment": found.environment, "target": found.target, "events": found.events, "chain": found.chain}
             )
             continue
-        rows = [
-            [
-                str(e.id),
-                format_moment(e.at, now),
-                e.event,
-                label(e.migration_name) if e.migration_name else _about(e.event, dict(e.details)),
-                format_ms(e.duration_ms),
-                e.actor,
-                e.run_id or "",
-            ]
-            for e in found.events
-        ]
         show(found.target)
-        show(render_table(["#", "when", "event", "what", "took", "by", "run"], rows))
+        show(table(found.events, now))
         if found.chain is not None:
             chain = found.chain
             if chain.broken_at is None:
@@ -69,7 +64,39 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     return code
 
 
-def _about(event: str, details: dict[str, object]) -> str:
+def table(events: Sequence[LoggedEvent], now: datetime) -> str:
+    """Return the events as a table; the last column is there when one of them has details that a person looks for."""
+    from lockstep.core.duration import format_ms
+    from lockstep.core.migration import label
+    from lockstep.core.moments import format_moment
+    from lockstep.core.table import render_table
+
+    rows = [
+        [
+            str(e.id),
+            format_moment(e.at, now),
+            e.event,
+            _short(label(e.migration_name) if e.migration_name else _about(e.event, e.details), WIDTH),
+            format_ms(e.duration_ms),
+            e.actor,
+            e.run_id or "",
+            _short(_more(e.event, e.details), DETAILS),
+        ]
+        for e in events
+    ]
+    headers = ["#", "when", "event", "what", "took", "by", "run", "details"]
+    if not any(row[-1] for row in rows):
+        headers, rows = headers[:-1], [row[:-1] for row in rows]
+    return render_table(headers, rows)
+
+
+def _short(text: str, width: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _about(event: str, details: Mapping[str, object]) -> str:
+    """What an event without a migration is about."""
     if event == "backup":
         return str(details.get("backup", ""))
     if event == "refuse":
@@ -78,3 +105,17 @@ def _about(event: str, details: dict[str, object]) -> str:
         up_to = details.get("up_to")
         return f"up to {up_to}" if up_to is not None else "nothing of the folder"
     return ""
+
+
+def _more(event: str, details: Mapping[str, object]) -> str:
+    """What was done, and the reason that was given."""
+    what = ""
+    if event == "repair":
+        what = str(details.get("what") or "")
+    elif event == "heal":
+        what = f"dropped the invalid index {details.get('dropped', '?')}"
+    elif event in ("start", "resume"):
+        script = "the down script, " if details.get("revert") else ""
+        what = script + ("in units" if event == "start" else "behind what was done")
+    reason = str(details.get("reason") or "")
+    return f"{what} ({reason})" if what and reason else what or reason

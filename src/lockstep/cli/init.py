@@ -38,8 +38,9 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
             what = f"ledger {result.ledger} is there, {result.entries} entries"
         show(f"{result.target}: {what}")
         if result.occupied:
+            tables = "1 table" if result.occupied == 1 else f"{result.occupied} tables"
             talk(
-                f"{environment.name}: the database holds {result.occupied} tables already. Say how far it is before the "
+                f"{environment.name}: the database holds {tables} already. Say how far it is before the "
                 f"first sync: lockstep baseline {environment.name} --version N"
             )
     if context.as_json:

@@ -50,6 +50,8 @@ def run() -> None:
         signal.signal(ending, _terminate)
     try:
         code = main(sys.argv[1:])
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()  # here, where a reader that has gone is no surprise
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
         code = 130
@@ -87,7 +89,19 @@ def main(argv: Sequence[str]) -> int:
         contacts, runbook = context.people()
         return int(show_error(error, as_json=arguments.json, contacts=contacts, runbook=runbook))
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_gone():
+            raise  # run() ends quietly
         return int(show_error(_unexpected(error, context), as_json=arguments.json, contacts=[], runbook=None))
+
+
+def _reader_has_gone() -> bool:
+    """Whether it is our own output that nobody reads any more, and not a pipe to some program."""
+    import select
+
+    ends = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        ends.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in ends.poll(0))
 
 
 def _unexpected(error: Exception, context: Context) -> LockstepError:
@@ -134,13 +148,22 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             name,
             help=summary,
             parents=[shared],
-            description=module.__doc__ if module else summary,
+            description=_description(module.__doc__, argv) if module else summary,
             epilog=f"examples:\n{module.EXAMPLES}" if module else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if module:
             module.configure(command)
     return parser
+
+
+def _description(text: str | None, argv: Sequence[str]) -> str:
+    """A module's docstring in lines of a terminal's width, when it will be shown."""
+    if not {"-h", "--help"}.intersection(argv):
+        return text or ""
+    from textwrap import fill
+
+    return "\n\n".join(fill(paragraph, 80) for paragraph in (text or "").strip().split("\n\n"))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ EXAMPLES = """\
   lockstep sync              everything, dev before prod
   lockstep sync dev          one environment
   lockstep sync dev --to 12  up to version 12
-  lockstep sync --wait       wait for another run to end, then apply what is left"""
+  lockstep sync --wait       wait for another run, then apply what is left"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,7 @@
-"""Directives: `-- lockstep: …` comments at the head of a file. An unknown one is an error, never ignored."""
+"""Directives: `-- lockstep: …` comments at the head of a file.
+
+An unknown one is an error, never ignored, and so is a comment that only looks like one.
+"""
 
 from __future__ import annotations
 
@@ -41,18 +44,36 @@ _NAMES = (
     "transaction", "lock_timeout", "statement_timeout", "irreversible", "manual", "repeat-until-empty", "batch_pause",
     "uses", "allow", "reason",
 )  # fmt: skip
+_TEXTS = ("irreversible", "manual", "reason")  # whose values are words for a person
 _SETTING = re.compile(r"[a-z_][a-z0-9_]*")
+_ANY = "|".join(_NAMES)
+#: A comment that begins with lockstep and a directive's name. Without a colon the name needs a `=`, unless it is no
+#: English word: "lockstep uses a ledger" is a sentence.
+_LOOKS = re.compile(
+    rf"lockstep(?:\s*:\s*(?=(?:{_ANY})(?![\w-]))|[\s=,;-]+(?=(?:{_ANY})\s*=|[a-z-]+_[a-z]+\b|repeat-until-empty\b))"
+    rf"(?P<body>(?:{_ANY})(?![\w-]).*)",
+    re.IGNORECASE,
+)
+
+
+def _silent(text: str) -> bool:
+    """Whether a text cannot hold a directive, nor what looks like one: the one check that most files get."""
+    return "lockstep" not in text.lower()
 
 
 def parse_directives(text: str, file: str) -> Directives:
     """Return what the head of `text` says. Raises MigrationFileError with the line of a bad or misplaced directive."""
-    if "lockstep:" not in text:
+    if _silent(text):
         return NONE
     found: dict[str, object] = {}
     manual: list[str] = []
     allow: list[Allowance] = []
-    for number, body in _head(text):
-        items = _items(body, file, number)
+    pause = 0  # line of batch_pause
+    for line in _head(text):
+        number = line.number
+        if line.ignored:
+            raise _no_effect(line, file)
+        items = _items(line.body, file, number)
         names = [name for name, _ in items]
         if "allow" in names or "reason" in names:
             allow.append(_allowance(dict(items), names, file, number))
@@ -65,35 +86,76 @@ def parse_directives(text: str, file: str) -> Directives:
             if field in found:
                 raise MigrationFileError(f"directive '{name}' is given twice", file=file, line=number)
             found[field] = parsed
+            if name == "batch_pause":
+                pause = number
     if "batch_pause_ms" in found and "repeat_until_empty" not in found:
-        raise MigrationFileError("batch_pause belongs to repeat-until-empty", file=file, line=1)
+        raise MigrationFileError(
+            "batch_pause belongs to repeat-until-empty",
+            file=file,
+            line=pause,
+            hint="write repeat-until-empty batch_pause=…, or remove batch_pause",
+        )
     return Directives(**found, manual=tuple(manual), allow=tuple(allow))  # type: ignore[arg-type]  # checked in _value
 
 
-def _head(text: str) -> list[tuple[int, str]]:
-    """The directive lines of the head, as (line number, body). The head ends at the first line that is no comment."""
-    lines: list[tuple[int, str]] = []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """One line of the head that is a directive, or looks like one."""
+
+    number: int  # from 1
+    body: str  # behind `lockstep:`
+    ignored: bool = False  # it only looks like one
+
+
+def _head(text: str) -> list[_Line]:
+    """The directive lines of the head. The head ends at the first line that is no comment."""
+    lines: list[_Line] = []
     in_block = False
+    begun = True  # in a block comment: its first word was there
     for number, line in enumerate(text.split("\n"), start=1):
         stripped = line.strip()
         if in_block:
+            if not begun and (words := stripped.lstrip("* \t")):
+                lines += _look_alike(number, words.partition("*/")[0])
+                begun = True
             in_block = "*/" not in stripped
         elif match := _LINE.fullmatch(line):
-            lines.append((number, match[1]))
+            lines.append(_Line(number=number, body=match[1]))
         elif stripped.startswith("/*"):
+            words = stripped[2:].partition("*/")[0].lstrip("* \t")
+            lines += _look_alike(number, words)
+            begun = bool(words)
             in_block = "*/" not in stripped
             if not in_block and not stripped.endswith("*/"):
                 break
-        elif stripped and not stripped.startswith("--"):
+        elif stripped.startswith("--"):
+            lines += _look_alike(number, stripped[2:].lstrip())
+        elif stripped:
             break
     return lines
 
 
+def _look_alike(number: int, comment: str) -> list[_Line]:
+    """A comment that looks like a directive, if it does."""
+    match = _LOOKS.match(comment)
+    return [_Line(number=number, body=match["body"].strip(), ignored=True)] if match else []
+
+
+def _no_effect(line: _Line, file: str) -> MigrationFileError:
+    body = line.body if '"' in line.body else re.sub(r"\s*=\s*", "=", line.body)
+    return MigrationFileError(
+        "this looks like a directive and has no effect",
+        file=file,
+        line=line.number,
+        hint=f"write: -- lockstep: {body}",
+    )
+
+
 def misplaced(text: str) -> list[int]:
     """Return the lines (from 1) of directive-like comments below the head, where they would have no effect."""
-    if "lockstep:" not in text:
+    if _silent(text):
         return []
-    heads = {number for number, _ in _head(text)}
+    heads = {line.number for line in _head(text) if not line.ignored}
     lines = enumerate(text.split("\n"), start=1)
     return [number for number, line in lines if number not in heads and _LINE.fullmatch(line)]
 
@@ -104,6 +166,8 @@ def _items(body: str, file: str, line: int) -> list[tuple[str, str | None]]:
     while at < len(body.rstrip()):
         match = _ITEM.match(body, at)
         if match is None:
+            if _COMMA.search(body, at):
+                raise _comma(body, file, line)
             raise MigrationFileError(
                 f"cannot read the directive at: {body[at:].strip()}",
                 file=file,
@@ -115,17 +179,38 @@ def _items(body: str, file: str, line: int) -> list[tuple[str, str | None]]:
             from difflib import get_close_matches
 
             close = get_close_matches(name, _NAMES, n=1)
+            hint = "the directives are listed in docs/reference/file-format.md"
+            if items and items[-1][0] in _TEXTS and items[-1][1] and "=" not in match[0]:
+                text = f"{items[-1][1]} {_NEXT.split(body[at:].strip())[0]}"
+                close, hint = [], f'a value with spaces stands in double quotes: {items[-1][0]}="{text}"'
             raise MigrationFileError(
                 f"unknown directive '{name}'" + (f"; did you mean '{close[0]}'?" if close else ""),
                 file=file,
                 line=line,
-                hint="the directives are listed in docs/reference/file-format.md",
+                hint=hint,
             )
+        if match[3] and name not in _TEXTS and _COMMA.search(match[3]):
+            raise _comma(body, file, line)
         items.append((name, match[2] if match[2] is not None else match[3]))
         at = match.end()
     if not items:
         raise MigrationFileError("an empty directive", file=file, line=line)
     return items
+
+
+_NEXT = re.compile(r"\s+(?=[A-Za-z_-]+=)")
+_COMMA = re.compile(rf",(?=\s|$|(?:{_ANY})(?:=|\s|$))", re.IGNORECASE)
+
+
+def _comma(body: str, file: str, line: int) -> MigrationFileError:
+    between = re.search(r"\buses=", body, re.IGNORECASE) is not None
+    return MigrationFileError(
+        f"a comma in the directive: {body.strip()}",
+        file=file,
+        line=line,
+        hint="blanks stand between directives, not commas: lock_timeout=2s statement_timeout=10min"
+        + ("; between settings a comma without a blank: uses=one,two" if between else ""),
+    )
 
 
 def _allowance(items: dict[str, str | None], names: list[str], file: str, line: int) -> Allowance:
@@ -154,7 +239,10 @@ def _value(name: str, value: str | None, file: str, line: int) -> tuple[str, obj
     if name == "transaction":
         if value != "none":
             raise MigrationFileError(
-                "transaction can only be 'none'; without it a file is transactional", file=file, line=line
+                "transaction can only be 'none'; without it a file is transactional",
+                file=file,
+                line=line,
+                hint="write transaction=none, or remove it",
             )
         return "transactional", False
     if name in {"lock_timeout", "statement_timeout", "batch_pause"}:

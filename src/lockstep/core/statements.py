@@ -183,9 +183,19 @@ def _absorb(file: str, text: str, statements: list[Statement]) -> tuple[str, lis
         text,
         statements[index].start,
         problem,
-        hint="remove the transaction statements (Lockstep wraps each file in one transaction), "
-        "or put this line at the head: -- lockstep: transaction=none",
+        hint="remove the transaction statements (Lockstep wraps each file in one transaction)"
+        + (", or put this line at the head: -- lockstep: transaction=none" if _pairs_up(control) else ""),
     )
+
+
+def _pairs_up(control: list[tuple[int, str, Traits]]) -> bool:
+    """Whether the file is made of whole blocks BEGIN … COMMIT, which a file outside of a transaction may hold."""
+    begun = False
+    for _, name, one in control:
+        if one.options or name not in ({"COMMIT"} if begun else _OPEN):
+            return False
+        begun = not begun
+    return not begun
 
 
 _NOT_A_LINE_END = re.compile(r"[^\n]")

@@ -14,10 +14,17 @@ import psycopg
 from psycopg import sql
 
 from lockstep.core.checksum import checksum
-from lockstep.core.directives import parse_directives
+from lockstep.core.directives import NONE, parse_directives
 from lockstep.core.ledger import Entry, EntryState, Hold, Ledger
 from lockstep.core.migration import Kind, SqlFile
-from lockstep.errors import LedgerError, LedgerFiltered, LedgerForeign, LedgerMissing, LedgerNotOwned
+from lockstep.errors import (
+    LedgerError,
+    LedgerFiltered,
+    LedgerForeign,
+    LedgerMissing,
+    LedgerNotOwned,
+    MigrationFileError,
+)
 from lockstep.postgres.connection import WRITER, Session, guard
 from lockstep.postgres.entries import entry_progress
 
@@ -178,7 +185,10 @@ def recorded_downs(session: Session) -> dict[int, SqlFile]:
     found = {}
     for version, name, text in rows:
         down_name = f"{name.removesuffix('.sql')}.down.sql"
-        directives = parse_directives(text, down_name)
+        try:
+            directives = parse_directives(text, down_name)
+        except MigrationFileError:
+            directives = NONE  # what an earlier version took for a comment
         found[version] = SqlFile(name=down_name, text=text, checksum=checksum(text), directives=directives)
     return found
 

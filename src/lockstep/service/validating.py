@@ -16,6 +16,7 @@ import msgspec
 from lockstep.config import Settings
 from lockstep.core.branching import Branches, against_base, moved_with
 from lockstep.core.directives import misplaced
+from lockstep.core.filename import Part, version_and_part
 from lockstep.core.findings import Base, CheckedFile, Finding, Report, Severity
 from lockstep.core.locking.hazards import RULES
 from lockstep.core.migration import Folder, SqlFile
@@ -66,7 +67,8 @@ def validate(settings: Settings, base: str | None = None, unapplied: Collection[
     branches, compared = _branches(settings, base) if base is not None else (None, None)
     against = _against(branches, folder, unapplied) if branches else ()
     found += against
-    found += _names(folder, branches, against)
+    unread = {place for error in broken if (place := version_and_part(error.file))}
+    found += _names(folder, branches, against, {version for version, part in unread if part is Part.UP})
     scripts: list[SqlFile] = []
     for migration in folder.migrations:
         for file in (migration.up, migration.down, migration.verify):
@@ -82,7 +84,9 @@ def validate(settings: Settings, base: str | None = None, unapplied: Collection[
                     scripts.append(file)
                     if not file.script().statements:
                         found.append(_empty(file))
-        if migration.version is not None and migration.down is None and not migration.up.directives.irreversible:
+        version = migration.version
+        without_down = version is not None and migration.down is None and (version, Part.DOWN) not in unread
+        if without_down and not migration.up.directives.irreversible:
             found.append(
                 Finding(
                     severity=Severity.WARNING,
@@ -158,7 +162,11 @@ def _from_error(rule: str, error: MigrationFileError) -> Finding:
     )
 
 
-def _names(folder: Folder, branches: Branches | None, against: tuple[Finding, ...]) -> Iterable[Finding]:
+def _names(
+    folder: Folder, branches: Branches | None, against: tuple[Finding, ...], unread: Collection[int]
+) -> Iterable[Finding]:
+    """What the names alone tell. `unread`: versions whose file is there and has a finding of its own."""
+
     def finding(severity: Severity, rule: str, file: str, message: str, hint: str | None = None) -> Finding:
         return Finding(severity=severity, rule=rule, file=file, line=None, column=None, message=message, hint=hint)
 
@@ -176,10 +184,12 @@ def _names(folder: Folder, branches: Branches | None, against: tuple[Finding, ..
     for name, problem in folder.stray:
         yield finding(Severity.ERROR, "name", name, problem, "rename it, or move it out of the folder")
     for name in folder.orphans:
+        if (place := version_and_part(name)) and place[0] in unread:
+            continue
         yield finding(
             Severity.WARNING, "orphan", name, "no migration has this number", "remove it, or add its migration"
         )
-    for notice in gaps(folder, elsewhere):
+    for notice in gaps(folder, (*elsewhere, *unread)):
         yield finding(
             Severity.WARNING, "gap", folder.path, notice.message, "fine if it was renumbered or removed on purpose"
         )

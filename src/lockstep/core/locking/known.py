@@ -35,6 +35,7 @@ class Known:
     indexes: dict[Key, Relation] = field(default_factory=dict)  # index -> its table
     statistics: dict[Key, Relation] = field(default_factory=dict)  # extended statistics -> their table
     foreign_keys: dict[tuple[Key, str], ForeignKey] = field(default_factory=dict)  # by table and constraint name
+    not_foreign: set[tuple[Key, str]] = field(default_factory=set)  # constraints that are a check or a key, by name
     not_null_checks: dict[tuple[Key, str], str] = field(default_factory=dict)  # CHECK (column IS NOT NULL) -> column
     validated: set[tuple[Key, str]] = field(default_factory=set)  # such checks that hold for every row
     unvalidated: set[tuple[Key, str]] = field(default_factory=set)  # constraints that this file added NOT VALID
@@ -127,6 +128,8 @@ class Known:
         if what == "CONSTR_FOREIGN":
             columns = (column,) if column else tuple(strings(constraint.fk_attrs))
             self.foreign_keys[key] = ForeignKey(table=table, referenced=relation(constraint.pktable), columns=columns)
+        if what in _NOT_FOREIGN:
+            self.not_foreign.add(key)
         if what in ("CONSTR_PRIMARY", "CONSTR_UNIQUE", "CONSTR_EXCLUSION"):
             self.indexes[self.key(table.beside(name))] = table
         if checked := not_null_column(constraint):
@@ -148,6 +151,7 @@ class Known:
             self.validated.add(key)
         elif what == "AT_DropConstraint":
             self.foreign_keys.pop(key, None)
+            self.not_foreign.discard(key)
             self.not_null_checks.pop(key, None)
             self.validated.discard(key)
         elif what == "AT_AlterColumnType":
@@ -163,6 +167,7 @@ class Known:
             self.indexes.pop(key, None)
             if kind == "OBJECT_TABLE":
                 self.made.discard(key)
+                self.not_foreign = {one for one in self.not_foreign if one[0] != key}
                 ends = {n: (n[0], self.key(one.referenced)) for n, one in self.foreign_keys.items()}
                 for name in [n for n, pair in ends.items() if key in pair]:
                     self.foreign_keys.pop(name)
@@ -185,6 +190,9 @@ class Known:
             old, new = (self.key(before), node.subname), (self.key(before), node.newname)
             if old in self.foreign_keys:
                 self.foreign_keys[new] = self.foreign_keys.pop(old)
+            if old in self.not_foreign:
+                self.not_foreign.remove(old)
+                self.not_foreign.add(new)
         elif choice(node, "rename_type") == "OBJECT_COLUMN" and (self.key(before), node.subname) in self.types:
             self.types[self.key(before), node.newname] = self.types.pop((self.key(before), node.subname))
 
@@ -206,9 +214,11 @@ class Known:
             )
             for (owner, name), one in self.foreign_keys.items()
         }
+        self.not_foreign = {(new if table == old else table, name) for table, name in self.not_foreign}
         self.types = {(new if table == old else table, name): t for (table, name), t in self.types.items()}
 
 
+_NOT_FOREIGN = {"CONSTR_CHECK", "CONSTR_PRIMARY", "CONSTR_UNIQUE", "CONSTR_EXCLUSION"}
 _SUFFIX = {"CONSTR_FOREIGN": "fkey", "CONSTR_UNIQUE": "key", "CONSTR_PRIMARY": "pkey", "CONSTR_EXCLUSION": "excl"}
 
 

@@ -118,7 +118,7 @@ def _dropped_constraint(table: Relation, command: Any, known: Known) -> list[Loc
 
 def _if_foreign(table: Relation, constraint: str, known: Known, mode: Mode) -> list[Lock]:
     """The lock on the other table, for a constraint that no file explains. A table whose making was read has no such."""
-    if known.key(table) in known.made:
+    if known.key(table) in known.made or (known.key(table), constraint) in known.not_foreign:
         return []
     return [(f"the table that {constraint} references, if it is a foreign key", mode)]
 
