@@ -177,14 +177,143 @@ def test_what_is_safe_needs_no_name(case: str, begun: Project) -> None:
     assert begun.run("repair", "dev").out == "nothing to repair\n"
 
 
-def test_a_correction_whose_rows_changed_since_is_not_taken_back(begun: Project) -> None:
+def newest(project: Project) -> int:
+    """The number of the newest event in the audit log."""
+    return int(project.query("SELECT max(id) FROM schema_migrations_log")[0][0])
+
+
+def refused_undo(project: Project, number: int) -> str:
+    """Ask for an undo that must be refused without a change; return what it said."""
+    before = ledger(project)
+    done = project.run("repair", "dev", "--undo", str(number))
+    assert done.code == 4 and "nothing was corrected" in done.err, done
+    assert ledger(project) == before
+    return done.err
+
+
+def test_what_a_later_correction_changed_is_taken_back_first(begun: Project) -> None:
     STATES["pending"](begun)
     assert begun.run("repair", "dev", "--record", "2").code == 0
-    number = begun.query("SELECT max(id) FROM schema_migrations_log")[0][0]
+    record = newest(begun)
     assert begun.run("repair", "dev", "--forget", "2").code == 0
-    done = begun.run("repair", "dev", "--undo", str(number))
-    assert done.code == 4 and "002-b.sql was changed since; nothing was corrected" in done.err
+    said = refused_undo(begun, record)
+    assert f"event {record + 1} (repair) changed 002-b.sql after event {record}" in said
+    assert f"next: take that back first: lockstep repair dev --undo {record + 1}" in said
+    assert begun.run("repair", "dev", "--undo", str(record + 1)).code == 0
+    assert begun.run("repair", "dev", "--undo", str(record)).code == 0
     assert state(begun) == "pending"
+    assert f"event {record + 3} took event {record} back already" in refused_undo(begun, record)
+
+
+def test_a_forgotten_entry_does_not_come_back_once_its_migration_ran_and_was_reverted(begun: Project) -> None:
+    begun.write("002-b.sql", "CREATE TABLE IF NOT EXISTS x (id int);")
+    begun.write("002-b.down.sql", "DROP TABLE x;")
+    assert begun.run("sync").code == 0
+    assert begun.run("repair", "dev", "--forget", "2").code == 0
+    forget = newest(begun)
+    assert begun.run("sync").code == 0
+    assert begun.run("revert", "dev", "--steps", "1").code == 0
+    said = refused_undo(begun, forget)
+    assert f"event {newest(begun)} (revert) changed 002-b.sql after event {forget}" in said
+    assert "next: lockstep status dev shows what is true now; --record, --forget or --accept corrects it" in said
+    assert state(begun) == "held"
+
+
+def test_an_old_failure_does_not_come_back_after_its_migration_was_applied(begun: Project) -> None:
+    begun.query("CREATE TABLE n (d int); INSERT INTO n VALUES (0)")
+    begun.write("002-b.sql", NONE + "SELECT 1;\nSELECT 1 / d FROM n;\nSELECT 3;")
+    assert begun.run("sync").code == 6
+    assert begun.run("repair", "dev", "--forget", "2").code == 0
+    first = newest(begun)
+    begun.query("UPDATE n SET d = 1")
+    assert begun.run("sync").code == 0
+    applied = newest(begun)
+    assert begun.run("repair", "dev", "--forget", "2").code == 0
+    said = refused_undo(begun, first)
+    assert f"event {applied + 1} (repair) changed 002-b.sql" in said
+    assert f"lockstep repair dev --undo {applied + 1}; event {first} stays, since event {applied} (apply) ran" in said
+    assert begun.run("repair", "dev", "--undo", str(applied + 1)).code == 0
+    assert f"event {applied} (apply)" in refused_undo(begun, first)
+    assert state(begun) == "applied"
+
+
+def test_a_failed_try_and_other_versions_do_not_stand_in_the_way(begun: Project) -> None:
+    begun.write("002-b.sql", "CREATE TABLE x (id int);")
+    assert begun.run("sync").code == 0
+    before = ledger(begun)
+    assert begun.run("repair", "dev", "--forget", "2").code == 0
+    forget = newest(begun)
+    assert begun.run("sync").code == 6, "x is there already"
+    assert begun.run("repair", "dev", "--forget", "1").code == 0
+    assert begun.run("repair", "dev", "--undo", str(forget)).code == 0
+    assert [row["version"] for row in ledger(begun)] == [2]
+    assert begun.run("repair", "dev", "--undo", str(newest(begun) - 1)).code == 0
+    assert ledger(begun) == before
+
+
+def test_a_baseline_in_between_is_taken_back_first(project: Project) -> None:
+    for number in (1, 2, 3):
+        project.write(f"00{number}-x.sql", f"SELECT {number};")
+    project.run("init")
+    assert project.run("baseline", "dev", "--version", "3").code == 0
+    before = ledger(project)
+    assert project.run("repair", "dev", "--forget", "2").code == 0
+    forget = newest(project)
+    assert project.run("baseline", "dev", "--version", "none").code == 0
+    assert f"event {forget + 1} (baseline)" in refused_undo(project, forget)
+    for number in (forget + 1, forget + 2, forget + 3):  # taken back, and that, and that
+        assert project.run("repair", "dev", "--undo", str(number)).code == 0
+    assert project.run("repair", "dev", "--undo", str(forget)).code == 0
+    assert ledger(project) == before
+
+
+def test_a_repeatable_that_a_revert_asks_to_run_again_is_not_put_back(begun: Project) -> None:
+    begun.write("002-b.down.sql", "SELECT 0;")
+    begun.write("repeatable/view.sql", "SELECT 1;")
+    STATES["applied"](begun)
+    assert begun.run("repair", "dev", "--forget", "view").code == 0
+    forget = newest(begun)
+    assert begun.run("revert", "dev", "--steps", "1").code == 0
+    assert f"event {forget + 1} (revert) changed repeatable/view.sql" in refused_undo(begun, forget)
+
+
+def test_an_entry_is_not_put_back_beside_another_of_its_version(begun: Project) -> None:
+    STATES["applied"](begun)
+    assert begun.run("repair", "dev", "--forget", "2").code == 0
+    forget = newest(begun)
+    begun.remove("002-b.sql")
+    begun.write("002-new.sql", "SELECT 2;")
+    assert begun.run("sync").code == 0
+    assert f"event {forget + 1} (apply) changed 002-b.sql after event {forget}" in refused_undo(begun, forget)
+
+
+def test_a_baseline_is_not_taken_back_over_what_ran_since(project: Project) -> None:
+    for number in (1, 2, 3):
+        project.write(f"00{number}-x.sql", f"SELECT {number};")
+    project.run("init")
+    assert project.run("baseline", "dev", "--version", "3").code == 0
+    assert project.run("baseline", "dev", "--version", "2").code == 0
+    moved = newest(project)
+    assert project.run("sync").code == 0
+    assert f"event {moved + 1} (apply) changed 003-x.sql after event {moved}" in refused_undo(project, moved)
+
+
+@pytest.mark.parametrize("name", ["002-b.sql", "002-by-hand.sql"])
+def test_an_entry_that_somebody_wrote_by_hand_is_not_overwritten(name: str, begun: Project) -> None:
+    STATES["applied"](begun)
+    assert begun.run("repair", "dev", "--forget", "2").code == 0
+    begun.query(f"INSERT INTO schema_migrations (migration_name, version) VALUES ('{name}', 2)")
+    said = refused_undo(begun, newest(begun))
+    assert f"{name} is in the ledger in place of 002-b.sql" in said
+    assert "next: lockstep repair dev --forget 2" in said
+
+
+def test_an_entry_that_somebody_changed_by_hand_is_not_taken_back(begun: Project) -> None:
+    STATES["pending"](begun)
+    assert begun.run("repair", "dev", "--record", "2").code == 0
+    begun.query("UPDATE schema_migrations SET applied_by = 'me' WHERE version = 2")
+    number = newest(begun)
+    assert f"002-b.sql is not as event {number} left it" in refused_undo(begun, number)
 
 
 def test_only_a_correction_can_be_taken_back(begun: Project) -> None:

@@ -10,13 +10,25 @@ from dataclasses import dataclass
 
 from lockstep.config import Environment, Settings
 from lockstep.core.comparison import Row, compare, effective_checksum
-from lockstep.core.correction import Change, Verb, changes
+from lockstep.core.correction import Change, Touched, Verb, changes, in_the_way
 from lockstep.core.ledger import Ledger
 from lockstep.core.migration import Folder, Kind, SqlFile
 from lockstep.errors import LedgerError, UsageError
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, guard
-from lockstep.postgres.corrections import Image, delete, image, insert, read_trace, restore, set_progress, settle
+from lockstep.postgres.corrections import (
+    CORRECTED,
+    Image,
+    Trace,
+    delete,
+    image,
+    insert,
+    read_later,
+    read_trace,
+    restore,
+    set_progress,
+    settle,
+)
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.ledger import open_for_writing, read_ledger, recorded_downs
 from lockstep.service.worksession import work_session
@@ -109,16 +121,20 @@ def undo(
 ) -> tuple[Correction, ...]:
     """Take back the correction with this number in the audit log: by another one, which can be taken back, too.
 
-    Raises UsageError when the event is no correction, LedgerError when its rows were changed since.
+    Raises UsageError when the event is no correction, LedgerError when its rows were changed since: what changed them
+    is named, and nothing was corrected.
     """
     with work_session(settings, environment, run) as work:
         session = work.session
         with guard(session.target), session.connection.transaction():
             open_for_writing(session)
             trace = read_trace(session, number)
+            if blocking := in_the_way(trace.touched, read_later(session, number)):
+                raise _refused(session, trace, blocking)
             restore(session, trace)
             details: dict[str, object] = {
                 "what": f"event {number} taken back",
+                "undoes": number,
                 "before": list(trace.after),
                 "after": list(trace.before),
                 "reason": reason,
@@ -126,14 +142,41 @@ def undo(
             if trace.hold is not None:
                 # The correction lifted a hold: without an entry it holds again, with what made it.
                 details |= {"held": True, "hold": trace.hold, **trace.hold}
-            name = next((row["migration_name"] for row in (*trace.before, *trace.after)), None)
-            single = name if trace.event == "repair" else None
             event = Event(
-                event="repair", run_id=run.run_id, migration_name=single, version=trace.version, details=details
+                event="repair", run_id=run.run_id, migration_name=trace.name, version=trace.version, details=details
             )
             write_event(session, event)
     shown = [row["migration_name"] for row in trace.before or trace.after]
     return tuple(Correction(name=name, what=f"as before event {number}") for name in shown)
+
+
+def _refused(session: Session, trace: Trace, blocking: Sequence[Touched]) -> LedgerError:
+    """Say what came after a correction, and what to do instead of taking it back."""
+    target, newest = session.target, blocking[0]
+    repair = f"lockstep repair {target.environment}"
+    if newest.undoes == trace.number:
+        return LedgerError(
+            f"{target.name}: event {newest.number} took event {trace.number} back already; nothing was corrected.",
+            hint=f"{repair} --undo {newest.number} takes that back",
+        )
+    rows = [row["migration_name"] for row in (*trace.before, *trace.after)]
+    ran = next((one for one in blocking if not one.corrects), None)
+    if ran is newest:
+        hint = f"lockstep status {target.environment} shows what is true now; {CORRECTED}"
+    elif ran is not None:
+        hint = (
+            f"{repair} --undo {newest.number}; event {trace.number} stays, since event {ran.number} ({ran.event}) ran"
+        )
+    else:
+        hint = f"take that back first: {repair} --undo {newest.number}"
+    name = next((row for row in rows if row in newest.names), None) or next(
+        (row["migration_name"] for row in (*trace.before, *trace.after) if row["version"] in newest.versions), rows[0]
+    )
+    return LedgerError(
+        f"{target.name}: event {newest.number} ({newest.event}) changed {name} after event {trace.number}; "
+        "nothing was corrected.",
+        hint=hint,
+    )
 
 
 def _downs(folder: Folder, recorded: Mapping[int, SqlFile]) -> dict[int, SqlFile]:
