@@ -172,7 +172,8 @@ def test_every_correction_fits_or_is_refused_and_can_be_taken_back(case: str, be
 @pytest.mark.parametrize("case", ["reformatted", "unverified"])
 def test_what_is_safe_needs_no_name(case: str, begun: Project) -> None:
     STATES[case](begun)
-    assert begun.run("repair", "dev").out == f"002-b.sql: {case}: the file on disk is recorded now\n"
+    said = begun.run("repair", "dev").out
+    assert said.startswith(f"002-b.sql: {case}: the file on disk is recorded now (event ")
     assert state(begun) == "applied"
     assert begun.run("repair", "dev").out == "nothing to repair\n"
 
@@ -361,3 +362,43 @@ def test_after_every_statement_of_a_file_is_settled_it_is_finished(begun: Projec
     assert begun.run("repair", "dev", "--statement-done", "2").code == 0
     assert begun.run("revert", "dev", "--steps", "1").code == 0
     assert state(begun) == "held"
+
+
+def test_a_name_of_two_migrations_is_refused_with_both(begun: Project) -> None:
+    begun.write("002-t.sql", "SELECT 2;")
+    begun.write("repeatable/002-t.sql", "SELECT 3;")
+    assert begun.run("sync").code == 0
+    before = ledger(begun)
+    done = begun.run("repair", "dev", "--forget", "002-t")
+    assert done.code == 2 and "002-t may be 002-t.sql or repeatable/002-t.sql" in done.err
+    assert "next: give the whole name" in done.err
+    assert ledger(begun) == before
+    assert begun.run("repair", "dev", "--forget", "002-t.sql").code == 0
+    assert begun.run("repair", "dev", "--forget", "repeatable/002-t.sql").code == 0
+    assert [row["version"] for row in ledger(begun)] == [1]
+
+
+def test_what_an_option_is_for_is_listed_in_the_order_of_the_reference(begun: Project) -> None:
+    assert (
+        "001-a.sql is applied: --record is for what is pending, held, out of order, started or failed\n"
+        in begun.run("repair", "dev", "--record", "1").err
+    )
+    STATES["pending"](begun)
+    assert (
+        "--forget is for what is applied, baseline, reformatted, unverified, to re-apply, changed, missing, started or failed\n"
+        in begun.run("repair", "dev", "--forget", "2").err
+    )
+
+
+def test_every_correction_names_its_event_and_how_to_take_it_back(begun: Project) -> None:
+    STATES["applied"](begun)
+    done = begun.run("repair", "dev", "--forget", "1", "--forget", "2")
+    last = newest(begun)
+    assert done.out == (
+        f"001-a.sql: entry removed (event {last - 1}; take it back: lockstep repair dev --undo {last - 1})\n"
+        f"002-b.sql: entry removed (event {last}; take it back: lockstep repair dev --undo {last})\n"
+    )
+    undone = begun.run("repair", "dev", "--undo", str(last), "--json").document
+    assert undone["corrections"] == [{"name": "002-b.sql", "what": f"as before event {last}", "event": last + 1}]
+    assert begun.run("repair", "dev", "--undo", str(last - 1)).code == 0
+    assert [row["version"] for row in ledger(begun)] == [1, 2]

@@ -101,7 +101,7 @@ def changes(
     """
     chosen: dict[str, Change] = {}
     for name, verb in asked:
-        row = _find(rows, name)
+        row = _find(rows, name, target)
         if row is None:
             raise UsageError(f"{target}: there is no {name}", hint="lockstep status shows what there is")
         if row.state not in FITS[verb]:
@@ -125,13 +125,16 @@ def _listed(words: Sequence[str]) -> str:
     return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _find(rows: Sequence[Row], name: str) -> Row | None:
-    for row in rows:
-        if name in {row.name, label(row.name), str(row.version)} or (
-            row.version is not None and name.isdigit() and int(name) == row.version
-        ):
-            return row
-    return None
+def _find(rows: Sequence[Row], name: str, target: str) -> Row | None:
+    """The row with this full name, else the one of that version or short name. Raises UsageError when it is two's."""
+    whole = next((row for row in rows if row.name == name), None)
+    if whole is not None:
+        return whole
+    number = int(name) if name.isdecimal() else None
+    found = [row for row in rows if name == label(row.name) or (number is not None and number == row.version)]
+    if len(found) > 1:
+        raise UsageError(f"{target}: {name} may be {_listed([row.name for row in found])}", hint="give the whole name")
+    return found[0] if found else None
 
 
 def _change(row: Row, verb: Verb, downs: Mapping[int, SqlFile], target: str) -> Change:

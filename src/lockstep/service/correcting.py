@@ -40,6 +40,7 @@ class Correction:
 
     name: str  # file name
     what: str  # for a person
+    event: int  # its number in the audit log, for `undo`
 
 
 def baseline(
@@ -83,10 +84,10 @@ def baseline(
                 "before": before,
                 "after": after,
             }
-            write_event(session, Event(event="baseline", run_id=run.run_id, details=details))
+            logged = write_event(session, Event(event="baseline", run_id=run.run_id, details=details))
     if marker:
-        return (Correction(name="(none)", what="everything in the folder is pending"),)
-    return tuple(Correction(name=row[0], what="recorded as present already") for row in rows)
+        return (Correction(name="(none)", what="everything in the folder is pending", event=logged),)
+    return tuple(Correction(name=row[0], what="recorded as present already", event=logged) for row in rows)
 
 
 def repair(
@@ -111,9 +112,7 @@ def repair(
         wanted = changes(rows, asked, _downs(folder, recorded_downs(session)), session.target.name)
         with guard(session.target), session.connection.transaction():
             open_for_writing(session)
-            for change in wanted:
-                _correct(session, change, ledger, run, reason)
-    return tuple(Correction(name=change.row.name, what=change.what) for change in wanted)
+            return tuple(_correct(session, change, ledger, run, reason) for change in wanted)
 
 
 def undo(
@@ -145,9 +144,9 @@ def undo(
             event = Event(
                 event="repair", run_id=run.run_id, migration_name=trace.name, version=trace.version, details=details
             )
-            write_event(session, event)
+            logged = write_event(session, event)
     shown = [row["migration_name"] for row in trace.before or trace.after]
-    return tuple(Correction(name=name, what=f"as before event {number}") for name in shown)
+    return tuple(Correction(name=name, what=f"as before event {number}", event=logged) for name in shown)
 
 
 def _refused(session: Session, trace: Trace, blocking: Sequence[Touched]) -> LedgerError:
@@ -185,7 +184,7 @@ def _downs(folder: Folder, recorded: Mapping[int, SqlFile]) -> dict[int, SqlFile
     return {**recorded, **files}
 
 
-def _correct(session: Session, change: Change, ledger: Ledger, run: RunInfo, reason: str | None) -> None:
+def _correct(session: Session, change: Change, ledger: Ledger, run: RunInfo, reason: str | None) -> Correction:
     """Make one correction and log it with the rows before and after."""
     row = change.row
     before = image(session, row.name if row.entry is None else row.entry.name)
@@ -201,7 +200,7 @@ def _correct(session: Session, change: Change, ledger: Ledger, run: RunInfo, rea
     if (hold := _hold(row)) is not None:
         details["hold"] = hold
     event = Event(event="repair", run_id=run.run_id, migration_name=name, version=row.version, details=details)
-    write_event(session, event)
+    return Correction(name=row.name, what=change.what, event=write_event(session, event))
 
 
 def _make(session: Session, change: Change, row: Row, ledger: Ledger) -> str:
