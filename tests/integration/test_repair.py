@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -402,3 +403,58 @@ def test_every_correction_names_its_event_and_how_to_take_it_back(begun: Project
     assert undone["corrections"] == [{"name": "002-b.sql", "what": f"as before event {last}", "event": last + 1}]
     assert begun.run("repair", "dev", "--undo", str(last - 1)).code == 0
     assert [row["version"] for row in ledger(begun)] == [1, 2]
+
+
+def _step(project: Project, random_: random.Random) -> None:
+    """Something that runs migrations, or lets 002 run where it failed before, or the other way round."""
+    word = random_.choice(["sync", "sync", "revert", "mend"])
+    if word == "mend":
+        project.query("UPDATE n SET d = 1 - d")
+        return
+    done = project.run(word, "dev", *(["--steps", "1"] if word == "revert" else []))
+    assert done.code in {0, 2, 4, 6, 7}, done
+
+
+def _correction(project: Project, random_: random.Random) -> bool:
+    """Ask for any correction, or to take back any; True when it was done. Refused, it changes nothing."""
+    before, last = ledger(project), newest(project)
+    if random_.random() < 0.5:
+        number = random_.randint(max(1, last - 4), last)
+        ran = project.query(
+            "SELECT FROM schema_migrations_log l JOIN schema_migrations_log r USING (version) "
+            f"WHERE l.id = {number} AND r.id > l.id AND r.event IN ('start', 'resume', 'apply', 'revert')"
+        )
+        done = project.run("repair", "dev", "--undo", str(number))
+        assert done.code in ({2, 4} if ran else {0, 2, 4}), (number, done)
+    else:
+        done = project.run(
+            "repair", "dev", f"--{random_.choice((*VERBS, 'forget', 'record'))}", str(random_.randint(1, 3))
+        )
+        assert done.code in {0, 2}, done
+    if done.code != 0:
+        assert (ledger(project), newest(project)) == (before, last), done
+    return done.code == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_corrections_undone_in_reverse_order_leave_the_ledger_as_it_was(seed: int, begun: Project) -> None:
+    random_, made = random.Random(seed), 0
+    begun.query("CREATE TABLE n (d int); INSERT INTO n VALUES (0)")
+    begun.write(
+        "002-b.sql", NONE + "SELECT 1;\nSELECT 1 / d FROM n;\nDO $$ BEGIN COMMIT; PERFORM 1 / d FROM n; END $$;"
+    )
+    begun.write("003-c.sql", "CREATE TABLE IF NOT EXISTS x (id int);")
+    for name in ("001-a", "002-b", "003-c"):
+        begun.write(f"{name}.down.sql", "DROP TABLE IF EXISTS x;")
+    for _ in range(5):
+        for _ in range(4):
+            _step(begun, random_)
+        mark, before = newest(begun), (ledger(begun), begun.run("status", "--json").document["environments"])
+        made += sum(_correction(begun, random_) for _ in range(10))
+        for number in range(newest(begun), mark, -1):
+            done = begun.run("repair", "dev", "--undo", str(number))
+            assert done.code == 0, (number, done)
+        assert (ledger(begun), begun.run("status", "--json").document["environments"]) == before, mark
+        _correction(begun, random_)
+    assert made >= 6, "the walk is worth nothing when all is refused"
+    assert "audit log whole" in begun.run("history", "--verify").out
