@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -172,19 +173,149 @@ def test_every_correction_fits_or_is_refused_and_can_be_taken_back(case: str, be
 @pytest.mark.parametrize("case", ["reformatted", "unverified"])
 def test_what_is_safe_needs_no_name(case: str, begun: Project) -> None:
     STATES[case](begun)
-    assert begun.run("repair", "dev").out == f"002-b.sql: {case}: the file on disk is recorded now\n"
+    said = begun.run("repair", "dev").out
+    assert said.startswith(f"002-b.sql: {case}: the file on disk is recorded now (event ")
     assert state(begun) == "applied"
     assert begun.run("repair", "dev").out == "nothing to repair\n"
 
 
-def test_a_correction_whose_rows_changed_since_is_not_taken_back(begun: Project) -> None:
+def newest(project: Project) -> int:
+    """The number of the newest event in the audit log."""
+    return int(project.query("SELECT max(id) FROM schema_migrations_log")[0][0])
+
+
+def refused_undo(project: Project, number: int) -> str:
+    """Ask for an undo that must be refused without a change; return what it said."""
+    before = ledger(project)
+    done = project.run("repair", "dev", "--undo", str(number))
+    assert done.code == 4 and "nothing was corrected" in done.err, done
+    assert ledger(project) == before
+    return done.err
+
+
+def test_what_a_later_correction_changed_is_taken_back_first(begun: Project) -> None:
     STATES["pending"](begun)
     assert begun.run("repair", "dev", "--record", "2").code == 0
-    number = begun.query("SELECT max(id) FROM schema_migrations_log")[0][0]
+    record = newest(begun)
     assert begun.run("repair", "dev", "--forget", "2").code == 0
-    done = begun.run("repair", "dev", "--undo", str(number))
-    assert done.code == 4 and "002-b.sql was changed since; nothing was corrected" in done.err
+    said = refused_undo(begun, record)
+    assert f"event {record + 1} (repair) changed 002-b.sql after event {record}" in said
+    assert f"next: take that back first: lockstep repair dev --undo {record + 1}" in said
+    assert begun.run("repair", "dev", "--undo", str(record + 1)).code == 0
+    assert begun.run("repair", "dev", "--undo", str(record)).code == 0
     assert state(begun) == "pending"
+    assert f"event {record + 3} took event {record} back already" in refused_undo(begun, record)
+
+
+def test_a_forgotten_entry_does_not_come_back_once_its_migration_ran_and_was_reverted(begun: Project) -> None:
+    begun.write("002-b.sql", "CREATE TABLE IF NOT EXISTS x (id int);")
+    begun.write("002-b.down.sql", "DROP TABLE x;")
+    assert begun.run("sync").code == 0
+    assert begun.run("repair", "dev", "--forget", "2").code == 0
+    forget = newest(begun)
+    assert begun.run("sync").code == 0
+    assert begun.run("revert", "dev", "--steps", "1").code == 0
+    said = refused_undo(begun, forget)
+    assert f"event {newest(begun)} (revert) changed 002-b.sql after event {forget}" in said
+    assert "next: lockstep status dev shows what is true now; --record, --forget or --accept corrects it" in said
+    assert state(begun) == "held"
+
+
+def test_an_old_failure_does_not_come_back_after_its_migration_was_applied(begun: Project) -> None:
+    begun.query("CREATE TABLE n (d int); INSERT INTO n VALUES (0)")
+    begun.write("002-b.sql", NONE + "SELECT 1;\nSELECT 1 / d FROM n;\nSELECT 3;")
+    assert begun.run("sync").code == 6
+    assert begun.run("repair", "dev", "--forget", "2").code == 0
+    first = newest(begun)
+    begun.query("UPDATE n SET d = 1")
+    assert begun.run("sync").code == 0
+    applied = newest(begun)
+    assert begun.run("repair", "dev", "--forget", "2").code == 0
+    said = refused_undo(begun, first)
+    assert f"event {applied + 1} (repair) changed 002-b.sql" in said
+    assert f"lockstep repair dev --undo {applied + 1}; event {first} stays, since event {applied} (apply) ran" in said
+    assert begun.run("repair", "dev", "--undo", str(applied + 1)).code == 0
+    assert f"event {applied} (apply)" in refused_undo(begun, first)
+    assert state(begun) == "applied"
+
+
+def test_a_failed_try_and_other_versions_do_not_stand_in_the_way(begun: Project) -> None:
+    begun.write("002-b.sql", "CREATE TABLE x (id int);")
+    assert begun.run("sync").code == 0
+    before = ledger(begun)
+    assert begun.run("repair", "dev", "--forget", "2").code == 0
+    forget = newest(begun)
+    assert begun.run("sync").code == 6, "x is there already"
+    assert begun.run("repair", "dev", "--forget", "1").code == 0
+    assert begun.run("repair", "dev", "--undo", str(forget)).code == 0
+    assert [row["version"] for row in ledger(begun)] == [2]
+    assert begun.run("repair", "dev", "--undo", str(newest(begun) - 1)).code == 0
+    assert ledger(begun) == before
+
+
+def test_a_baseline_in_between_is_taken_back_first(project: Project) -> None:
+    for number in (1, 2, 3):
+        project.write(f"00{number}-x.sql", f"SELECT {number};")
+    project.run("init")
+    assert project.run("baseline", "dev", "--version", "3").code == 0
+    before = ledger(project)
+    assert project.run("repair", "dev", "--forget", "2").code == 0
+    forget = newest(project)
+    assert project.run("baseline", "dev", "--version", "none").code == 0
+    assert f"event {forget + 1} (baseline)" in refused_undo(project, forget)
+    for number in (forget + 1, forget + 2, forget + 3):  # taken back, and that, and that
+        assert project.run("repair", "dev", "--undo", str(number)).code == 0
+    assert project.run("repair", "dev", "--undo", str(forget)).code == 0
+    assert ledger(project) == before
+
+
+def test_a_repeatable_that_a_revert_asks_to_run_again_is_not_put_back(begun: Project) -> None:
+    begun.write("002-b.down.sql", "SELECT 0;")
+    begun.write("repeatable/view.sql", "SELECT 1;")
+    STATES["applied"](begun)
+    assert begun.run("repair", "dev", "--forget", "view").code == 0
+    forget = newest(begun)
+    assert begun.run("revert", "dev", "--steps", "1").code == 0
+    assert f"event {forget + 1} (revert) changed repeatable/view.sql" in refused_undo(begun, forget)
+
+
+def test_an_entry_is_not_put_back_beside_another_of_its_version(begun: Project) -> None:
+    STATES["applied"](begun)
+    assert begun.run("repair", "dev", "--forget", "2").code == 0
+    forget = newest(begun)
+    begun.remove("002-b.sql")
+    begun.write("002-new.sql", "SELECT 2;")
+    assert begun.run("sync").code == 0
+    assert f"event {forget + 1} (apply) changed 002-b.sql after event {forget}" in refused_undo(begun, forget)
+
+
+def test_a_baseline_is_not_taken_back_over_what_ran_since(project: Project) -> None:
+    for number in (1, 2, 3):
+        project.write(f"00{number}-x.sql", f"SELECT {number};")
+    project.run("init")
+    assert project.run("baseline", "dev", "--version", "3").code == 0
+    assert project.run("baseline", "dev", "--version", "2").code == 0
+    moved = newest(project)
+    assert project.run("sync").code == 0
+    assert f"event {moved + 1} (apply) changed 003-x.sql after event {moved}" in refused_undo(project, moved)
+
+
+@pytest.mark.parametrize("name", ["002-b.sql", "002-by-hand.sql"])
+def test_an_entry_that_somebody_wrote_by_hand_is_not_overwritten(name: str, begun: Project) -> None:
+    STATES["applied"](begun)
+    assert begun.run("repair", "dev", "--forget", "2").code == 0
+    begun.query(f"INSERT INTO schema_migrations (migration_name, version) VALUES ('{name}', 2)")
+    said = refused_undo(begun, newest(begun))
+    assert f"{name} is in the ledger in place of 002-b.sql" in said
+    assert "next: lockstep repair dev --forget 2" in said
+
+
+def test_an_entry_that_somebody_changed_by_hand_is_not_taken_back(begun: Project) -> None:
+    STATES["pending"](begun)
+    assert begun.run("repair", "dev", "--record", "2").code == 0
+    begun.query("UPDATE schema_migrations SET applied_by = 'me' WHERE version = 2")
+    number = newest(begun)
+    assert f"002-b.sql is not as event {number} left it" in refused_undo(begun, number)
 
 
 def test_only_a_correction_can_be_taken_back(begun: Project) -> None:
@@ -232,3 +363,98 @@ def test_after_every_statement_of_a_file_is_settled_it_is_finished(begun: Projec
     assert begun.run("repair", "dev", "--statement-done", "2").code == 0
     assert begun.run("revert", "dev", "--steps", "1").code == 0
     assert state(begun) == "held"
+
+
+def test_a_name_of_two_migrations_is_refused_with_both(begun: Project) -> None:
+    begun.write("002-t.sql", "SELECT 2;")
+    begun.write("repeatable/002-t.sql", "SELECT 3;")
+    assert begun.run("sync").code == 0
+    before = ledger(begun)
+    done = begun.run("repair", "dev", "--forget", "002-t")
+    assert done.code == 2 and "002-t may be 002-t.sql or repeatable/002-t.sql" in done.err
+    assert "next: give the whole name" in done.err
+    assert ledger(begun) == before
+    assert begun.run("repair", "dev", "--forget", "002-t.sql").code == 0
+    assert begun.run("repair", "dev", "--forget", "repeatable/002-t.sql").code == 0
+    assert [row["version"] for row in ledger(begun)] == [1]
+
+
+def test_what_an_option_is_for_is_listed_in_the_order_of_the_reference(begun: Project) -> None:
+    assert (
+        "001-a.sql is applied: --record is for what is pending, held, out of order, started or failed\n"
+        in begun.run("repair", "dev", "--record", "1").err
+    )
+    STATES["pending"](begun)
+    assert (
+        "--forget is for what is applied, baseline, reformatted, unverified, to re-apply, changed, missing, started or failed\n"
+        in begun.run("repair", "dev", "--forget", "2").err
+    )
+
+
+def test_every_correction_names_its_event_and_how_to_take_it_back(begun: Project) -> None:
+    STATES["applied"](begun)
+    done = begun.run("repair", "dev", "--forget", "1", "--forget", "2")
+    last = newest(begun)
+    assert done.out == (
+        f"001-a.sql: entry removed (event {last - 1}; take it back: lockstep repair dev --undo {last - 1})\n"
+        f"002-b.sql: entry removed (event {last}; take it back: lockstep repair dev --undo {last})\n"
+    )
+    undone = begun.run("repair", "dev", "--undo", str(last), "--json").document
+    assert undone["corrections"] == [{"name": "002-b.sql", "what": f"as before event {last}", "event": last + 1}]
+    assert begun.run("repair", "dev", "--undo", str(last - 1)).code == 0
+    assert [row["version"] for row in ledger(begun)] == [1, 2]
+
+
+def _step(project: Project, random_: random.Random) -> None:
+    """Something that runs migrations, or lets 002 run where it failed before, or the other way round."""
+    word = random_.choice(["sync", "sync", "revert", "mend"])
+    if word == "mend":
+        project.query("UPDATE n SET d = 1 - d")
+        return
+    done = project.run(word, "dev", *(["--steps", "1"] if word == "revert" else []))
+    assert done.code in {0, 2, 4, 6, 7}, done
+
+
+def _correction(project: Project, random_: random.Random) -> bool:
+    """Ask for any correction, or to take back any; True when it was done. Refused, it changes nothing."""
+    before, last = ledger(project), newest(project)
+    if random_.random() < 0.5:
+        number = random_.randint(max(1, last - 4), last)
+        ran = project.query(
+            "SELECT FROM schema_migrations_log l JOIN schema_migrations_log r USING (version) "
+            f"WHERE l.id = {number} AND r.id > l.id AND r.event IN ('start', 'resume', 'apply', 'revert')"
+        )
+        done = project.run("repair", "dev", "--undo", str(number))
+        assert done.code in ({2, 4} if ran else {0, 2, 4}), (number, done)
+    else:
+        done = project.run(
+            "repair", "dev", f"--{random_.choice((*VERBS, 'forget', 'record'))}", str(random_.randint(1, 3))
+        )
+        assert done.code in {0, 2}, done
+    if done.code != 0:
+        assert (ledger(project), newest(project)) == (before, last), done
+    return done.code == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_corrections_undone_in_reverse_order_leave_the_ledger_as_it_was(seed: int, begun: Project) -> None:
+    random_, made = random.Random(seed), 0
+    begun.query("CREATE TABLE n (d int); INSERT INTO n VALUES (0)")
+    begun.write(
+        "002-b.sql", NONE + "SELECT 1;\nSELECT 1 / d FROM n;\nDO $$ BEGIN COMMIT; PERFORM 1 / d FROM n; END $$;"
+    )
+    begun.write("003-c.sql", "CREATE TABLE IF NOT EXISTS x (id int);")
+    for name in ("001-a", "002-b", "003-c"):
+        begun.write(f"{name}.down.sql", "DROP TABLE IF EXISTS x;")
+    for _ in range(5):
+        for _ in range(4):
+            _step(begun, random_)
+        mark, before = newest(begun), (ledger(begun), begun.run("status", "--json").document["environments"])
+        made += sum(_correction(begun, random_) for _ in range(10))
+        for number in range(newest(begun), mark, -1):
+            done = begun.run("repair", "dev", "--undo", str(number))
+            assert done.code == 0, (number, done)
+        assert (ledger(begun), begun.run("status", "--json").document["environments"]) == before, mark
+        _correction(begun, random_)
+    assert made >= 6, "the walk is worth nothing when all is refused"
+    assert "audit log whole" in begun.run("history", "--verify").out

@@ -68,5 +68,6 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     elif not done:
         show("nothing to repair")
     for one in () if context.as_json else done:
-        show(f"{one.name}: {one.what}")
+        way = f"lockstep repair {environment.name} --undo {one.event}"
+        show(f"{one.name}: {one.what} (event {one.event}; take it back: {way})")
     return ExitCode.DONE

@@ -1,4 +1,7 @@
-"""Which correction of the ledger fits which state of a migration; pure. The words are those of `lockstep repair`."""
+"""Which correction of the ledger fits which state of a migration, and which can be taken back; pure.
+
+The words are those of `lockstep repair`.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +49,49 @@ class Change:
     statements_done: int = 0  # likewise
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touched:
+    """One event of the audit log that may have changed rows of the ledger."""
+
+    number: int  # its id
+    event: str  # apply, revert, repair, …
+    names: frozenset[str]  # migrations whose rows it changed
+    versions: frozenset[int]  # likewise
+    repeatables: bool = False  # a row of a repeatable is among them
+    undoes: int | None = None  # the event that it took back
+
+    @property
+    def corrects(self) -> bool:
+        """True for what can itself be taken back."""
+        return self.event in {"repair", "baseline"}
+
+    def changes(self, other: Touched) -> bool:
+        """Whether this event, the later one, changed rows that the other one had changed."""
+        if self.event == "baseline" or not (self.names or self.versions):
+            return True  # it says what all of the ledger is
+        if self.event == "revert" and other.repeatables:
+            return True  # it asks every repeatable to run again
+        return bool(self.names & other.names or self.versions & other.versions)
+
+
+def in_the_way(event: Touched, later: Sequence[Touched]) -> tuple[Touched, ...]:
+    """Return what keeps a correction from being taken back, newest first: its rows were changed by it since.
+
+    `later`: all events after it. An event that was taken back does not count, nor does what took it back: so undoing in
+    reverse order works all the way down.
+    """
+    gone: set[int] = set()
+    found = []
+    for one in sorted(later, key=lambda one: one.number, reverse=True):
+        if one.number in gone:
+            continue
+        if one.undoes is not None and one.undoes > event.number:
+            gone.add(one.undoes)
+        elif one.changes(event):
+            found.append(one)
+    return tuple(found)
+
+
 def changes(
     rows: Sequence[Row], asked: Sequence[tuple[str, Verb]], downs: Mapping[int, SqlFile], target: str
 ) -> tuple[Change, ...]:
@@ -55,13 +101,13 @@ def changes(
     """
     chosen: dict[str, Change] = {}
     for name, verb in asked:
-        row = _find(rows, name)
+        row = _find(rows, name, target)
         if row is None:
             raise UsageError(f"{target}: there is no {name}", hint="lockstep status shows what there is")
         if row.state not in FITS[verb]:
             raise UsageError(
                 f"{target}: {row.name} is {row.state.value}: --{verb.value} is for what is "
-                + " or ".join(sorted(state.value for state in FITS[verb])),
+                + _listed([state.value for state in State if state in FITS[verb]]),
                 hint="lockstep status shows what is what",
             )
         if row.name in chosen:
@@ -75,13 +121,20 @@ def changes(
     return (*chosen.values(), *safe)
 
 
-def _find(rows: Sequence[Row], name: str) -> Row | None:
-    for row in rows:
-        if name in {row.name, label(row.name), str(row.version)} or (
-            row.version is not None and name.isdigit() and int(name) == row.version
-        ):
-            return row
-    return None
+def _listed(words: Sequence[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _find(rows: Sequence[Row], name: str, target: str) -> Row | None:
+    """The row with this full name, else the one of that version or short name. Raises UsageError when it is two's."""
+    whole = next((row for row in rows if row.name == name), None)
+    if whole is not None:
+        return whole
+    number = int(name) if name.isdecimal() else None
+    found = [row for row in rows if name == label(row.name) or (number is not None and number == row.version)]
+    if len(found) > 1:
+        raise UsageError(f"{target}: {name} may be {_listed([row.name for row in found])}", hint="give the whole name")
+    return found[0] if found else None
 
 
 def _change(row: Row, verb: Verb, downs: Mapping[int, SqlFile], target: str) -> Change:

@@ -49,13 +49,13 @@ class LoggedEvent:
     details: Mapping[str, Any]
 
 
-def write_event(session: Session, event: Event) -> None:
-    """Append one row to the audit log, in the caller's transaction if there is one."""
+def write_event(session: Session, event: Event) -> int:
+    """Append one row to the audit log, in the caller's transaction if there is one; return its number."""
     with guard(session.target):
-        session.connection.execute(
+        row = session.connection.execute(
             sql.SQL(
                 "INSERT INTO {}.schema_migrations_log (event, host, run_id, orchestrator_url, migration_name, version, "
-                "duration_ms, details) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+                "duration_ms, details) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING id"
             ).format(sql.Identifier(session.target.ledger_schema)),
             (
                 event.event,
@@ -67,7 +67,9 @@ def write_event(session: Session, event: Event) -> None:
                 event.duration_ms,
                 Jsonb(dict(event.details or {})),
             ),
-        )
+        ).fetchone()
+    assert row is not None  # its own trigger numbers it; nothing swallows it without an error
+    return int(row[0])
 
 
 def read_log(session: Session, *, limit: int) -> list[LoggedEvent]:

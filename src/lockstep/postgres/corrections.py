@@ -9,14 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from lockstep import __version__
+from lockstep.core.correction import Touched
 from lockstep.core.ledger import Progress
 from lockstep.core.migration import Kind
 from lockstep.errors import LedgerError, UsageError
 from lockstep.postgres.connection import Session, guard
+
+#: What is left where nothing can be taken back.
+CORRECTED = "--record, --forget or --accept corrects it"
 
 Image = Mapping[str, Any]  # a whole row of the ledger, as the server's to_jsonb writes it
 
@@ -67,19 +72,34 @@ def set_progress(session: Session, name: str, progress: Progress, statements_don
 class Trace:
     """What a correction in the audit log changed."""
 
+    number: int  # its id
     event: str  # repair, baseline
-    version: int | None
-    what: str
+    name: str | None  # of the one migration that it is about; None: of several
+    version: int | None  # likewise
     before: tuple[Image, ...]
     after: tuple[Image, ...]
     hold: Image | None  # the hold that it lifted
+
+    @property
+    def touched(self) -> Touched:
+        """The rows that it is about."""
+        rows = (*self.before, *self.after)
+        names = {self.name, *(row["migration_name"] for row in rows)}
+        versions = {self.version, *(row["version"] for row in rows)}
+        return Touched(
+            number=self.number,
+            event=self.event,
+            names=frozenset(name for name in names if name is not None),
+            versions=frozenset(version for version in versions if version is not None),
+            repeatables=any(row["version"] is None for row in rows),
+        )
 
 
 def read_trace(session: Session, number: int) -> Trace:
     """Return what the correction with this number in the audit log changed. Raises UsageError when it is none."""
     rows = _execute(
         session,
-        "SELECT event, version, details FROM {}.schema_migrations_log "
+        "SELECT event, migration_name, version, details FROM {}.schema_migrations_log "
         "WHERE id = %s AND event IN ('repair', 'baseline') AND details ? 'after'",
         (number,),
     )
@@ -88,14 +108,35 @@ def read_trace(session: Session, number: int) -> Trace:
             f"{session.target.name}: event {number} of the audit log is no correction that could be taken back",
             hint=f"lockstep history {session.target.environment} shows their numbers",
         )
-    event, version, details = rows[0]
+    event, name, version, details = rows[0]
     return Trace(
+        number=number,
         event=event,
+        name=name,
         version=version,
-        what=details.get("what", event),
         before=tuple(details["before"]),
         after=tuple(details["after"]),
         hold=details.get("hold"),
+    )
+
+
+def read_later(session: Session, number: int) -> tuple[Touched, ...]:
+    """Return the events after this one that changed rows. A try that failed left its row to its `start` or `resume`."""
+    rows = _execute(
+        session,
+        "SELECT id, event, migration_name, version, (details->>'undoes')::bigint FROM {}.schema_migrations_log "
+        "WHERE id > %s AND event IN ('start', 'resume', 'apply', 'revert', 'heal', 'repair', 'baseline') ORDER BY id",
+        (number,),
+    )
+    return tuple(
+        Touched(
+            number=id_,
+            event=event,
+            names=frozenset({name} - {None}),
+            versions=frozenset({version} - {None}),
+            undoes=undoes,
+        )
+        for id_, event, name, version, undoes in rows
     )
 
 
@@ -104,20 +145,39 @@ def restore(session: Session, trace: Trace) -> None:
     for row in trace.after:
         if image(session, row["migration_name"]) != row:
             raise LedgerError(
-                f"{session.target.name}: {row['migration_name']} was changed since; nothing was corrected.",
-                hint=f"lockstep history {session.target.environment}: take back what came later first",
+                f"{session.target.name}: {row['migration_name']} is not as event {trace.number} left it, and the audit log "
+                "does not say why; nothing was corrected.",
+                hint=f"lockstep status {session.target.environment} shows what is true now; {CORRECTED}",
             )
         delete(session, row["migration_name"])
     for row in trace.before:
-        if not trace.after and image(session, row["migration_name"]) is not None:
+        there = _execute(
+            session,
+            "SELECT migration_name FROM {}.schema_migrations WHERE migration_name = %s OR version = %s",
+            (row["migration_name"], row["version"]),
+        )
+        if there:
             raise LedgerError(
-                f"{session.target.name}: {row['migration_name']} is in the ledger again; nothing was corrected."
+                f"{session.target.name}: {there[0][0]} is in the ledger in place of {row['migration_name']}, and the audit "
+                "log does not say why; nothing was corrected.",
+                hint=f"lockstep repair {session.target.environment} --forget {row['version'] or there[0][0]}",
             )
+        _put(session, row)
+
+
+def _put(session: Session, row: Image) -> None:
+    try:
         _execute(
             session,
             "INSERT INTO {0}.schema_migrations SELECT * FROM jsonb_populate_record(NULL::{0}.schema_migrations, %s) RETURNING 1",
             (Jsonb(row),),
         )
+    except psycopg.errors.IntegrityError as error:
+        raise LedgerError(
+            f"{session.target.name}: {row['migration_name']} cannot be put back: {error.diag.constraint_name} of the ledger "
+            "refuses it; nothing was corrected.",
+            hint=f"lockstep status {session.target.environment} shows what is true now; {CORRECTED}",
+        ) from None
 
 
 def _one(session: Session, text: str, values: tuple[Any, ...]) -> None:

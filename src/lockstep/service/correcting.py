@@ -10,13 +10,25 @@ from dataclasses import dataclass
 
 from lockstep.config import Environment, Settings
 from lockstep.core.comparison import Row, compare, effective_checksum
-from lockstep.core.correction import Change, Verb, changes
+from lockstep.core.correction import Change, Touched, Verb, changes, in_the_way
 from lockstep.core.ledger import Ledger
 from lockstep.core.migration import Folder, Kind, SqlFile
 from lockstep.errors import LedgerError, UsageError
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, guard
-from lockstep.postgres.corrections import Image, delete, image, insert, read_trace, restore, set_progress, settle
+from lockstep.postgres.corrections import (
+    CORRECTED,
+    Image,
+    Trace,
+    delete,
+    image,
+    insert,
+    read_later,
+    read_trace,
+    restore,
+    set_progress,
+    settle,
+)
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.ledger import open_for_writing, read_ledger, recorded_downs
 from lockstep.service.worksession import work_session
@@ -28,6 +40,7 @@ class Correction:
 
     name: str  # file name
     what: str  # for a person
+    event: int  # its number in the audit log, for `undo`
 
 
 def baseline(
@@ -71,10 +84,10 @@ def baseline(
                 "before": before,
                 "after": after,
             }
-            write_event(session, Event(event="baseline", run_id=run.run_id, details=details))
+            logged = write_event(session, Event(event="baseline", run_id=run.run_id, details=details))
     if marker:
-        return (Correction(name="(none)", what="everything in the folder is pending"),)
-    return tuple(Correction(name=row[0], what="recorded as present already") for row in rows)
+        return (Correction(name="(none)", what="everything in the folder is pending", event=logged),)
+    return tuple(Correction(name=row[0], what="recorded as present already", event=logged) for row in rows)
 
 
 def repair(
@@ -99,9 +112,7 @@ def repair(
         wanted = changes(rows, asked, _downs(folder, recorded_downs(session)), session.target.name)
         with guard(session.target), session.connection.transaction():
             open_for_writing(session)
-            for change in wanted:
-                _correct(session, change, ledger, run, reason)
-    return tuple(Correction(name=change.row.name, what=change.what) for change in wanted)
+            return tuple(_correct(session, change, ledger, run, reason) for change in wanted)
 
 
 def undo(
@@ -109,16 +120,20 @@ def undo(
 ) -> tuple[Correction, ...]:
     """Take back the correction with this number in the audit log: by another one, which can be taken back, too.
 
-    Raises UsageError when the event is no correction, LedgerError when its rows were changed since.
+    Raises UsageError when the event is no correction, LedgerError when its rows were changed since: what changed them
+    is named, and nothing was corrected.
     """
     with work_session(settings, environment, run) as work:
         session = work.session
         with guard(session.target), session.connection.transaction():
             open_for_writing(session)
             trace = read_trace(session, number)
+            if blocking := in_the_way(trace.touched, read_later(session, number)):
+                raise _refused(session, trace, blocking)
             restore(session, trace)
             details: dict[str, object] = {
                 "what": f"event {number} taken back",
+                "undoes": number,
                 "before": list(trace.after),
                 "after": list(trace.before),
                 "reason": reason,
@@ -126,14 +141,41 @@ def undo(
             if trace.hold is not None:
                 # The correction lifted a hold: without an entry it holds again, with what made it.
                 details |= {"held": True, "hold": trace.hold, **trace.hold}
-            name = next((row["migration_name"] for row in (*trace.before, *trace.after)), None)
-            single = name if trace.event == "repair" else None
             event = Event(
-                event="repair", run_id=run.run_id, migration_name=single, version=trace.version, details=details
+                event="repair", run_id=run.run_id, migration_name=trace.name, version=trace.version, details=details
             )
-            write_event(session, event)
+            logged = write_event(session, event)
     shown = [row["migration_name"] for row in trace.before or trace.after]
-    return tuple(Correction(name=name, what=f"as before event {number}") for name in shown)
+    return tuple(Correction(name=name, what=f"as before event {number}", event=logged) for name in shown)
+
+
+def _refused(session: Session, trace: Trace, blocking: Sequence[Touched]) -> LedgerError:
+    """Say what came after a correction, and what to do instead of taking it back."""
+    target, newest = session.target, blocking[0]
+    repair = f"lockstep repair {target.environment}"
+    if newest.undoes == trace.number:
+        return LedgerError(
+            f"{target.name}: event {newest.number} took event {trace.number} back already; nothing was corrected.",
+            hint=f"{repair} --undo {newest.number} takes that back",
+        )
+    rows = [row["migration_name"] for row in (*trace.before, *trace.after)]
+    ran = next((one for one in blocking if not one.corrects), None)
+    if ran is newest:
+        hint = f"lockstep status {target.environment} shows what is true now; {CORRECTED}"
+    elif ran is not None:
+        hint = (
+            f"{repair} --undo {newest.number}; event {trace.number} stays, since event {ran.number} ({ran.event}) ran"
+        )
+    else:
+        hint = f"take that back first: {repair} --undo {newest.number}"
+    name = next((row for row in rows if row in newest.names), None) or next(
+        (row["migration_name"] for row in (*trace.before, *trace.after) if row["version"] in newest.versions), rows[0]
+    )
+    return LedgerError(
+        f"{target.name}: event {newest.number} ({newest.event}) changed {name} after event {trace.number}; "
+        "nothing was corrected.",
+        hint=hint,
+    )
 
 
 def _downs(folder: Folder, recorded: Mapping[int, SqlFile]) -> dict[int, SqlFile]:
@@ -142,7 +184,7 @@ def _downs(folder: Folder, recorded: Mapping[int, SqlFile]) -> dict[int, SqlFile
     return {**recorded, **files}
 
 
-def _correct(session: Session, change: Change, ledger: Ledger, run: RunInfo, reason: str | None) -> None:
+def _correct(session: Session, change: Change, ledger: Ledger, run: RunInfo, reason: str | None) -> Correction:
     """Make one correction and log it with the rows before and after."""
     row = change.row
     before = image(session, row.name if row.entry is None else row.entry.name)
@@ -158,7 +200,7 @@ def _correct(session: Session, change: Change, ledger: Ledger, run: RunInfo, rea
     if (hold := _hold(row)) is not None:
         details["hold"] = hold
     event = Event(event="repair", run_id=run.run_id, migration_name=name, version=row.version, details=details)
-    write_event(session, event)
+    return Correction(name=row.name, what=change.what, event=write_event(session, event))
 
 
 def _make(session: Session, change: Change, row: Row, ledger: Ledger) -> str:
