@@ -352,6 +352,19 @@ def test_a_settings_beginning_or_element_is_not_shown(project: Project) -> None:
     assert done.code == 6 and "secret" not in done.err
 
 
+def test_a_setting_in_what_a_waiting_run_says_is_not_shown(project: Project) -> None:
+    project.variables["KEY"] = "s3cret-key"
+    project.configure(dev='settings = { key = "${KEY}" }\nretry_budget = "300ms"')
+    project.run("init")
+    project.write(
+        "001-a.sql",
+        "DO $$ BEGIN RAISE EXCEPTION '%', current_setting('lockstep.key') USING ERRCODE = 'lock_not_available'; END $$;",
+    )
+    done = project.run("sync")
+    assert done.code == 6 and "waiting for a lock (try 1: ***" in done.err
+    assert "s3cret" not in done.err
+
+
 def test_a_replaced_hash_function_does_not_hide_a_forged_row(project: Project) -> None:
     project.run("init")
     project.query(

@@ -92,7 +92,7 @@ def run_message(
                 waited_for=tuple(b.text for b in attempt.waited_for), cancelled=watch.cancelled,
             )  # fmt: skip
         if waiting is not None:
-            words = watch.cancelled or error.primary
+            words = watch.cancelled or redact(error.primary, session.target)
             names = ", ".join(b.text for b in watch.blockers)
             waiting(attempt.number - 1, f"{words}; in the way: {names}" if names else words)
         time.sleep(pause)
