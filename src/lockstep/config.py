@@ -20,7 +20,9 @@ from lockstep.settings import (
     Environment,
     EnvironmentTable,
     FileShape,
+    KeepTable,
     ProjectTable,
+    RehearsalTable,
     Secret,
     Settings,
     Value,
@@ -68,6 +70,7 @@ def load_settings(start: Path, environ: Mapping[str, str] | None = None) -> Sett
         project=shape.project,
         environments=environments,
         backup=shape.backup,
+        rehearsal=shape.rehearsal,
         variables=variables,
         origins=origins,
         lines=lines,
@@ -188,6 +191,8 @@ _KNOWN = sorted(
         *ProjectTable.__struct_fields__,
         *EnvironmentTable.__struct_fields__,
         *BackupTable.__struct_fields__,
+        *KeepTable.__struct_fields__,
+        *RehearsalTable.__struct_fields__,
     }
 )
 

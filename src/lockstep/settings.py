@@ -70,19 +70,35 @@ class EnvironmentTable(_Table):
     settings: dict[str, str] = {}
 
 
+class KeepTable(_Table):
+    last: int = 10
+    days: int = 30
+
+
 class BackupTable(_Table):
     bucket: str
     endpoint_url: str | None = None
     region: str | None = None
     encrypt_to: list[str] = []
+    server_side_encryption: str | None = None
+    kms_key: str | None = None
+    tags: dict[str, str] = {}
+    object_lock: str | None = None
+    keep: KeepTable = msgspec.field(default_factory=KeepTable)
     exclude_schemas: list[str] = []
+    jobs: int = 1
     programs: str | None = None
+
+
+class RehearsalTable(_Table):
+    identity: str | None = None
 
 
 class FileShape(_Table):
     project: ProjectTable = msgspec.field(default_factory=ProjectTable)
     environments: dict[str, EnvironmentTable] = {}
     backup: BackupTable | None = None
+    rehearsal: RehearsalTable = msgspec.field(default_factory=RehearsalTable)
 
 
 # -- the settings -------------------------------------------------------------------------------------------------
@@ -118,6 +134,7 @@ class Settings:
     project: ProjectTable
     environments: Mapping[str, Environment]  # in promotion order
     backup: BackupTable | None
+    rehearsal: RehearsalTable
     variables: Mapping[str, str] = field(repr=False)  # environment over .env
     origins: Mapping[str, str] = field(repr=False)  # variable -> "environment" or ".env"
     lines: Mapping[str, int] = field(repr=False)  # dotted key -> line in lockstep.toml
@@ -198,6 +215,8 @@ class Settings:
         if self.backup is not None:
             for name, value in _flat("backup", self.backup):
                 shown.append(self._value(name, value))
+        for name, value in _flat("rehearsal", self.rehearsal):
+            shown.append(self._value(name, value))
         return shown
 
     def _value(self, key: str, value: object) -> Value:

@@ -32,6 +32,34 @@ class LedgerHead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Extension:
+    """An extension that the database uses: a server without it cannot take the backup."""
+
+    name: Name
+    version: Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaSize:
+    """What lay in one schema, by the server's own estimates."""
+
+    name: Name
+    tables: Count
+    rows: Count  # estimate (pg_class.reltuples); never-analysed tables count as none
+    size: Count  # bytes on the server, indexes included
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataArchive:
+    """A further archive of the same snapshot, with the rows of some large tables: they are not in the main one."""
+
+    key: Name
+    size: Annotated[int, Meta(gt=0)]  # bytes
+    sha256: Digest
+    plain_sha256: Digest | None = None  # as of the manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """One backup. All of it was true in the snapshot that the dump was made of."""
 
@@ -53,6 +81,16 @@ class Manifest:
     run_id: Name  # of the run that took it
     attempt: Annotated[int, Meta(ge=1)] = 1  # a run may take its backup again when it has aged
     tool_version: Name  # Lockstep's
+    encrypted_to: tuple[str, ...] = ()  # age public keys; (): not encrypted. `size` and `sha256` are of what is stored
+    plain_sha256: Digest | None = None  # of the archive before encryption; None: not encrypted
+    data: tuple[DataArchive, ...] = ()  # further archives, where several dumps shared the snapshot
+    contents_key: str | None = None  # of the document that storage.contents describes; None: an earlier Lockstep's
+    contents_sha256: Digest | None = None
+    snapshot_lsn: str | None = None  # pg_current_wal_lsn() beside the snapshot; None on a standby
+    schema_sizes: tuple[SchemaSize, ...] = ()
+    extensions: tuple[Extension, ...] = ()  # without plpgsql
+    roles: tuple[str, ...] = ()  # that own or are granted something in the dump; none that PostgreSQL brings itself
+    not_covered: tuple[str, ...] = ()  # in words: what the database had and a dump does not hold
 
     @property
     def id(self) -> str:
