@@ -17,6 +17,9 @@
     ├── MigrationFailed                 6   SQLSTATE, statement, line, caret; what was and was not done
     ├── Unreachable                     8   no connection, or it was lost
     ├── BackupFailed                    7   no proven backup, so nothing ran
+    ├── BackupDamaged                   7   a stored backup is not what its manifest says, or cannot be read
+    ├── RestoreFailed                   7   pg_restore did not end well, or the copy is not what was backed up
+    ├── RestoreRefused                  7   a restore that would lose or could not replace something: nothing was done
     ├── BucketError                     8   the bucket refused or did not answer
     └── ServerStartError                1   a throw-away server did not come up
 
@@ -299,6 +302,36 @@ class BackupFailed(LockstepError):
         super().__init__(f"{target}: {message}", hint=hint)
         self.target = target
         self.retryable = retryable
+
+
+class RestoreFailed(LockstepError):
+    """A backup was not restored, or the copy is not what was backed up. `outcome` says what is left of the try."""
+
+    exit_code = ExitCode.REFUSED
+    more = "restore-failed"
+
+    def __init__(self, reason: str, *, target: str, outcome: str = "", hint: str | None = None) -> None:
+        super().__init__(f"{target}: {reason}" + (f"\n{outcome}" if outcome else ""), hint=hint)
+        self.reason = reason
+        self.target = target
+        self.outcome = outcome
+
+    def leaving(self, outcome: str, *, hint: str | None = None) -> RestoreFailed:
+        """The same failure with what is left of the try."""
+        return RestoreFailed(self.reason, target=self.target, outcome=outcome, hint=hint or self.hint)
+
+
+class RestoreRefused(LockstepError):
+    """This restore would lose something, or could not put back all that there was. Nothing was done."""
+
+    exit_code = ExitCode.REFUSED
+    more = "restore-failed"
+
+    def __init__(self, reasons: tuple[str, ...], *, target: str, hint: str | None = None) -> None:
+        text = reasons[0] if len(reasons) == 1 else "".join(f"\n  {reason}" for reason in reasons)
+        super().__init__(f"{target}: nothing was restored: {text}", hint=hint)
+        self.reasons = reasons
+        self.target = target
 
 
 class ProgramMissing(UsageError):
