@@ -78,7 +78,9 @@ class Contents:
     large_objects: Count  # 0: none, or the role may not see
     tablespaces: tuple[str, ...] = ()  # other than the default that objects lie in
     subscriptions: tuple[str, ...] = ()  # of the database; () also where the role may not see them
-    statistics_since: datetime | None = None  # pg_stat_database.stats_reset; `changes` compare only while it is the same
+    statistics_since: datetime | None = (
+        None  # pg_stat_database.stats_reset; `changes` compare only while it is the same
+    )
 
 
 def encode(contents: Contents) -> bytes:
