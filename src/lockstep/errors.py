@@ -3,7 +3,8 @@
     LockstepError                       1
     ├── UsageError                      2   the command's words, or the project folder
     │   ├── ConfigError                 2   lockstep.toml, .env or a variable, with file and key
-    │   └── ProgramMissing              2   a client program of the right version is not there
+    │   ├── ProgramMissing              2   a client program of the right version is not there
+    │   └── IdentityMissing             2   a backup is encrypted, and no secret key at hand decrypts it
     ├── MigrationFileError              7   a file cannot be used: file, line, column, excerpt
     ├── PlanRefused                     2|4|7 files and ledger do not allow a plan (its code depends on the reason)
     ├── StalePlan                       7   what would run is not what was shown
@@ -17,7 +18,7 @@
     ├── MigrationFailed                 6   SQLSTATE, statement, line, caret; what was and was not done
     ├── Unreachable                     8   no connection, or it was lost
     ├── BackupFailed                    7   no proven backup, so nothing ran
-    ├── BackupDamaged                   7   a stored backup is not what its manifest says, or cannot be read
+    ├── BackupDamaged                   7   what is stored is not what was backed up; it restores nothing
     ├── RestoreFailed                   7   pg_restore did not end well, or the copy is not what was backed up
     ├── RestoreRefused                  7   a restore that would lose or could not replace something: nothing was done
     ├── BucketError                     8   the bucket refused or did not answer
@@ -349,12 +350,42 @@ class ProgramMissing(UsageError):
         self.major = major
 
 
+class IdentityMissing(UsageError):
+    """A backup is encrypted, and none of the age secret keys at hand decrypts it."""
+
+    more = "backup-failed"
+
+    def __init__(self, *, what: str, encrypted_to: tuple[str, ...], have: tuple[str, ...]) -> None:
+        keys = f"the keys at hand are those of {', '.join(have)}" if have else "no age identity was given"
+        super().__init__(
+            f"{what} is encrypted to {', '.join(encrypted_to)}, and {keys}. Nothing was read.",
+            hint='set identity = "${AGE_IDENTITY_FILE}" under [rehearsal] in lockstep.toml, and the variable to the file '
+            "with the secret key",
+        )
+        self.what = what
+        self.encrypted_to = encrypted_to
+        self.have = have
+
+
 class ServerStartError(LockstepError):
     """A throw-away server did not come up. The message ends with the tail of its log."""
 
     def __init__(self, *, program: str, log: str) -> None:
         super().__init__(f"{program} did not start:\n{log}")
         self.program = program
+
+
+class BackupDamaged(LockstepError):
+    """What is stored is not what was backed up. Never used for a restore; `what` is the object's key."""
+
+    exit_code = ExitCode.REFUSED
+    hint = "lockstep backups list"
+    more = "backup-failed"
+
+    def __init__(self, problem: str, *, what: str) -> None:
+        super().__init__(f"{what}: {problem}")
+        self.problem = problem
+        self.what = what
 
 
 class BucketError(LockstepError):
