@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from lockstep.storage.contents import Contents, SequenceContents, TableContents
+from lockstep.core.contents import Contents, SequenceContents, TableContents
 
 AT_ONCE = 100  # tables counted by one query
 

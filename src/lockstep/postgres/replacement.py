@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from lockstep.errors import RestoreFailed
-from lockstep.storage.contents import Contents
+from lockstep.core.contents import Contents
 
 QUIET_SECONDS = 15.0  # for sessions of the old database to end after they were told to
 NAME_LIMIT = 63  # bytes of a name in PostgreSQL
@@ -151,8 +151,14 @@ def closed(maintenance: psycopg.Connection, name: str, *, own: int, target: str)
             )
             time.sleep(0.1)
         yield
-    except BaseException:
-        maintenance.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(database))
+    except BaseException as error:
+        try:
+            maintenance.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(database))
+        except psycopg.Error:
+            text = f"Database {name} is closed; open it again: ALTER DATABASE {name} ALLOW_CONNECTIONS true"
+            raise RestoreFailed(
+                f"{type(error).__name__}, and the server is gone", target=target, outcome=text
+            ) from error
         raise
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from lockstep.storage.contents import DatabaseSetting, DatabaseShape
+from lockstep.core.contents import DatabaseSetting, DatabaseShape
 
 # By name in a JSON object, since the columns differ: daticulocale (15, 16) became datlocale (17).
 _SHAPE = """

@@ -13,10 +13,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from lockstep.core.contents import Count, Extension, Name, SchemaSize
+
+__all__ = ["FORMAT", "DataArchive", "Extension", "LedgerHead", "Manifest", "SchemaSize", "decode", "encode"]
+
 FORMAT = 1  # raised only when an older Lockstep would misread the document; new optional fields do not raise it
 
-Count = Annotated[int, Meta(ge=0)]
-Name = Annotated[str, Meta(min_length=1)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Moment = Annotated[datetime, Meta(tz=True)]
 
@@ -29,24 +31,6 @@ class LedgerHead:
     entries: Count  # rows of the ledger
     audit_head: str | None = None  # hash of the audit log's last row, hex
     audit_length: Count | None = None  # rows of the audit log
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extension:
-    """An extension that the database uses: a server without it cannot take the backup."""
-
-    name: Name
-    version: Name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchemaSize:
-    """What lay in one schema, by the server's own estimates."""
-
-    name: Name
-    tables: Count
-    rows: Count  # estimate (pg_class.reltuples); never-analysed tables count as none
-    size: Count  # bytes on the server, indexes included
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

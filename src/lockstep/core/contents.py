@@ -1,0 +1,100 @@
+"""A database, table by table: what a backup holds, and what a restored copy is compared with.
+
+Values alone. They must not know where they come from or where they are stored, and hold no row of anybody's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta
+
+FORMAT = 1  # of the document that storage.contents writes
+
+Count = Annotated[int, Meta(ge=0)]
+Name = Annotated[str, Meta(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extension:
+    """An extension that the database uses: a server without it cannot take the backup."""
+
+    name: Name
+    version: Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaSize:
+    """What lay in one schema, by the server's own estimates."""
+
+    name: Name
+    tables: Count
+    rows: Count  # estimate (pg_class.reltuples); never-analysed tables count as none
+    size: Count  # bytes on the server, indexes included
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableContents:
+    """One table with rows of its own (no partitioned parent, no foreign table, no materialised view)."""
+
+    schema: str
+    name: str
+    rows: Count  # in the snapshot
+    exact: bool  # counted in the snapshot; else the server's estimate
+    size: Count  # bytes of the table with its TOAST, without indexes
+    changes: Count | None = None  # rows inserted, updated, deleted since the server's statistics began
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceContents:
+    """One sequence as it stood when the snapshot was taken. Sequences are outside of snapshots: the dump may be ahead."""
+
+    schema: str
+    name: str
+    last_value: int | None  # None: never used, or the role may not see it
+    increment: int  # below 0: it counts down
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSetting:
+    """One `ALTER DATABASE … SET` (role None) or `ALTER ROLE … IN DATABASE … SET`. pg_dump without -C leaves them out."""
+
+    role: str | None
+    setting: str  # name=value, as pg_db_role_setting.setconfig has it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseShape:
+    """The database itself: what pg_dump without -C leaves out."""
+
+    owner: str
+    encoding: str  # UTF8
+    locale_provider: str  # c, i, b: pg_database.datlocprovider; c on 14
+    collate: str
+    ctype: str
+    locale: str | None  # of ICU or the builtin provider
+    icu_rules: str | None
+    connection_limit: int  # -1: none
+    comment: str | None
+    acl: str | None  # pg_database.datacl as text; None: PostgreSQL's own defaults
+    tablespace: str
+    oid: int  # with the manifest's system_identifier: the same database, or another one of its name
+    settings: tuple[DatabaseSetting, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What the dump holds, in the snapshot that it was made of."""
+
+    format: int = FORMAT
+    database: DatabaseShape
+    tables: tuple[TableContents, ...]  # by schema and name; without those of excluded schemas
+    sequences: tuple[SequenceContents, ...]
+    large_objects: Count  # 0: none, or the role may not see
+    tablespaces: tuple[str, ...] = ()  # other than the default that objects lie in
+    subscriptions: tuple[str, ...] = ()  # of the database; () also where the role may not see them
+    statistics_since: datetime | None = (
+        None  # pg_stat_database.stats_reset; `changes` compare only while it is the same
+    )
