@@ -3,7 +3,8 @@
     LockstepError                       1
     ├── UsageError                      2   the command's words, or the project folder
     │   ├── ConfigError                 2   lockstep.toml, .env or a variable, with file and key
-    │   └── ProgramMissing              2   a client program of the right version is not there
+    │   ├── ProgramMissing              2   a client program of the right version is not there
+    │   └── IdentityMissing             2   a backup is encrypted, and no secret key at hand decrypts it
     ├── MigrationFileError              7   a file cannot be used: file, line, column, excerpt
     ├── PlanRefused                     2|4|7 files and ledger do not allow a plan (its code depends on the reason)
     ├── StalePlan                       7   what would run is not what was shown
@@ -17,6 +18,9 @@
     ├── MigrationFailed                 6   SQLSTATE, statement, line, caret; what was and was not done
     ├── Unreachable                     8   no connection, or it was lost
     ├── BackupFailed                    7   no proven backup, so nothing ran
+    ├── BackupDamaged                   7   what is stored is not what was backed up; it restores nothing
+    ├── RestoreFailed                   7   pg_restore did not end well, or the copy is not what was backed up
+    ├── RestoreRefused                  7   a restore that would lose or could not replace something: nothing was done
     ├── BucketError                     8   the bucket refused or did not answer
     └── ServerStartError                1   a throw-away server did not come up
 
@@ -301,6 +305,36 @@ class BackupFailed(LockstepError):
         self.retryable = retryable
 
 
+class RestoreFailed(LockstepError):
+    """A backup was not restored, or the copy is not what was backed up. `outcome` says what is left of the try."""
+
+    exit_code = ExitCode.REFUSED
+    more = "restore-failed"
+
+    def __init__(self, reason: str, *, target: str, outcome: str = "", hint: str | None = None) -> None:
+        super().__init__(f"{target}: {reason}" + (f"\n{outcome}" if outcome else ""), hint=hint)
+        self.reason = reason
+        self.target = target
+        self.outcome = outcome
+
+    def leaving(self, outcome: str, *, hint: str | None = None) -> RestoreFailed:
+        """The same failure with what is left of the try."""
+        return RestoreFailed(self.reason, target=self.target, outcome=outcome, hint=hint or self.hint)
+
+
+class RestoreRefused(LockstepError):
+    """This restore would lose something, or could not put back all that there was. Nothing was done."""
+
+    exit_code = ExitCode.REFUSED
+    more = "restore-failed"
+
+    def __init__(self, reasons: tuple[str, ...], *, target: str, hint: str | None = None) -> None:
+        text = reasons[0] if len(reasons) == 1 else "".join(f"\n  {reason}" for reason in reasons)
+        super().__init__(f"{target}: nothing was restored: {text}", hint=hint)
+        self.reasons = reasons
+        self.target = target
+
+
 class ProgramMissing(UsageError):
     """A PostgreSQL client program of the server's own major is needed and was not found."""
 
@@ -316,12 +350,42 @@ class ProgramMissing(UsageError):
         self.major = major
 
 
+class IdentityMissing(UsageError):
+    """A backup is encrypted, and none of the age secret keys at hand decrypts it."""
+
+    more = "backup-failed"
+
+    def __init__(self, *, what: str, encrypted_to: tuple[str, ...], have: tuple[str, ...]) -> None:
+        keys = f"the keys at hand are those of {', '.join(have)}" if have else "no age identity was given"
+        super().__init__(
+            f"{what} is encrypted to {', '.join(encrypted_to)}, and {keys}. Nothing was read.",
+            hint='set identity = "${AGE_IDENTITY_FILE}" under [rehearsal] in lockstep.toml, and the variable to the file '
+            "with the secret key",
+        )
+        self.what = what
+        self.encrypted_to = encrypted_to
+        self.have = have
+
+
 class ServerStartError(LockstepError):
     """A throw-away server did not come up. The message ends with the tail of its log."""
 
     def __init__(self, *, program: str, log: str) -> None:
         super().__init__(f"{program} did not start:\n{log}")
         self.program = program
+
+
+class BackupDamaged(LockstepError):
+    """What is stored is not what was backed up. Never used for a restore; `what` is the object's key."""
+
+    exit_code = ExitCode.REFUSED
+    hint = "lockstep backups list"
+    more = "backup-failed"
+
+    def __init__(self, problem: str, *, what: str) -> None:
+        super().__init__(f"{what}: {problem}")
+        self.problem = problem
+        self.what = what
 
 
 class BucketError(LockstepError):

@@ -1,14 +1,13 @@
-"""A throw-away PostgreSQL server: started from the client programs at hand, gone with its folder afterwards.
+"""A throw-away PostgreSQL server: started from the programs at hand, gone with its folder afterwards.
 
-It serves the demo and the tests now, and the rehearsal later. It must leave nothing behind: the server dies with the
-process that started it (also on SIGKILL of that process), and `stop` wipes the folder. It runs as root as well as an
-ordinary user: PostgreSQL refuses root, so root runs it in a user namespace (or as another user where there is none).
+Backups are restored into one to prove them; the demo and the tests work on them. It must leave nothing behind, since
+its folder may hold production data: `stop` wipes it, and a watchdog does the same when the process that started it is
+gone without having said so (SIGKILL). Whom its programs run as is postgres.unprivileged's business.
 """
 
 from __future__ import annotations
 
 import os
-import pwd
 import secrets
 import shutil
 import signal
@@ -16,14 +15,14 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 from urllib.parse import quote
 
 from lockstep.errors import ServerStartError
+from lockstep.postgres.programs import find_program
+from lockstep.postgres.unprivileged import Identity
 
 #: Fast to start and restore into, worthless after a crash. Durability is not what a throw-away server is for.
 FAST: Mapping[str, str] = {
@@ -35,6 +34,20 @@ FAST: Mapping[str, str] = {
     "max_connections": "60",
 }
 
+#: For a whole database to be restored and looked at: nothing of it is replicated, vacuumed or kept.
+RESTORE: Mapping[str, str] = {
+    **FAST,
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "autovacuum": "off",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "1h",
+    "shared_buffers": "256MB",
+    "maintenance_work_mem": "256MB",
+    "max_locks_per_transaction": "1024",
+    "jit": "off",
+}
+
 START_TIMEOUT = 60.0  # seconds
 STOP_TIMEOUT = 20.0  # seconds
 
@@ -43,7 +56,8 @@ class ThrowawayServer:
     """One running cluster. Use it as a context manager, or call `stop`.
 
     `folder` is made (mode 0700) and is removed by `stop`. With `tcp` the server listens on a free port of 127.0.0.1
-    with SCRAM passwords; without, only on a socket inside its folder.
+    with SCRAM passwords; without, only on a socket in a folder of mode 0700, and where the kernel allows it in a
+    network namespace of its own (`isolated`), so that nothing in it reaches another machine.
 
     Raises ServerStartError with the tail of the server's log when it does not come up.
     """
@@ -70,13 +84,29 @@ class ThrowawayServer:
         # A socket's path may have 107 bytes at most; a deep checkout is longer than that.
         self._sockets = Path(tempfile.mkdtemp(prefix="lockstep-s-"))
         self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
         try:
-            self._identity = _Identity.find(bin_dir, (self.folder, self._sockets))
+            self._watchdog = _watchdog(self.folder, self._sockets)
+            self._identity = Identity.find(bin_dir, (self.folder, self._sockets), offline=not tcp)
             self._initialise()
             self.start()
         except BaseException:
             self.stop()
             raise
+
+    @classmethod
+    def of_major(cls, major: int, *, programs: Path | None = None) -> ThrowawayServer:
+        """Start an isolated server of a major version, tuned for a restore.
+
+        `programs` is where its programs are looked for, as for client programs. Raises ProgramMissing too.
+        """
+        found = find_program("postgres", major * 10000, folder=programs)
+        return cls(found.path.resolve().parent, tcp=False, settings=RESTORE)
+
+    @property
+    def isolated(self) -> bool:
+        """Whether the server has a network namespace of its own, in which there is no network."""
+        return self._identity.offline
 
     # -- addresses ----------------------------------------------------------------------------------------------
 
@@ -106,8 +136,8 @@ class ThrowawayServer:
         for name, value in options.items():
             arguments += ["-c", f"{name}={value}"]
         with self._log.open("ab") as log:
-            # SIGINT is PostgreSQL's fast shutdown. setpriv asks the kernel to send it when we die, however we die.
-            self._process = self._identity.popen(["setpriv", "--pdeathsig", "INT", *arguments], log)
+            self._process = self._identity.popen(arguments, log)
+        self._tell_watchdog(str(self._process.pid))
         self._await_ready()
 
     def kill(self) -> None:
@@ -119,8 +149,9 @@ class ThrowawayServer:
         self._end(signal.SIGINT)
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.rmtree(self._sockets, ignore_errors=True)
-        if identity := getattr(self, "_identity", None):
-            identity.forget()
+        watchdog, self._watchdog = self._watchdog, None
+        if watchdog is not None:
+            watchdog.communicate()  # closes its input: it sees that all is gone, and ends
 
     def __enter__(self) -> ThrowawayServer:
         return self
@@ -168,84 +199,39 @@ class ThrowawayServer:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGQUIT)
             process.wait(STOP_TIMEOUT)
+        self._tell_watchdog("")  # the id may soon be another process's
+
+    def _tell_watchdog(self, process_id: str) -> None:
+        assert self._watchdog is not None
+        assert self._watchdog.stdin is not None
+        self._watchdog.stdin.write(f"{process_id}\n".encode())
 
     def _tail(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
         return "\n".join(lines[-12:])
 
 
-class _Identity:
-    """Who runs the server's programs: ourselves, root inside a user namespace, or another user than root."""
-
-    def __init__(self, prefix: Sequence[str], user: str | None, programs: Path | None) -> None:
-        self._prefix = list(prefix)
-        self._user = user
-        self._programs = programs  # a copy that another user may execute, or None
-
-    @classmethod
-    def find(cls, bin_dir: Path, folders: Sequence[Path]) -> _Identity:
-        if os.geteuid() != 0:
-            return cls([], None, None)
-        if _namespaces_work():
-            return cls(_NAMESPACE, None, None)
-        user = next(name for name in ("postgres", "nobody") if _exists(name))
-        copy = Path(tempfile.mkdtemp(prefix="lockstep-bin-"))
-        copy.chmod(0o755)
-        shutil.copytree(bin_dir.parent, copy / "pg", symlinks=True)
-        for folder in folders:
-            shutil.chown(folder, user)
-        return cls([], user, copy)
-
-    def popen(self, command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-        words = list(command)
-        if self._programs:
-            words = [self._translated(word) for word in words]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
-        return subprocess.Popen(
-            [*self._prefix, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd="/",
-            env=environment,
-            user=self._user,
-            group=pwd.getpwnam(self._user).pw_gid if self._user else None,
-            extra_groups=[] if self._user else None,
-            start_new_session=True,  # Ctrl-C in the terminal is for us; we end the server in our own order
-        )
-
-    def own(self, path: Path) -> None:
-        if self._user:
-            shutil.chown(path, self._user)
-
-    def forget(self) -> None:
-        if self._programs:
-            shutil.rmtree(self._programs, ignore_errors=True)
-
-    def _translated(self, word: str) -> str:
-        path = Path(word)
-        if self._programs and path.name in {"postgres", "initdb"} and path.is_absolute():
-            return str(self._programs / "pg" / "bin" / path.name)
-        return word
+#: Reads process ids until its input ends, which it does when we are gone; then ends the last one and wipes the folders.
+_WATCHDOG = """
+while read -r line; do pid=$line; done
+if [ -n "$pid" ]; then
+  kill -QUIT "$pid" && { for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" || break; sleep 0.2; done; kill -KILL "$pid"; }
+fi
+rm -rf -- "$@"
+"""
 
 
-_NAMESPACE = ("unshare", "--user", "--map-user=65534", "--map-group=65534", "--")
-
-
-@cache
-def _namespaces_work() -> bool:
-    try:
-        return subprocess.run([*_NAMESPACE, "true"], check=False, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        return False
-
-
-def _exists(user: str) -> bool:
-    try:
-        pwd.getpwnam(user)
-    except KeyError:
-        return False
-    return True
+def _watchdog(*folders: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        ["sh", "-c", _WATCHDOG, "lockstep-watchdog", *map(str, folders)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+        cwd="/",
+        env={"PATH": os.defpath},
+        start_new_session=True,  # Ctrl-C and the end of a terminal's session must not end it before us
+    )
 
 
 def free_port() -> int:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple, Protocol, TypedDict
 
 from lockstep.errors import BucketError, ConfigError
 
 if TYPE_CHECKING:
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
@@ -68,6 +69,34 @@ class StoredObject(NamedTuple):
 
     key: str
     size: int  # bytes
+
+
+class _Translating(Protocol):
+    def __call__(self) -> AbstractContextManager[None]: ...
+
+
+class _Conditions(TypedDict, total=False):
+    Range: str
+    IfMatch: str
+
+
+class Body:
+    """The bytes of an object from some point on, as they arrive. `read` raises BucketError when the connection breaks."""
+
+    def __init__(self, stream: StreamingBody, *, size: int, etag: str, translating: _Translating) -> None:
+        self.size = size  # bytes of the whole object
+        self.etag = etag
+        self._stream = stream
+        self._translating = translating
+
+    def read(self, most: int) -> bytes:
+        """Return the next bytes; b"" at the end."""
+        with self._translating():
+            return self._stream.read(most)
+
+    def close(self) -> None:
+        """End the request, wherever it is."""
+        self._stream.close()
 
 
 class Bucket:
@@ -142,6 +171,19 @@ class Bucket:
             self._client.get_object(Bucket=self.name, Key=key)["Body"] as body,
         ):
             return body.read()
+        return None
+
+    def body(self, key: str, *, start: int = 0, etag: str | None = None) -> Body | None:
+        """Open an object from byte `start` on. None when there is none, or, with `etag`, when it is another one."""
+        conditions: _Conditions = {}
+        if start:
+            conditions["Range"] = f"bytes={start}-"
+        if etag is not None:
+            conditions["IfMatch"] = etag
+        with self._translating(missing_is_fine=True, taken_is_fine=etag is not None):
+            answer = self._client.get_object(Bucket=self.name, Key=key, **conditions)
+            size = start + answer["ContentLength"]
+            return Body(answer["Body"], size=size, etag=answer["ETag"], translating=self._translating)
         return None
 
     def create(self, key: str, body: bytes, *, sha256: bytes, content_type: str) -> bool:

@@ -1,0 +1,147 @@
+"""An empty database filled from a backup: chooses program, stream or local copy, and how many sessions.
+
+`restore`, the verification of backups and the rehearsal share it. It neither makes nor drops databases.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from lockstep.core.contents import Contents
+from lockstep.core.size import format_bytes
+from lockstep.errors import RestoreRefused, UsageError
+from lockstep.postgres.pgrestore import RestoreOptions, restore_files, restore_stream
+from lockstep.postgres.prerequisites import lock_capacity
+from lockstep.postgres.programs import find_program
+from lockstep.storage.archive import archives_of, read_archive
+from lockstep.storage.bucket import Bucket
+from lockstep.storage.encryption import Identity
+from lockstep.storage.localcopy import has_room, local_copies
+from lockstep.storage.manifest import Manifest
+
+MOST_JOBS = 4  # sessions at once that nobody asked for
+WORTH_JOBS = 64 * 1024 * 1024  # bytes of archives from which a local copy and several sessions pay
+LOCKS_PER_TABLE = 8  # of a restore in one transaction: the table, its TOAST table and index, its indexes, its sequence
+TELL_EVERY = 10.0  # seconds between lines of progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBackup:
+    """One backup, and all that is needed to read it."""
+
+    bucket: Bucket
+    manifest: Manifest
+    contents: Contents | None  # None: taken by an earlier Lockstep
+    identity: Identity | None  # None: there is no key at hand
+
+    @property
+    def size(self) -> int:
+        """Bytes of all archives as they are stored."""
+        return sum(archive.size for archive in archives_of(self.manifest))
+
+    @property
+    def major(self) -> int:
+        """Major version of the programs that made it."""
+        return int(self.manifest.client_version.split(".")[0].split("devel")[0])
+
+
+def refuse_older_server(backup: StoredBackup, server_version: int, *, target: str) -> None:
+    """Raise RestoreRefused when the server is of an older major version than the one that the backup is of."""
+    if server_version // 10000 < backup.major:
+        raise RestoreRefused(
+            (
+                f"the backup is of PostgreSQL {backup.major}, the server is {server_version // 10000}: "
+                "an older server does not understand it",
+            ),
+            target=target,
+            hint=f"restore into a server of PostgreSQL {backup.major} or later",
+        )
+
+
+def fill(
+    backup: StoredBackup,
+    connection: psycopg.Connection[Any],
+    options: RestoreOptions,
+    *,
+    target: str,
+    atomic: bool,
+    jobs: int | None = None,
+    programs: Path | None = None,
+    tell: Callable[[str], None] = lambda _text: None,
+) -> bool:
+    """Restore the backup into the empty database that `connection` is in. Returns whether it was one transaction.
+
+    `atomic` asks for that, and gets it where the server can hold that many locks, one archive has everything, and
+    nobody asked for `jobs`; then a failure leaves nothing. Else a large backup is fetched first, into files without a
+    name, and several sessions restore it. Raises RestoreFailed, RestoreRefused, ProgramMissing, BackupDamaged,
+    IdentityMissing, BucketError, UsageError (no space for a local copy that is needed).
+    """
+    refuse_older_server(backup, connection.info.server_version, target=target)
+    program = find_program("pg_restore", connection.info.server_version, folder=programs)
+    archives = archives_of(backup.manifest)
+    whole = atomic and len(archives) == 1 and (jobs or 1) == 1 and _fits(connection, backup.contents)
+    sessions = 1 if whole else jobs or (min(os.cpu_count() or 1, MOST_JOBS) if backup.size >= WORTH_JOBS else 1)
+    meter = _Meter(backup.size, tell)
+    if sessions > 1 or len(archives) > 1:
+        if has_room(archives):
+            with local_copies(backup.bucket, archives, identity=backup.identity, meter=meter.fetched) as files:
+                tell(f"{format_bytes(backup.size)} fetched and compared; {sessions} sessions restore them")
+                main, *data = (file.fileno() for file in files)
+                chosen = replace(options, jobs=sessions, single_transaction=False)
+                restore_files(program, connection, main, data, chosen, target=target)
+            return False
+        if len(archives) > 1 or jobs:
+            raise UsageError(
+                f"{target}: there is no room for a local copy of {format_bytes(backup.size)} in TMPDIR",
+                hint="set TMPDIR to a folder with more space" + ("" if len(archives) > 1 else ", or leave --jobs out"),
+            )
+    chosen = replace(options, jobs=1, single_transaction=whole)
+
+    def source(write: Callable[[bytes], object]) -> None:
+        def metered(chunk: bytes) -> None:
+            write(chunk)
+            meter.restored(len(chunk))
+
+        read_archive(backup.bucket, archives[0], metered, identity=backup.identity)
+
+    restore_stream(program, connection, source, chosen, target=target)
+    return whole
+
+
+def _fits(connection: psycopg.Connection[Any], contents: Contents | None) -> bool:
+    """Whether one transaction can lock all that a restore makes, with as much to spare."""
+    if contents is None:
+        return True
+    objects = len(contents.tables) * LOCKS_PER_TABLE + len(contents.sequences) + contents.large_objects
+    return objects * 2 <= lock_capacity(connection)
+
+
+class _Meter:
+    """Tells how far a restore is, now and then."""
+
+    def __init__(self, size: int, tell: Callable[[str], None]) -> None:
+        self._size = size
+        self._tell = tell
+        self._done = 0
+        self._started = self._told = time.monotonic()
+
+    def fetched(self, count: int) -> None:
+        self._add(count, "fetched")
+
+    def restored(self, count: int) -> None:
+        self._add(count, "read")
+
+    def _add(self, count: int, what: str) -> None:
+        self._done += count
+        now = time.monotonic()
+        if now - self._told >= TELL_EVERY:
+            self._told = now
+            rate = self._done / (now - self._started)
+            self._tell(f"{format_bytes(self._done)} of {format_bytes(self._size)} {what}, {format_bytes(int(rate))}/s")

@@ -1,0 +1,273 @@
+"""The use case "restore": a backup into an empty database, or, said twice, in the place of one that is not.
+
+Everything that can be known is asked before anything is made. Into an empty database it is one transaction where the
+server can hold it; in the place of another one see service.replacing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psycopg
+
+from lockstep.core.duration import format_ms
+from lockstep.core.size import format_bytes
+from lockstep.errors import LockstepError, RestoreFailed, RestoreRefused
+from lockstep.postgres.audit import Event, write_event
+from lockstep.postgres.connection import Session, Target, guard, open_session, refuse_standby
+from lockstep.postgres.entries import RunInfo
+from lockstep.postgres.lock import take_lock
+from lockstep.postgres.pgrestore import RestoreOptions
+from lockstep.postgres.prerequisites import (
+    create_stand_ins,
+    drop_stand_ins,
+    may_create_roles,
+    missing_extensions,
+    missing_roles,
+    missing_tablespaces,
+    occupants,
+)
+from lockstep.postgres.replacement import Writes
+from lockstep.service.copying import CopyProof, analyze, prove_copy
+from lockstep.service.filling import StoredBackup, fill, refuse_older_server
+from lockstep.service.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replacement:
+    """What a person must know before a database is replaced."""
+
+    target: str  # shown name
+    database: str  # its name, which the person has to give
+    occupants: tuple[str, ...]  # what is in it, in words
+    writes: Writes  # that would be lost
+    migrations: tuple[str, ...]  # applied since the backup: they would be pending again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreChoices:
+    """How a restore is to be done."""
+
+    replace: bool = False  # also where the database is not empty
+    confirm: Callable[[Replacement], None] = lambda _replacement: None  # raises when the person does not mean it
+    jobs: int | None = None  # sessions at once; None: as it pays
+    owners: bool = True  # False: everything belongs to whoever restores, and no grants
+    programs: Path | None = None  # where pg_restore is looked for
+    wait_seconds: float = 0.0  # for another run that holds the lock
+
+
+@dataclass(slots=True, kw_only=True)
+class RestoreReport:
+    """What a restore did."""
+
+    backup: str  # its id
+    target: str
+    database: str
+    proof: CopyProof
+    duration_ms: int
+    kept: str | None = None  # the name of the old database, which is closed; None: there was none
+    lost: Writes | None = None  # what was written since the backup and is only in the old database
+    stand_ins: tuple[str, ...] = ()  # roles that were made
+    notices: list[str] = field(default_factory=list)
+
+
+def restore(
+    backup: StoredBackup, into: Target, run: RunInfo, progress: Progress, choices: RestoreChoices
+) -> RestoreReport:
+    """Restore a backup into a database, and return when the copy was compared with what was backed up.
+
+    The target's lock is held. A database that is not empty is refused without `choices.replace`; with it the old one
+    is kept, closed, under another name. Missing roles become stand-ins that cannot log in. Raises RestoreRefused (and
+    nothing was done), RestoreFailed (says what is left of the try), LockHeld, Unreachable, ProgramMissing,
+    BackupDamaged, IdentityMissing, BucketError.
+    """
+    started = time.monotonic()
+    session = open_session(into, run_id=run.run_id)
+    try:
+        refuse_standby(session)
+        take_lock(session, wait_seconds=choices.wait_seconds)
+        with guard(into):
+            refuse_older_server(backup, session.facts.version, target=into.name)
+            found = occupants(session.connection)
+            if found and not choices.replace:
+                raise RestoreRefused(
+                    (f"database {session.connection.info.dbname} is not empty: {', '.join(found)}",),
+                    target=into.name,
+                    hint="create an empty one (createdb NAME) and restore into it; --replace takes this one's place",
+                )
+            notices, options = _prerequisites(backup, session, choices)
+            if found:
+                from lockstep.service.replacing import replace_database  # late: an empty database needs none of it
+
+                report = replace_database(backup, session, run, progress, choices, options, found)
+            else:
+                report = _into_empty(backup, session, run, progress, choices, options)
+    finally:
+        session.close()
+    report.notices[:0] = notices
+    report.duration_ms = int((time.monotonic() - started) * 1000)
+    return report
+
+
+def _prerequisites(backup: StoredBackup, session: Session, choices: RestoreChoices) -> tuple[list[str], RestoreOptions]:
+    """Ask all that can be known before. Raises RestoreRefused with every reason at once."""
+    connection, manifest, contents = session.connection, backup.manifest, backup.contents
+    reasons = []
+    if missing := missing_extensions(connection, [extension.name for extension in manifest.extensions]):
+        reasons.append(f"extensions that the server does not have: {', '.join(missing)}")
+    if choices.owners and (roles := missing_roles(connection, manifest.roles)) and not may_create_roles(connection):
+        names = ", ".join(roles)
+        reasons.append(
+            f"roles that the server does not have, and {session.facts.current_user} may not create them: {names}"
+        )
+    if contents is not None and not choices.replace:
+        encoding = connection.execute("SHOW server_encoding").fetchone()
+        if encoding and encoding[0] != contents.database.encoding:
+            reasons.append(f"the database's encoding is {encoding[0]}, that of the backup {contents.database.encoding}")
+    if reasons:
+        hint = "install the extensions and create the roles on the server, then try again; --no-owner needs no roles"
+        raise RestoreRefused(tuple(reasons), target=session.target.name, hint=hint)
+    notices = []
+    tablespaces = missing_tablespaces(connection, contents.tablespaces if contents else ())
+    if tablespaces:
+        notices.append(f"tablespaces that the server does not have, left out: {', '.join(tablespaces)}")
+    if contents is not None and contents.subscriptions:
+        names = ", ".join(contents.subscriptions)
+        notices.append(f"not restored: subscriptions ({names}); the copy would take the living one's slot")
+    if manifest.excluded_schemas:
+        notices.append(f"not in this backup: schemas {', '.join(manifest.excluded_schemas)}")
+    options = RestoreOptions(role=session.target.role, owners=choices.owners, tablespaces=not tablespaces)
+    return notices, options
+
+
+def _into_empty(
+    backup: StoredBackup,
+    session: Session,
+    run: RunInfo,
+    progress: Progress,
+    choices: RestoreChoices,
+    options: RestoreOptions,
+) -> RestoreReport:
+    name, target = session.target.environment, session.target
+    database = session.connection.info.dbname
+    roles = make_stand_ins(backup, session.connection, choices, progress, name)
+    try:
+        whole = load(backup, session, progress, choices, options, atomic=True)
+    except RestoreFailed as error:
+        drop_stand_ins(session.connection, roles)
+        if occupants(session.connection):
+            raise error.leaving(
+                f"Database {database} holds a part of the backup: drop it and create it again",
+                hint="restore without --jobs: then a failure leaves nothing",
+            ) from None
+        raise error.leaving(f"Database {database} is empty as before") from None
+    except BaseException:
+        drop_stand_ins(session.connection, roles)
+        raise
+    proof = finish(backup, session, progress)
+    if proof.differences:
+        raise RestoreFailed(
+            "the copy is not what was backed up:" + "".join(f"\n  {text}" for text in proof.differences[:10]),
+            target=target.name,
+            outcome=f"Database {database} holds the copy as it was restored",
+        )
+    notices = log_restore(backup, session, run, replaced=None)
+    if not whole:
+        notices.append("restored by several sessions, not in one transaction")
+    return RestoreReport(
+        backup=backup.manifest.id, target=target.name, database=database, proof=proof, duration_ms=0,
+        stand_ins=roles, notices=notices,
+    )  # fmt: skip
+
+
+# -- the parts, which service.replacing takes too ----------------------------------------------------------------------
+
+
+def make_stand_ins(
+    backup: StoredBackup, connection: psycopg.Connection, choices: RestoreChoices, progress: Progress, name: str
+) -> tuple[str, ...]:
+    """Create the roles that the backup names and the server lacks; return them."""
+    roles = missing_roles(connection, backup.manifest.roles) if choices.owners else ()
+    if roles:
+        create_stand_ins(connection, roles)
+        progress.note(name, f"roles that were missing, created without login: {', '.join(roles)}")
+    return roles
+
+
+def load(
+    backup: StoredBackup,
+    session: Session,
+    progress: Progress,
+    choices: RestoreChoices,
+    options: RestoreOptions,
+    *,
+    atomic: bool,
+) -> bool:
+    """Fill the database that `session` is in, and tell how it goes. Returns whether it was one transaction."""
+    name = session.target.environment
+    started = time.monotonic()
+    progress.started(name, "restore")
+    whole = fill(
+        backup,
+        session.connection,
+        options,
+        target=session.target.name,
+        atomic=atomic,
+        jobs=choices.jobs,
+        programs=choices.programs,
+        tell=lambda text: progress.note(name, text),
+    )
+    size = format_bytes(backup.size)
+    progress.finished(name, "restore", f"{size} of backup {backup.manifest.id}", _since(started))
+    return whole
+
+
+def finish(backup: StoredBackup, session: Session, progress: Progress) -> CopyProof:
+    """Gather statistics and compare the copy with the backup."""
+    name = session.target.environment
+    started = time.monotonic()
+    progress.started(name, "statistics (ANALYZE)")
+    analyze(session.connection)
+    progress.finished(name, "statistics (ANALYZE)", "gathered", _since(started))
+    started = time.monotonic()
+    progress.started(name, "comparison with the backup")
+    proof = prove_copy(backup, session.connection, ledger_schema=session.target.ledger_schema)
+    if not proof.differences:
+        progress.finished(name, "comparison with the backup", f"as backed up: {proof.text}", _since(started))
+    return proof
+
+
+def log_restore(backup: StoredBackup, session: Session, run: RunInfo, *, replaced: str | None) -> list[str]:
+    """Write the restore into the copy's own audit log, which goes on where the backup's ended. Returns notices."""
+    if backup.manifest.ledger is None:
+        return []
+    manifest = backup.manifest
+    details = {"backup": manifest.id, "of": manifest.environment, "taken_at": manifest.taken_at.isoformat()}
+    event = Event(
+        event="restore",
+        run_id=run.run_id,
+        orchestrator_url=run.orchestrator_url,
+        details=details | ({"old_database": replaced} if replaced else {}),
+    )
+    try:
+        write_event(session, event)
+    except (psycopg.Error, LockstepError):
+        return ["the restore is not in the audit log of the copy: this role may not write to it"]
+    return []
+
+
+def on_database(target: Target, database: str) -> Target:
+    """The same server and role, another database."""
+    return replace(target, address=replace(target.address, database=database))
+
+
+def _since(started: float) -> int:
+    return int((time.monotonic() - started) * 1000)
+
+
+def took(report: RestoreReport) -> str:
+    """How long it took, for people."""
+    return format_ms(report.duration_ms)

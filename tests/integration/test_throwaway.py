@@ -1,0 +1,79 @@
+"""The throw-away server leaves nothing behind, whatever ends the process that started it, and reaches nobody."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from lockstep.errors import ProgramMissing
+from lockstep.postgres.throwaway import ThrowawayServer
+
+
+def _gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    # A zombie that nobody has waited for is gone as well.
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda s: s.name)
+def test_server_and_data_are_gone_when_the_process_that_started_it_is_killed(
+    pg_bin: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from lockstep.postgres.throwaway import ThrowawayServer\n"
+        f"s = ThrowawayServer(Path({str(pg_bin)!r}), tcp=False)\n"
+        "print(s.folder, s._sockets, s._process.pid, flush=True)\ntime.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        folder, sockets, pid = process.stdout.readline().split()
+        assert Path(folder, "data").is_dir() and not _gone(int(pid))
+        process.send_signal(how)
+    finally:
+        process.kill() if process.poll() is None and how is not signal.SIGINT else None
+        process.wait(20)
+        process.stdout.close() if process.stdout else None
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and (Path(folder).exists() or Path(sockets).exists() or not _gone(int(pid))):
+        time.sleep(0.05)
+    assert not Path(folder).exists() and not Path(sockets).exists() and _gone(int(pid))
+
+
+def test_it_is_made_for_a_major_and_reaches_no_network(pg_bin: Path) -> None:
+    from lockstep.postgres.programs import find_program
+
+    major = find_program("postgres", int(_major(pg_bin)) * 10000, folder=pg_bin).major
+    with ThrowawayServer.of_major(major, programs=pg_bin) as server:
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            assert connection.info.server_version // 10000 == major
+            reached = connection.execute("SHOW listen_addresses").fetchone()
+            assert reached == ("",)
+            if server.isolated:
+                connection.execute("CREATE TABLE seen (line text)")
+                connection.execute("COPY seen FROM PROGRAM 'cat /proc/net/dev'")
+                names = [r[0].split(":")[0].strip() for r in connection.execute("SELECT line FROM seen OFFSET 2")]
+                assert names == ["lo"]
+        folder = server.folder
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert not folder.exists()
+
+
+def test_a_major_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ProgramMissing, match="postgres 17 is needed"):
+        ThrowawayServer.of_major(17, programs=tmp_path)
+
+
+def _major(pg_bin: Path) -> str:
+    text = subprocess.run([pg_bin / "postgres", "--version"], check=True, capture_output=True, text=True).stdout
+    return text.split(")")[1].split(".")[0].strip()
