@@ -7,7 +7,7 @@ backup must not read production twice. Nothing here judges what it finds, or loo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import Any
 
@@ -16,7 +16,6 @@ from psycopg import sql
 
 from lockstep.core.contents import (
     Contents,
-    DatabaseSetting,
     DatabaseShape,
     Extension,
     SchemaSize,
@@ -24,6 +23,7 @@ from lockstep.core.contents import (
     TableContents,
 )
 from lockstep.postgres.scope import DUMPED
+from lockstep.postgres.shape import read_shape
 from lockstep.postgres.snapshot import Snapshot
 
 MIB = 1024 * 1024
@@ -107,9 +107,11 @@ def _contents(
     total: int | None,
 ) -> Contents:
     counted = _counted(connection, tables, each, total)
-    shape, large_objects, tablespaces, subscriptions, since = _database(connection, exclude_schemas)
+    found = connection.execute(_DATABASE, {"excluded": list(exclude_schemas)}).fetchone()
+    assert found is not None
+    large_objects, tablespaces, subscriptions, since = found
     return Contents(
-        database=shape,
+        database=_recorded(read_shape(connection)),
         tables=tuple(
             TableContents(
                 schema=table.schema,
@@ -170,18 +172,12 @@ def _sequences(connection: psycopg.Connection[Any], exclude_schemas: Sequence[st
             yield SequenceContents(schema=schema, name=name, last_value=values.get(oid), increment=increment)
 
 
-def _database(
-    connection: psycopg.Connection[Any], exclude_schemas: Sequence[str]
-) -> tuple[DatabaseShape, int, list[str], list[str], Any]:
-    row = connection.execute(_DATABASE, {"excluded": list(exclude_schemas)}).fetchone()
-    assert row is not None
-    settings = connection.execute(_SETTINGS).fetchall()
-    shape = DatabaseShape(
-        **dict(zip(_SHAPE_COLUMNS, row, strict=False)),
-        settings=tuple(DatabaseSetting(role=role, setting=setting) for role, setting in settings),
+def _recorded(shape: DatabaseShape) -> DatabaseShape:
+    """The shape as it may be stored: of a setting that an application made up the name alone, people keep keys in them."""
+    settings = tuple(
+        replace(one, setting=name) if "." in (name := one.setting.partition("=")[0]) else one for one in shape.settings
     )
-    large_objects, tablespaces, subscriptions, since = row[len(_SHAPE_COLUMNS) :]
-    return shape, large_objects, tablespaces, subscriptions, since
+    return replace(shape, settings=settings)
 
 
 def _sizes(snapshot: Snapshot, tables: Sequence[_Table], exclude_schemas: Sequence[str]) -> tuple[SchemaSize, ...]:
@@ -250,18 +246,8 @@ WHERE c.relkind = 'S' AND {dumped}
 ORDER BY n.nspname, c.relname
 """).format(dumped=DUMPED)
 
-_SHAPE_COLUMNS = (
-    "owner", "encoding", "locale_provider", "collate", "ctype", "locale", "icu_rules", "connection_limit", "comment",
-    "acl", "tablespace", "oid",
-)  # fmt: skip
-
-# Through JSON, because 15, 16 and 17 each brought or renamed a column.
 _DATABASE = """
-SELECT pg_catalog.pg_get_userbyid(d.datdba)::text, pg_catalog.pg_encoding_to_char(d.encoding)::text,
-       COALESCE(j ->> 'datlocprovider', 'c'), d.datcollate::text, d.datctype::text,
-       COALESCE(j ->> 'datlocale', j ->> 'daticulocale'), j ->> 'daticurules', d.datconnlimit,
-       pg_catalog.shobj_description(d.oid, 'pg_database'), d.datacl::text, t.spcname::text, d.oid::int8,
-       (SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata),
+SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata),
        ARRAY(SELECT DISTINCT s.spcname::text FROM pg_catalog.pg_class c
              JOIN pg_catalog.pg_tablespace s ON s.oid = c.reltablespace
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -269,20 +255,7 @@ SELECT pg_catalog.pg_get_userbyid(d.datdba)::text, pg_catalog.pg_encoding_to_cha
        ARRAY(SELECT s.subname::text FROM pg_catalog.pg_subscription s WHERE s.subdbid = d.oid ORDER BY 1),
        pg_catalog.pg_stat_get_db_stat_reset_time(d.oid)
 FROM pg_catalog.pg_database d
-JOIN pg_catalog.pg_tablespace t ON t.oid = d.dattablespace
-CROSS JOIN LATERAL pg_catalog.to_jsonb(d) AS j
 WHERE d.datname = pg_catalog.current_database()
-"""
-
-# Of a setting with a dot, which an application made up, the name alone: people keep keys in them.
-_SETTINGS = """
-SELECT r.rolname::text,
-       CASE WHEN pg_catalog.split_part(one, '=', 1) LIKE '%.%' THEN pg_catalog.split_part(one, '=', 1) ELSE one END
-FROM pg_catalog.pg_db_role_setting s
-JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase AND d.datname = pg_catalog.current_database()
-LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
-CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) AS one
-ORDER BY r.rolname NULLS FIRST, one
 """
 
 _EXTENSIONS = """
