@@ -22,6 +22,7 @@ from lockstep.core.contents import (
     SequenceContents,
     TableContents,
 )
+from lockstep.core.shards import SizedTable
 from lockstep.postgres.scope import DUMPED
 from lockstep.postgres.shape import read_shape
 from lockstep.postgres.snapshot import Snapshot
@@ -38,6 +39,7 @@ class Inventory:
     """All that a manifest and the document beside it say of what is in a dump."""
 
     contents: Contents
+    tables: tuple[SizedTable, ...]  # those of `contents`
     schema_sizes: tuple[SchemaSize, ...]  # by name
     extensions: tuple[Extension, ...]  # by name, without plpgsql
     roles: tuple[str, ...]  # that own or are granted something in the dump, by name; none that PostgreSQL brings
@@ -54,6 +56,7 @@ class _Table:
     size: int  # with TOAST
     indexes: int
     changes: int | None
+    member: bool  # of an extension: its configuration
 
 
 def read_inventory(snapshot: Snapshot, *, exclude_schemas: Sequence[str] = ()) -> Inventory:
@@ -69,6 +72,9 @@ def read_inventory(snapshot: Snapshot, *, exclude_schemas: Sequence[str] = ()) -
         roles = connection.execute(_ROLES_BY_SCHEMA if exclude_schemas else _ROLES, excluded).fetchall()
         return Inventory(
             contents=contents,
+            tables=tuple(
+                SizedTable(oid=t.oid, schema=t.schema, name=t.name, size=t.size, apart=not t.member) for t in tables
+            ),
             schema_sizes=_sizes(snapshot, tables, exclude_schemas),
             extensions=tuple(Extension(name=name, version=version) for name, version in extensions),
             roles=tuple(name for (name,) in roles),
@@ -228,7 +234,9 @@ SELECT c.oid, n.nspname::text, c.relname::text, GREATEST(c.reltuples, 0)::int8,
        COALESCE(pg_catalog.pg_relation_size(c.oid), 0), COALESCE(pg_catalog.pg_table_size(c.oid), 0),
        COALESCE(pg_catalog.pg_indexes_size(c.oid), 0),
        CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_stat_get_tuples_inserted(c.oid)
-           + pg_catalog.pg_stat_get_tuples_updated(c.oid) + pg_catalog.pg_stat_get_tuples_deleted(c.oid) END
+           + pg_catalog.pg_stat_get_tuples_updated(c.oid) + pg_catalog.pg_stat_get_tuples_deleted(c.oid) END,
+       EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
+               AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e')
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND {dumped} AND (c.relpersistence <> 'u' OR NOT pg_catalog.pg_is_in_recovery())
