@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from lockstep.errors import RestoreFailed
 from lockstep.core.contents import Contents
+from lockstep.errors import RestoreFailed
 
 QUIET_SECONDS = 15.0  # for sessions of the old database to end after they were told to
 NAME_LIMIT = 63  # bytes of a name in PostgreSQL

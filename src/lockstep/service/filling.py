@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+from lockstep.core.contents import Contents
 from lockstep.core.size import format_bytes
 from lockstep.errors import RestoreRefused, UsageError
 from lockstep.postgres.pgrestore import RestoreOptions, restore_files, restore_stream
@@ -21,7 +22,6 @@ from lockstep.postgres.prerequisites import lock_capacity
 from lockstep.postgres.programs import find_program
 from lockstep.storage.archive import archives_of, read_archive
 from lockstep.storage.bucket import Bucket
-from lockstep.core.contents import Contents
 from lockstep.storage.encryption import Identity
 from lockstep.storage.localcopy import has_room, local_copies
 from lockstep.storage.manifest import Manifest

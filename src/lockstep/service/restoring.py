@@ -240,9 +240,7 @@ def finish(backup: StoredBackup, session: Session, progress: Progress) -> CopyPr
     return proof
 
 
-def log_restore(
-    backup: StoredBackup, session: Session, run: RunInfo, *, replaced: dict[str, object] | None
-) -> list[str]:
+def log_restore(backup: StoredBackup, session: Session, run: RunInfo, *, replaced: str | None) -> list[str]:
     """Write the restore into the copy's own audit log, which goes on where the backup's ended. Returns notices."""
     if backup.manifest.ledger is None:
         return []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lockstep.errors import BackupDamaged, IdentityMissing
 from lockstep.storage.bucket import Bucket
@@ -27,6 +27,10 @@ class Archive:
     sha256: str  # of the stored bytes, lower-case hex
     plain_sha256: str | None = None  # of the archive itself; None: it is stored unencrypted
     encrypted_to: tuple[str, ...] = ()  # age public keys; (): stored unencrypted
+
+    def as_stored(self) -> Archive:
+        """The same object, to be read without decrypting it: its stored bytes can be compared without a key."""
+        return replace(self, plain_sha256=None, encrypted_to=())
 
 
 def archives_of(manifest: Manifest) -> tuple[Archive, ...]:

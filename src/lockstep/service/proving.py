@@ -1,0 +1,156 @@
+"""The use case "verify a backup": is what is stored what was backed up, can it be read, does it restore?
+
+Three levels, each with all that the one below does. It reads the bucket and a throw-away server of its own; no living
+database is touched.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from lockstep.core.contents import DatabaseShape
+from lockstep.core.size import format_bytes
+from lockstep.errors import BackupDamaged, RestoreFailed, RestoreRefused
+from lockstep.postgres.pgrestore import RestoreOptions, read_whole
+from lockstep.postgres.prerequisites import create_stand_ins, missing_extensions, missing_roles
+from lockstep.postgres.programs import find_program
+from lockstep.postgres.shape import create_like
+from lockstep.postgres.throwaway import ThrowawayServer
+from lockstep.service.copying import prove_copy
+from lockstep.service.filling import StoredBackup, fill
+from lockstep.service.progress import Progress
+from lockstep.storage.archive import archives_of, read_archive
+
+COPY = "copy"  # name of the database in the throw-away server
+
+
+class Level(Enum):
+    """How strong a proof is."""
+
+    DIGESTS = "digests"  # every stored byte is the one that was stored
+    ARCHIVE = "archive"  # and pg_restore reads the archive from end to end
+    RESTORED = "restored"  # and it was restored, and the copy compared with what was backed up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What a verification gave."""
+
+    backup: str  # its id
+    level: Level
+    findings: tuple[str, ...]  # what is wrong, in words; () means that it holds
+    text: str  # what was proven, in a few words
+    server_version: str | None  # of the throw-away server; None: there was none
+    duration_ms: int
+
+    @property
+    def holds(self) -> bool:
+        return not self.findings
+
+
+def verify_backup(
+    backup: StoredBackup,
+    level: Level,
+    progress: Progress,
+    *,
+    programs: Path | None = None,
+    ledger_schema: str = "public",
+) -> Proof:
+    """Verify one backup. A damage is a finding and not an error.
+
+    Raises BucketError (no answer), ProgramMissing and IdentityMissing (not on this machine), RestoreRefused (the
+    throw-away server lacks an extension, so it could not be verified), ServerStartError.
+    """
+    started = time.monotonic()
+    manifest = backup.manifest
+    name, what = manifest.environment, f"backup {manifest.id}"
+    version = None
+    findings: tuple[str, ...] = ()
+    progress.started(name, f"{what}: {level.value}")
+    try:
+        if level is Level.DIGESTS:
+            text = _digests(backup)
+        elif level is Level.ARCHIVE:
+            text = _archive(backup, programs)
+        else:
+            text, findings, version = _restored(backup, progress, programs, ledger_schema)
+    except BackupDamaged as error:
+        text, findings = "", (error.message,)
+    except RestoreFailed as error:
+        text, findings = "", (f"it does not restore: {error.reason}",)
+    took = int((time.monotonic() - started) * 1000)
+    if not findings:
+        progress.finished(name, what, f"{level.value}: {text}", took)
+    return Proof(
+        backup=manifest.id, level=level, findings=findings, text=text, server_version=version, duration_ms=took
+    )
+
+
+def _digests(backup: StoredBackup) -> str:
+    for archive in archives_of(backup.manifest):
+        # What is encrypted is compared as it is stored: that needs no key.
+        read_archive(backup.bucket, archive.as_stored(), lambda _chunk: None)
+    return f"{format_bytes(backup.size)} as stored"
+
+
+def _archive(backup: StoredBackup, programs: Path | None) -> str:
+    program = find_program("pg_restore", backup.major * 10000, folder=programs)
+    for archive in archives_of(backup.manifest):
+        read_whole(
+            program,
+            lambda write, archive=archive: read_archive(backup.bucket, archive, write, identity=backup.identity),  # type: ignore[misc]
+            what=archive.key,
+        )
+    return f"{format_bytes(backup.size)} as stored, read whole by pg_restore {program.version}"
+
+
+def _restored(
+    backup: StoredBackup, progress: Progress, programs: Path | None, ledger_schema: str
+) -> tuple[str, tuple[str, ...], str]:
+    manifest = backup.manifest
+    find_program("pg_restore", backup.major * 10000, folder=programs)  # before a server is made for nothing
+    with ThrowawayServer.of_major(backup.major, programs=programs) as server:
+        with psycopg.connect(server.url(), autocommit=True) as home:
+            version = home.info.parameter_status("server_version") or str(home.info.server_version)
+            if missing := missing_extensions(home, [extension.name for extension in manifest.extensions]):
+                raise RestoreRefused(
+                    (f"PostgreSQL {version} of this machine lacks extensions that it uses: {', '.join(missing)}",),
+                    target=f"backup {manifest.id}",
+                    hint="install them here, or verify on another machine; --level archive needs none of them",
+                )
+            create_stand_ins(home, missing_roles(home, manifest.roles))
+            notice = _create_copy(home, backup.contents.database if backup.contents else None)
+        if notice:
+            progress.note(manifest.environment, notice)
+        with psycopg.connect(server.url(COPY), autocommit=True) as copy:
+            fill(
+                backup,
+                copy,
+                RestoreOptions(tablespaces=False),
+                target=f"backup {manifest.id}",
+                atomic=False,
+                programs=programs,
+                tell=lambda text: progress.note(manifest.environment, text),
+            )
+            proof = prove_copy(backup, copy, ledger_schema=ledger_schema)
+    return proof.text, proof.differences, version
+
+
+def _create_copy(home: psycopg.Connection[Any], shape: DatabaseShape | None) -> str | None:
+    """Create the database for the copy. Returns a notice where it sorts in another order than the source."""
+    if shape is None:
+        home.execute(f"CREATE DATABASE {COPY} TEMPLATE template0")
+        return None
+    try:
+        create_like(home, COPY, shape, owner=None, tablespace=False)
+    except (psycopg.errors.InvalidParameterValue, psycopg.errors.WrongObjectType, psycopg.errors.FeatureNotSupported):
+        # The locale is not on this machine. Order differs then, rows do not.
+        home.execute(f"CREATE DATABASE {COPY} TEMPLATE template0 ENCODING '{shape.encoding}' LOCALE 'C'")
+        return f"this machine does not have the locale {shape.locale or shape.collate}: restored in order C"
+    return None
