@@ -6,8 +6,9 @@ back. This module knows that order; it speaks neither SQL nor S3.
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from lockstep.postgres.dump import PgDump, Snapshot, open_snapshot
 from lockstep.postgres.programs import find_program
 from lockstep.storage.backups import Backups
 from lockstep.storage.bucket import Bucket, BucketSettings
+from lockstep.storage.encryption import encrypt
 from lockstep.storage.manifest import LedgerHead, Manifest
 from lockstep.storage.multipart import MIB, MultipartStream, Uploaded
 
@@ -52,6 +54,7 @@ def back_up(
     run_id: str,
     attempt: int = 1,
     exclude_schemas: Sequence[str] = (),
+    encrypt_to: Sequence[str] = (),
     programs: Path | None = None,
     read_ledger: Callable[[psycopg.Connection[Any]], LedgerHead | None] | None = None,
     progress: Callable[[BackupProgress], None] | None = None,
@@ -60,6 +63,7 @@ def back_up(
 
     Idempotent per (environment, run_id, attempt): a second call returns the first one's backup. Read-only in the
     database; it takes ACCESS SHARE locks, as every reader does. `target` is what messages call the database.
+    `encrypt_to` are age public keys, checked (`parse_recipients`); with none, the archive is stored as it is.
     `read_ledger` runs inside the dump's own snapshot, with row_security off, so the manifest's ledger head is that of
     the dump. `progress` is called about every 8 MiB and once at the end. Whatever ends it early, KeyboardInterrupt
     included, leaves no object, no unfinished upload, and no process; an object without a manifest, should the very
@@ -81,7 +85,8 @@ def back_up(
                 program = find_program("pg_dump", snapshot.server_version_num, folder=programs)
                 key = backups.dump_key(environment, taken_at=snapshot.taken_at, run_id=run_id)
                 dump = PgDump(program, snapshot, exclude_schemas=excluded)
-                uploaded = _stream(dump, MultipartStream(opened, key), started, progress)
+                upload = MultipartStream(opened, key)
+                uploaded, plain_sha256 = _stream(dump, upload, encrypt_to, started, progress)
             _read_back(opened, uploaded)
             manifest = Manifest(
                 key=uploaded.key,
@@ -101,6 +106,8 @@ def back_up(
                 run_id=run_id,
                 attempt=attempt,
                 tool_version=__version__,
+                encrypted_to=tuple(encrypt_to),
+                plain_sha256=plain_sha256,
             )
             backups.record(manifest)
             return BackupReport(manifest=manifest, reused=False)
@@ -114,21 +121,42 @@ def back_up(
 
 
 def _stream(
-    dump: PgDump, upload: MultipartStream, started: float, progress: Callable[[BackupProgress], None] | None
-) -> Uploaded:
-    """Run pg_dump into the upload. The object is completed after pg_dump's own word, and not at the stream's end."""
+    dump: PgDump,
+    upload: MultipartStream,
+    encrypt_to: Sequence[str],
+    started: float,
+    progress: Callable[[BackupProgress], None] | None,
+) -> tuple[Uploaded, str | None]:
+    """Run pg_dump into the upload. The object is completed after pg_dump's own word, and not at the stream's end.
+
+    Also returns the SHA-256 of the archive before encryption; None when there was none.
+    """
     told = 0
-    with upload, dump:
+    plain = hashlib.sha256()
+
+    def write(chunk: bytes) -> None:
+        nonlocal told
+        upload.write(chunk)
+        if progress and upload.size - told >= PROGRESS_EVERY:
+            told = upload.size
+            progress(BackupProgress(size=told, elapsed_ms=_since(started)))
+
+    def digested() -> Iterator[bytes]:
         for chunk in dump.chunks():
-            upload.write(chunk)
-            if progress and upload.size - told >= PROGRESS_EVERY:
-                told = upload.size
-                progress(BackupProgress(size=told, elapsed_ms=_since(started)))
+            plain.update(chunk)
+            yield chunk
+
+    with upload, dump:
+        if encrypt_to:
+            encrypt(digested(), write, encrypt_to)
+        else:
+            for chunk in dump.chunks():
+                write(chunk)
         dump.finish()
         uploaded = upload.complete()
     if progress:
         progress(BackupProgress(size=uploaded.size, elapsed_ms=_since(started)))
-    return uploaded
+    return uploaded, plain.hexdigest() if encrypt_to else None
 
 
 def _refuse_what_cannot_be_read(snapshot: Snapshot, excluded: Sequence[str]) -> None:
