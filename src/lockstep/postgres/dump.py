@@ -1,8 +1,7 @@
-"""pg_dump: what it will find, the snapshot it works on, and its output as a stream.
+"""pg_dump as a stream: started on a snapshot, ended with us, believed only at its exit status 0.
 
-The whole database is dumped: pg_dump of one schema omits extensions and every other schema, and does not restore. A
-dump that row level security would thin out is refused before it starts. No password in an argument, error or file:
-the child gets it in its environment, which only the same user may read.
+The whole database is dumped: pg_dump of one schema omits extensions and every other schema, and does not restore. No
+password in an argument, error or file: the child gets it in its environment, which only the same user may read.
 """
 
 from __future__ import annotations
@@ -14,171 +13,19 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
-from lockstep.errors import BackupFailed, Unreachable
+from lockstep.errors import BackupFailed
 from lockstep.postgres.programs import Program
+from lockstep.postgres.snapshot import LOCK_WAIT_MS, Snapshot, redacted
 
-#: Where the address says nothing else. A vanished server is noticed after 90 s, and an idle snapshot is not forgotten
-#: by a firewall in between. All in seconds.
-NETWORK = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 6}
-LOCK_WAIT_MS = 60_000  # pg_dump's wait for ACCESS SHARE on each table; only an ACCESS EXCLUSIVE lock makes it wait
 CHUNK = 1024 * 1024  # bytes read at once
 STDERR_KEPT = 8192  # bytes of the end of pg_dump's talk
 STOP_TIMEOUT = 5.0  # seconds for pg_dump to cancel its query on the server, then it is killed
-
-# -- the snapshot -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unreadable:
-    """A table or sequence that belongs into the dump and that the role cannot read whole."""
-
-    name: str  # schema.table
-    reason: str  # in words
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """A database at one moment. Valid while `open_snapshot` is entered."""
-
-    connection: psycopg.Connection[Any]  # in the read-only transaction that exported the snapshot
-    target: str  # what messages call the database
-    id: str  # for pg_dump --snapshot
-    taken_at: datetime  # the server's clock, UTC
-    database: str
-    role: str  # effective role
-    server_version: str  # as the server calls it: 15.18 (Debian 15.18-0+deb12u1)
-    server_version_num: int  # 150018
-    system_identifier: str | None  # of the cluster; None where the role may not ask
-    schemas: tuple[str, ...]  # sorted; without the system's own
-
-    def unreadable(self, *, exclude_schemas: Sequence[str] = ()) -> tuple[Unreadable, ...]:
-        """Return what the role cannot read whole, by name. Read-only."""
-        with _asking(self.target):
-            rows = self.connection.execute(_UNREADABLE, {"excluded": list(exclude_schemas)}).fetchall()
-        return tuple(Unreadable(name=name, reason=reason) for name, reason in rows)
-
-    def is_alive(self) -> bool:
-        """Ask the server. False when the connection is gone, and then it is not our fault that a dump failed."""
-        try:
-            self.connection.execute("SELECT")
-        except psycopg.OperationalError:
-            return False
-        return True
-
-
-@contextmanager
-def open_snapshot(conninfo: str, *, target: str, run_id: str) -> Iterator[Snapshot]:
-    """Export a snapshot and keep it until the block ends. Read-only; takes no lock; row_security is off.
-
-    Raises Unreachable when there is no connection.
-    """
-    with _connected(conninfo, target=target, run_id=run_id) as connection:
-        with _asking(target):
-            # What role or database would impose must not end an idle transaction that a long dump relies on.
-            connection.execute(
-                "SELECT pg_catalog.set_config(name, value, false) FROM (VALUES"
-                " ('statement_timeout', '0'), ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),"
-                " ('transaction_timeout', '0'), ('row_security', 'off')) AS wanted (name, value)"
-                " WHERE pg_catalog.current_setting(name, true) IS NOT NULL"  # 17 brought transaction_timeout
-            )
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            facts = connection.execute(_FACTS).fetchone()
-            assert facts is not None
-            snapshot_id, taken_at, database, role, version, number, may_identify, schemas = facts
-            identifier = connection.execute(_IDENTIFIER).fetchone() if may_identify else None
-        yield Snapshot(
-            connection=connection,
-            target=target,
-            id=snapshot_id,
-            taken_at=taken_at.astimezone(UTC),
-            database=database,
-            role=role,
-            server_version=version,
-            server_version_num=number,
-            system_identifier=identifier[0] if identifier else None,
-            schemas=tuple(schemas),
-        )
-
-
-@contextmanager
-def _connected(conninfo: str, *, target: str, run_id: str) -> Iterator[psycopg.Connection[Any]]:
-    try:
-        given = conninfo_to_dict(conninfo)
-    except psycopg.ProgrammingError:  # its text repeats the string
-        raise Unreachable(target=target, reason="the connection string cannot be read") from None
-    network = {name: given.get(name) or value for name, value in NETWORK.items()}
-    wanted = make_conninfo(conninfo, **network, application_name=f"lockstep/{run_id}")
-    try:
-        connection = psycopg.connect(wanted, autocommit=True, prepare_threshold=None)
-    except psycopg.OperationalError as error:
-        raise Unreachable(target=target, reason=_redacted(str(error), given.get("password"))) from None
-    try:
-        yield connection
-    finally:
-        connection.close()  # ends the transaction as well; never raises, even when the server is gone
-
-
-@contextmanager
-def _asking(target: str) -> Iterator[None]:
-    """Turn errors of our own few queries into ours."""
-    try:
-        yield
-    except psycopg.OperationalError as error:
-        raise Unreachable(target=target, reason=f"the connection was lost ({error.sqlstate or 'no answer'})") from error
-    except psycopg.Error as error:
-        message = error.diag.message_primary or type(error).__name__
-        raise BackupFailed(f"no backup was begun: {message} (SQLSTATE {error.sqlstate})", target=target) from error
-
-
-_FACTS = """
-SELECT pg_catalog.pg_export_snapshot(), pg_catalog.transaction_timestamp(),
-       pg_catalog.current_database()::text, current_user::text,
-       pg_catalog.current_setting('server_version'), pg_catalog.current_setting('server_version_num')::int,
-       pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE'),
-       ARRAY(SELECT nspname::text FROM pg_catalog.pg_namespace
-             WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY 1)
-"""
-
-_IDENTIFIER = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
-
-# Members of an extension are not dumped, but for its configuration tables. A partitioned parent holds no rows of its
-# own, so its policies filter nothing: pg_dump reads each leaf with COPY ONLY, by the leaf's own policies.
-_UNREADABLE = """
-SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS name, reason
-FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-CROSS JOIN LATERAL (
-    SELECT CASE
-        WHEN NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') THEN 'no USAGE on its schema'
-        WHEN NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') THEN 'no SELECT'
-        WHEN c.relkind = 'r' AND pg_catalog.row_security_active(c.oid) THEN 'row level security filters it'
-    END AS reason
-) AS judged
-WHERE c.relkind IN ('r', 'p', 'S')
-  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND n.nspname <> ALL (%(excluded)s::text[])
-  AND NOT EXISTS (
-      SELECT FROM pg_catalog.pg_depend d
-      JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
-      WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
-        AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e'
-        AND c.oid <> ALL (COALESCE(e.extconfig, '{}'))
-  )
-  AND reason IS NOT NULL
-ORDER BY 1
-"""
-
-# -- the program --------------------------------------------------------------------------------------------------
 
 
 class PgDump:
@@ -249,7 +96,7 @@ class PgDump:
         if status == 0:
             return
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        lines = _redacted(self._talk.decode(errors="replace"), self._snapshot.connection.info.password).splitlines()
+        lines = redacted(self._talk.decode(errors="replace"), self._snapshot.connection.info.password).splitlines()
         talk = "".join(f"\n  {line}" for line in lines[-8:])
         # Whether a second try may help is not read from the text: the server is gone, or it is not.
         lost = not self._snapshot.is_alive()
@@ -271,6 +118,8 @@ class PgDump:
             f"--lock-wait-timeout={LOCK_WAIT_MS}",
             "--no-password",
         ]
+        if self._snapshot.set_role is not None:
+            arguments.append(f"--role={self._snapshot.set_role}")
         # A pattern: in double quotes it is a name. '*' would be all schemas.
         arguments += [f'--exclude-schema="{name.replace(chr(34), chr(34) * 2)}"' for name in self._excluded]
         if network := _network(self._snapshot):
@@ -349,10 +198,6 @@ def _network(snapshot: Snapshot) -> str:
     names = {"keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
     given = {option.keyword.decode(): option.val for option in snapshot.connection.pgconn.info if option.val}
     return make_conninfo(**{name: value.decode() for name, value in given.items() if name in names})
-
-
-def _redacted(text: str, password: object) -> str:
-    return text.replace(str(password), "***").strip() if password else text.strip()
 
 
 def _widen(process: subprocess.Popen[bytes]) -> None:

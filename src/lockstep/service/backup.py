@@ -16,15 +16,21 @@ from typing import Any
 import psycopg
 
 from lockstep import __version__
+from lockstep.core.contents import Contents
 from lockstep.errors import BackupFailed, BucketError
-from lockstep.postgres.dump import PgDump, Snapshot, open_snapshot
+from lockstep.postgres.contents import read_inventory
+from lockstep.postgres.dump import PgDump
 from lockstep.postgres.programs import find_program
-from lockstep.storage.backups import Backups
+from lockstep.postgres.scope import unreadable
+from lockstep.postgres.snapshot import Snapshot, open_snapshot
+from lockstep.storage.backups import DUMP, Backups
 from lockstep.storage.bucket import Bucket, BucketSettings
+from lockstep.storage.contents import encode
 from lockstep.storage.encryption import encrypt
 from lockstep.storage.manifest import LedgerHead, Manifest
 from lockstep.storage.multipart import MIB, MultipartStream, Uploaded
 
+CONTENTS = "contents.json"
 PROGRESS_EVERY = 8 * MIB
 NAMED = 5  # of many unreadable tables in a message
 
@@ -50,6 +56,7 @@ def back_up(
     target: str,
     environment: str,
     conninfo: str,
+    role: str | None = None,
     bucket: BucketSettings,
     run_id: str,
     attempt: int = 1,
@@ -78,16 +85,18 @@ def back_up(
             if (found := backups.find(environment, run_id=run_id, attempt=attempt)) is not None:
                 return BackupReport(manifest=found, reused=True)
             started = time.monotonic()
-            with open_snapshot(conninfo, target=target, run_id=run_id) as snapshot:
+            with open_snapshot(conninfo, target=target, run_id=run_id, role=role) as snapshot:
                 excluded = tuple(name for name in snapshot.schemas if name in exclude_schemas)
                 _refuse_what_cannot_be_read(snapshot, excluded)
                 head = read_ledger(snapshot.connection) if read_ledger else None
+                inventory = read_inventory(snapshot, exclude_schemas=excluded)
                 program = find_program("pg_dump", snapshot.server_version_num, folder=programs)
                 key = backups.dump_key(environment, taken_at=snapshot.taken_at, run_id=run_id)
                 dump = PgDump(program, snapshot, exclude_schemas=excluded)
                 upload = MultipartStream(opened, key)
                 uploaded, plain_sha256 = _stream(dump, upload, encrypt_to, started, progress)
             _read_back(opened, uploaded)
+            contents_key, contents_sha256 = _store_contents(opened, uploaded.key, inventory.contents)
             manifest = Manifest(
                 key=uploaded.key,
                 size=uploaded.size,
@@ -108,6 +117,13 @@ def back_up(
                 tool_version=__version__,
                 encrypted_to=tuple(encrypt_to),
                 plain_sha256=plain_sha256,
+                contents_key=contents_key,
+                contents_sha256=contents_sha256,
+                snapshot_lsn=snapshot.lsn,
+                schema_sizes=inventory.schema_sizes,
+                extensions=inventory.extensions,
+                roles=inventory.roles,
+                not_covered=inventory.not_covered,
             )
             backups.record(manifest)
             return BackupReport(manifest=manifest, reused=False)
@@ -160,17 +176,27 @@ def _stream(
 
 
 def _refuse_what_cannot_be_read(snapshot: Snapshot, excluded: Sequence[str]) -> None:
-    unreadable = snapshot.unreadable(exclude_schemas=excluded)
-    if not unreadable:
+    found = unreadable(snapshot, exclude_schemas=excluded)
+    if not found:
         return
-    named = "".join(f"\n  {item.name}: {item.reason}" for item in unreadable[:NAMED])
-    more = f"\n  and {len(unreadable) - NAMED} more" if len(unreadable) > NAMED else ""
+    named = "".join(f"\n  {item.name}: {item.reason}" for item in found[:NAMED])
+    more = f"\n  and {len(found) - NAMED} more" if len(found) > NAMED else ""
     raise BackupFailed(
         f"role {snapshot.role} cannot read all of database {snapshot.database}, so no backup was begun:{named}{more}",
         target=snapshot.target,
         hint=f'back up as the owner of the tables, or: ALTER ROLE "{snapshot.role}" BYPASSRLS and '
         f'GRANT pg_read_all_data TO "{snapshot.role}"; or leave a schema out with [backup] exclude_schemas',
     )
+
+
+def _store_contents(bucket: Bucket, dump_key: str, contents: Contents) -> tuple[str, str]:
+    """Write the document beside the dump. An object of an earlier try that had no manifest is not in the way."""
+    key = dump_key.removesuffix(DUMP) + CONTENTS
+    document = encode(contents)
+    digest = hashlib.sha256(document)
+    if not bucket.create(key, document, sha256=digest.digest(), content_type="application/json"):
+        raise BucketError(f"{key} exists already and was not overwritten", bucket=f"s3://{bucket.name}")
+    return key, digest.hexdigest()
 
 
 def _read_back(bucket: Bucket, uploaded: Uploaded) -> None:

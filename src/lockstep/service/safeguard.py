@@ -46,6 +46,7 @@ def take_backup(
         target=target.name,
         environment=environment.name,
         conninfo=conninfo(target, run_id=run.run_id),
+        role=target.role,
         bucket=bucket,
         run_id=run.run_id,
         attempt=attempt,
