@@ -34,6 +34,7 @@ __all__ = [
     "EnvironmentTable",
     "FileShape",
     "ProjectTable",
+    "RehearsalTable",
     "Secret",
     "Settings",
     "Value",
