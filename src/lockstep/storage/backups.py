@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 from lockstep.core.contents import Contents
 from lockstep.errors import BackupDamaged, BucketError, UsageError
@@ -181,9 +182,9 @@ class Backups:
         # Keys come sorted, and each begins with its time: oldest first.
         return [folder.manifest_key for folder in self.folders(environment) if folder.manifest_key]
 
-    def _manifests(self, keys: list[str]) -> list[Manifest | bool | None]:
-        """The manifests of some keys: None for one that is not there any more."""
-        found: list[Manifest | bool | None] = []
+    def _manifests(self, keys: list[str]) -> list[Manifest | Literal["unreadable"] | None]:
+        """The manifests of some keys; None for one that is not there any more."""
+        found: list[Manifest | Literal["unreadable"] | None] = []
         for key, document in zip(keys, self._bucket.read_all(keys), strict=True):
             try:
                 found.append(None if document is None else _belonging(decode(document), key))
