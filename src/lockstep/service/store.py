@@ -6,18 +6,73 @@ from __future__ import annotations
 from pathlib import Path
 
 from lockstep.config import Settings
+from lockstep.core.duration import parse_duration
 from lockstep.errors import ConfigError
-from lockstep.settings import BackupTable
+from lockstep.settings import BackupTable, KeepTable
 from lockstep.storage.bucket import BucketSettings
 from lockstep.storage.encryption import Identity, parse_recipients
 
+MOST_TAGS = 10  # of one object: Amazon S3 User Guide, "object tagging"
+LEAST_LOCK = 86_400_000  # milliseconds; retention is counted in days everywhere but in the request
+
 
 def bucket_settings(settings: Settings) -> BucketSettings:
-    """Return where backups go. Raises ConfigError when there is no [backup] or a variable is not set."""
+    """Return where backups go, and how they are stored there.
+
+    Raises ConfigError when there is no [backup], a variable is not set, or a value is none that stores know.
+    """
     backup = _backup(settings)
     endpoint = settings.resolved(backup.endpoint_url, "backup.endpoint_url") if backup.endpoint_url else None
+    encryption = backup.server_side_encryption
+    if encryption not in (None, "AES256", "aws:kms"):
+        raise _bad(settings, "server_side_encryption", f'\'{encryption}\' is none; write "AES256" or "aws:kms"')
+    if backup.kms_key and encryption != "aws:kms":
+        raise _bad(settings, "kms_key", 'needs server_side_encryption = "aws:kms"')
     return BucketSettings(
-        url=settings.resolved(backup.bucket, "backup.bucket"), endpoint_url=endpoint or None, region=backup.region
+        url=settings.resolved(backup.bucket, "backup.bucket"),
+        endpoint_url=endpoint or None,
+        unused_endpoint=not endpoint and bool(settings.variables.get("S3_ENDPOINT_URL")),
+        region=backup.region,
+        server_side_encryption=encryption,  # type: ignore[arg-type]  # compared above
+        kms_key=settings.resolved(backup.kms_key, "backup.kms_key") if backup.kms_key else None,
+        tags=_tags(settings, backup),
+        lock_ms=_lock(settings, backup),
+    )
+
+
+def keep(settings: Settings) -> KeepTable:
+    """Return what `prune` keeps. Raises ConfigError for numbers that would keep nothing."""
+    found = _backup(settings).keep
+    if found.last < 1 or found.days < 0:
+        key = "last" if found.last < 1 else "days"
+        raise _bad(settings, f"keep.{key}", "keep at least the last one: last = 1 or more, days = 0 or more")
+    return found
+
+
+def _tags(settings: Settings, backup: BackupTable) -> tuple[tuple[str, str], ...]:
+    tags = tuple((name, settings.resolved(text, f"backup.tags.{name}")) for name, text in backup.tags.items())
+    if len(tags) > MOST_TAGS or any(not 1 <= len(name) <= 128 or len(text) > 256 for name, text in tags):
+        raise _bad(settings, "tags", "S3 allows 10 tags, names of 1 to 128 characters and values of up to 256")
+    return tags
+
+
+def _lock(settings: Settings, backup: BackupTable) -> int | None:
+    if not backup.object_lock:
+        return None
+    try:
+        found = parse_duration(backup.object_lock)
+    except ValueError as error:
+        raise _bad(settings, "object_lock", str(error)) from None
+    if found < LEAST_LOCK:
+        raise _bad(settings, "object_lock", 'S3 locks objects for a day or more, such as "30d"')
+    return found
+
+
+def _bad(settings: Settings, key: str, problem: str) -> ConfigError:
+    return ConfigError(
+        f"backup.{key}: {problem}",
+        where=settings.where(f"backup.{key}"),
+        hint="docs/reference/config.md lists every key",
     )
 
 
