@@ -28,6 +28,19 @@ def unreadable(snapshot: Snapshot, *, exclude_schemas: Sequence[str] = ()) -> tu
     return tuple(Unreadable(name=name, reason=reason) for name, reason in rows)
 
 
+def replaced_tables(snapshot: Snapshot) -> tuple[str, ...]:
+    """Return the tables whose rows the snapshot cannot see any more: truncated, rewritten or dropped since. Read-only.
+
+    Nothing but a lock keeps that away: TRUNCATE and a rewriting ALTER TABLE are not MVCC-safe (the manual, 13.6
+    "Caveats"), the old snapshot finds an empty table. Asked when pg_dump has its locks, () proves its archive; VACUUM
+    FULL and CLUSTER, which keep old rows, are named as well.
+    """
+    with snapshot.looking() as connection:
+        # A lock that this transaction does not hold yet: taking it makes the session hear what others committed.
+        connection.execute("SELECT pg_catalog.pg_relation_size('pg_catalog.pg_seclabel')")
+        return tuple(name for (name,) in connection.execute(_REPLACED, {"excluded": []}).fetchall())
+
+
 # What a dump takes of classes `c` in namespaces `n`. Members of an extension are not dumped, but for its configuration
 # tables.
 DUMPED = sql.SQL("""n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND n.nspname <> ALL (%(excluded)s::text[])
@@ -53,5 +66,15 @@ CROSS JOIN LATERAL (
     END AS reason
 ) AS judged
 WHERE c.relkind IN ('r', 'p', 'S') AND {dumped} AND reason IS NOT NULL
+ORDER BY 1
+""").format(dumped=DUMPED)
+
+# The row is the snapshot's, the function's answer today's.
+_REPLACED = sql.SQL("""
+SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relfilenode <> 0 AND {dumped}
+  AND pg_catalog.pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode
 ORDER BY 1
 """).format(dumped=DUMPED)
