@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, NamedTuple, Protocol, TypedDict
 
 from lockstep.errors import BucketError, ConfigError
+from lockstep.storage.signing import reuse_digests
 
 if TYPE_CHECKING:
     from botocore.exceptions import BotoCoreError, ClientError
@@ -136,6 +137,7 @@ class Bucket:
             raise ConfigError("is not the URL of an S3 endpoint", where="[backup] endpoint_url") from error
         except BotoCoreError as error:
             raise self._explained(error) from error
+        reuse_digests(self._client)
 
     def close(self) -> None:
         """Close the connections."""
