@@ -87,7 +87,7 @@ def _walls(results: Results, tools: Sequence[Tool]) -> str:
                 ", ".join(verdicts),
             ]
         )
-    return _table(rows)
+    return table(rows)
 
 
 def _cpu(results: Results, tools: Sequence[Tool], figures: dict[str, Callable[[Sample], float]]) -> str:
@@ -98,7 +98,7 @@ def _cpu(results: Results, tools: Sequence[Tool], figures: dict[str, Callable[[S
             values = [median(results, workload, tool.name, of) for of in figures.values()]
             cells.append(" + ".join(f"{v:.2f}" for v in values if v is not None))
         rows.append([workload, *cells])
-    return _table(rows)
+    return table(rows)
 
 
 def _trips(results: Results, tools: Sequence[Tool]) -> str:
@@ -107,7 +107,7 @@ def _trips(results: Results, tools: Sequence[Tool]) -> str:
         if any(s.trips for samples in row.values() for s in samples):
             found = [median(results, workload, t.name, lambda s: float(s.trips)) for t in tools]
             rows.append([workload, *("" if one is None else f"{one:,.0f}" for one in found)])
-    return _table(rows)
+    return table(rows)
 
 
 def _seconds(value: float | None) -> str:
@@ -116,7 +116,8 @@ def _seconds(value: float | None) -> str:
     return f"{value:.3f}" if value < 1 else f"{value:.2f}"
 
 
-def _table(rows: list[list[str]]) -> str:
+def table(rows: list[list[str]]) -> str:
+    """Rows, the head first, as a Markdown table."""
     head, *body = rows
     lines = [head, ["---"] + ["---:" if n < len(head) else "---" for n in range(1, len(head))], *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

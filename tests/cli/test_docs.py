@@ -33,10 +33,16 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 #: Pages whose console blocks run. A block is exempt below an HTML comment `not run: reason`.
-PAGES = ("README.md", "docs/tutorial.md", "docs/guide.md", "docs/how-to/large-tables.md")
+PAGES = (
+    "README.md",
+    "docs/tutorial.md",
+    "docs/guide.md",
+    "docs/how-to/large-tables.md",
+    "docs/how-to/encrypt-backups.md",
+)
 #: Hosts that a page may point to; all others are somebody's, and could go or change.
 HOSTS = re.compile(
-    r"(?:[\w-]+\.)*example(?:\.com)?|localhost|127\.0\.0\.1|keepachangelog\.com|semver\.org|diataxis\.fr"
+    r"(?:[\w-]+\.)*example(?:\.com)?|localhost|127\.0\.0\.1|keepachangelog\.com|semver\.org|diataxis\.fr|age-encryption\.org"
 )
 
 
@@ -187,6 +193,7 @@ def test_the_reference_has_the_options_of_all_commands_and_no_other_command() ->
         ("[project]", config.ProjectTable),
         ("[environments.NAME]", config.EnvironmentTable),
         ("[backup]", config.BackupTable),
+        ("[rehearsal]", config.RehearsalTable),
     ],
 )
 def test_the_reference_has_every_config_key_with_its_default(heading: str, table: type[msgspec.Struct]) -> None:
@@ -319,6 +326,7 @@ VARYING = (
     (r"\b(plan|head) [0-9a-f]{12}\b", r"\1 DIGEST"),
     (r"\b\d+(?:\.\d+)? (?:bytes|[kKMG]i?B)", "SIZE"),
     (r"\b[0-9a-f]{64}\b", "SHA256"),
+    (r"\bage1[a-z0-9]{58}\b", "AGE-KEY"),
     (r"[ \t]+", " "),
 )
 

@@ -79,6 +79,8 @@ def _print(one: TargetPlan, *, protected: bool) -> None:
         show(f"  stops before {plan.stopped_by.name}: reverted here, held until its file changes")
     for notice in plan.notices:
         show(f"  note: {notice.message}")
+    if one.backup_note:
+        show(f"  note: {one.backup_note}")
     show(f"  plan {plan.digest[:12]}\n")
 
 
@@ -101,7 +103,10 @@ def _document(one: TargetPlan) -> dict[str, Any]:
             }
             for step, locks in zip(plan.steps, one.locks, strict=True)
         ],
-        "notices": [{"kind": notice.kind.value, "message": notice.message} for notice in plan.notices],
+        "notices": [
+            *({"kind": notice.kind.value, "message": notice.message} for notice in plan.notices),
+            *([{"kind": "backup", "message": one.backup_note}] if one.backup_note else []),
+        ],
         "stopped_by": plan.stopped_by.name if plan.stopped_by else None,
         "sql": one.sql,
     }

@@ -23,7 +23,8 @@ from lockstep.errors import BackupFailed
 from lockstep.postgres.programs import Program
 from lockstep.postgres.snapshot import LOCK_WAIT_MS, Snapshot, redacted
 
-CHUNK = 1024 * 1024  # bytes read at once
+CHUNK = 256 * 1024  # bytes that are handed on at once; pg_dump writes in pieces of 4 to 64 KiB
+PIPE = 1024 * 1024  # bytes that may wait between pg_dump and us
 STDERR_KEPT = 8192  # bytes of the end of pg_dump's talk
 STOP_TIMEOUT = 5.0  # seconds for pg_dump to cancel its query on the server, then it is killed
 
@@ -113,7 +114,7 @@ class PgDump:
         assert self._process is not None
         assert self._process.stdout is not None
         source = self._process.stdout.fileno()
-        while chunk := os.read(source, CHUNK):
+        while chunk := _filled(source):
             yield chunk
 
     def finish(self) -> None:
@@ -231,10 +232,20 @@ def _network(snapshot: Snapshot) -> str:
     return make_conninfo(**{name: value.decode() for name, value in given.items() if name in names})
 
 
+def _filled(source: int) -> bytes:
+    """The next CHUNK bytes; fewer at the end, none after it. Each piece by itself would cost those who follow more."""
+    chunk = bytearray(CHUNK)
+    size = 0
+    with memoryview(chunk) as memory:
+        while size < CHUNK and (more := os.readv(source, [memory[size:]])):
+            size += more
+    return bytes(chunk) if size == CHUNK else bytes(chunk[:size])
+
+
 def _widen(process: subprocess.Popen[bytes]) -> None:
     """A larger pipe: fewer switches between pg_dump and us. An ordinary user may be over his share; then as it is."""
     assert process.stdout is not None
     try:
-        fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, CHUNK)
+        fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, PIPE)
     except (AttributeError, PermissionError, OSError):
         return

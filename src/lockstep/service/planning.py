@@ -28,6 +28,7 @@ class TargetPlan:
     plan: Plan
     sql: str | None = None  # all that would be sent, when asked for
     locks: tuple[FileLocks, ...] = ()  # of each step, in order
+    backup_note: str | None = None  # what a person should know of the backup that would be taken first
 
 
 def options_for(target: Target, *, to_version: int | None = None, include: Iterable[int] = ()) -> PlanOptions:
@@ -56,7 +57,7 @@ def plan_target(
     include: Iterable[int] = (),
     with_sql: bool = False,
 ) -> TargetPlan:
-    """Return the plan of one environment. Read-only. Raises as `make_plan` does, and Unreachable."""
+    """Return the plan of one environment. Read-only. Raises as `make_plan` does, Unreachable, and ConfigError."""
     target = target_of(settings, environment)
     session = open_session(target, run_id=new_run_id(), read_only=True)
     try:
@@ -68,6 +69,22 @@ def plan_target(
             from lockstep.service.sending import sent
 
             text = sent(session, made)
-        return TargetPlan(environment=environment.name, target=target.name, plan=made, sql=text, locks=plan_locks(made))
+        return TargetPlan(
+            environment=environment.name,
+            target=target.name,
+            plan=made,
+            sql=text,
+            locks=plan_locks(made),
+            backup_note=_backup_note(settings, environment) if made.steps else None,
+        )
     finally:
         session.close()
+
+
+def _backup_note(settings: Settings, environment: Environment) -> str | None:
+    """Say it while planning, and not when a restore is urgent. Raises ConfigError for a bad public key."""
+    if not environment.protected or settings.backup is None or not settings.backup.encrypt_to:
+        return None
+    from lockstep.service.store import unreadable_backups
+
+    return unreadable_backups(settings)

@@ -8,7 +8,7 @@ import psycopg
 
 from lockstep.config import Environment, Settings
 from lockstep.core.size import format_bytes
-from lockstep.errors import ConfigError, LedgerMissing
+from lockstep.errors import LedgerMissing
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import conninfo, open_session
 from lockstep.postgres.entries import RunInfo
@@ -16,28 +16,11 @@ from lockstep.postgres.ledger import read_head
 from lockstep.service.backup import BackupReport, back_up
 from lockstep.service.progress import Progress
 from lockstep.service.project import target_of
-from lockstep.storage.bucket import BucketSettings
+from lockstep.service.store import bucket_settings, recipients
 from lockstep.storage.manifest import LedgerHead
 
 #: Gates of the design that this version does not have. Said in every deploy of a protected environment.
 MISSING_GATES = "rehearsal and approval are not part of this version yet: it goes on without them"
-
-
-def bucket_settings(settings: Settings) -> BucketSettings:
-    """Return where backups go. Raises ConfigError when there is no [backup] or a variable is not set."""
-    backup = settings.backup
-    if backup is None:
-        raise ConfigError("there is no [backup]", where="lockstep.toml", hint='add [backup] with bucket = "s3://…"')
-    if backup.encrypt_to:
-        raise ConfigError(
-            "encryption of backups is not part of this version yet; it would be stored unencrypted, so nothing was done",
-            where=settings.where("backup.encrypt_to"),
-            hint="remove encrypt_to and let the bucket encrypt (SSE), or wait for the next version",
-        )
-    endpoint = settings.resolved(backup.endpoint_url, "backup.endpoint_url") if backup.endpoint_url else None
-    return BucketSettings(
-        url=settings.resolved(backup.bucket, "backup.bucket"), endpoint_url=endpoint or None, region=backup.region
-    )
 
 
 def take_backup(
@@ -68,6 +51,7 @@ def take_backup(
         run_id=run.run_id,
         attempt=attempt,
         exclude_schemas=tuple(settings.backup.exclude_schemas),
+        encrypt_to=recipients(settings),
         programs=Path(settings.resolved(programs, "backup.programs")) if programs else None,
         read_ledger=ledger_head,
     )

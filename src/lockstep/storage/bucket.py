@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, NamedTuple, Protocol, TypedDict
+from urllib.parse import urlencode
 
 from lockstep.errors import BucketError, ConfigError
+from lockstep.storage.refusals import FORBIDDEN, MISSING, NO_LOCK, TAKEN, explained
+from lockstep.storage.signing import reuse_digests
 
 if TYPE_CHECKING:
-    from botocore.exceptions import BotoCoreError, ClientError
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.literals import ObjectLockModeType, ServerSideEncryptionType
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 CONNECT_TIMEOUT = 10  # seconds
 READ_TIMEOUT = 60  # seconds without a byte from the server
+READERS = 8  # requests at once for small objects
 ATTEMPTS = 4  # of each request, with backoff between them; a part's body is at hand until it is stored
 
 _URL = re.compile(r"s3://(?P<name>[a-z0-9][a-z0-9._-]{1,61}[a-z0-9])(?:/(?P<prefix>[^?#]*))?")
@@ -34,8 +41,15 @@ class BucketSettings:
     """Which bucket, and where. Credentials are not here: they come by the standard AWS chain."""
 
     url: str  # s3://NAME or s3://NAME/PREFIX
+    unused_endpoint: bool = False  # S3_ENDPOINT_URL is set, and the configuration does not use it
     endpoint_url: str | None = None  # an S3-compatible store; None: AWS itself
     region: str | None = None  # None: what the AWS chain says, else us-east-1
+    server_side_encryption: ServerSideEncryptionType | None = (
+        None  # AES256 or aws:kms; None: what the bucket does by itself
+    )
+    kms_key: str | None = None  # None: the account's own
+    tags: tuple[tuple[str, str], ...] = ()  # of every object that is stored
+    lock_ms: int | None = None  # how long an object is locked, from when its upload begins; None: not
 
     @property
     def name(self) -> str:
@@ -69,10 +83,28 @@ class StoredObject(NamedTuple):
 
     key: str
     size: int  # bytes
+    modified: datetime  # by the store's clock
+
+
+class Upload(NamedTuple):
+    """An unfinished multipart upload: no object, and paid for."""
+
+    key: str
+    id: str
+    size: int  # bytes of its parts
+    active: datetime  # when it was begun or its newest part was stored, by the store's clock
 
 
 class _Translating(Protocol):
     def __call__(self) -> AbstractContextManager[None]: ...
+
+
+class _Storing(TypedDict, total=False):
+    ServerSideEncryption: ServerSideEncryptionType
+    SSEKMSKeyId: str
+    Tagging: str
+    ObjectLockMode: ObjectLockModeType
+    ObjectLockRetainUntilDate: datetime
 
 
 class _Conditions(TypedDict, total=False):
@@ -113,6 +145,7 @@ class Bucket:
 
         self.settings = settings
         self.name = settings.name
+        self._can_lock = False  # not known
         session = boto3.session.Session()
         config = Config(
             connect_timeout=CONNECT_TIMEOUT,
@@ -135,7 +168,8 @@ class Bucket:
         except ValueError as error:  # botocore's word for an endpoint that is no URL
             raise ConfigError("is not the URL of an S3 endpoint", where="[backup] endpoint_url") from error
         except BotoCoreError as error:
-            raise self._explained(error) from error
+            raise explained(error, settings) from error
+        reuse_digests(self._client)
 
     def close(self) -> None:
         """Close the connections."""
@@ -156,7 +190,21 @@ class Bucket:
         with self._translating():
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
                 for item in page.get("Contents", ()):
-                    yield StoredObject(item["Key"], item["Size"])
+                    yield StoredObject(item["Key"], item["Size"], item["LastModified"])
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """List the names of the folders right below `prefix`, which is "" or ends in a slash."""
+        with self._translating():
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.name, Prefix=prefix, Delimiter="/"):
+                for item in page.get("CommonPrefixes", ()):
+                    yield item["Prefix"].removeprefix(prefix).rstrip("/")
+
+    def now(self) -> datetime:
+        """The store's own time, to the second: what `modified` and `active` are compared with."""
+        with self._translating():
+            answer = self._client.list_objects_v2(Bucket=self.name, MaxKeys=1)
+            return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
     def size(self, key: str) -> int | None:
         """Bytes of an object as the server has it, or None when there is none."""
@@ -186,11 +234,23 @@ class Bucket:
             return Body(answer["Body"], size=size, etag=answer["ETag"], translating=self._translating)
         return None
 
+    def read_all(self, keys: Iterable[str]) -> Iterator[bytes | None]:
+        """Return small objects whole, in order, several requests at a time."""
+        with ThreadPoolExecutor(READERS, thread_name_prefix="lockstep-read") as pool:
+            yield from pool.map(self.read, keys)
+
+    def locked_until(self, key: str) -> datetime | None:
+        """Until when nobody can delete an object; None when it is not locked, or not there. May lie in the past."""
+        with self._translating(missing_is_fine=True):
+            return self._client.head_object(Bucket=self.name, Key=key).get("ObjectLockRetainUntilDate")
+        return None
+
     def create(self, key: str, body: bytes, *, sha256: bytes, content_type: str) -> bool:
         """Store a small object where there is none. False, and nothing changed, when there is one already.
 
         A lost answer makes botocore ask again, and then our own object is in the way: compare before you despair.
         """
+        how = self._how_to_store()
         with self._translating(taken_is_fine=True):
             self._client.put_object(
                 Bucket=self.name,
@@ -199,21 +259,23 @@ class Bucket:
                 ContentType=content_type,
                 ChecksumSHA256=_base64(sha256),
                 IfNoneMatch="*",
+                **how,
             )
             return True
         return False
 
-    def delete(self, key: str) -> None:
-        """Remove an object; fine when there is none."""
+    def delete(self, key: str) -> bool:
+        """Remove an object; fine when there is none. False: the bucket keeps it as an old version, out of sight."""
         with self._translating():
-            self._client.delete_object(Bucket=self.name, Key=key)
+            return not self._client.delete_object(Bucket=self.name, Key=key).get("DeleteMarker", False)
 
     # -- multipart uploads: nothing is visible under the key before `finish_upload` -----------------------------
 
     def begin_upload(self, key: str) -> str:
         """Start an upload and return its id."""
+        how = self._how_to_store()
         with self._translating():
-            answer = self._client.create_multipart_upload(Bucket=self.name, Key=key, ChecksumAlgorithm="SHA256")
+            answer = self._client.create_multipart_upload(Bucket=self.name, Key=key, ChecksumAlgorithm="SHA256", **how)
             return answer["UploadId"]
 
     def put_part(
@@ -250,6 +312,64 @@ class Bucket:
         with self._translating(missing_is_fine=True):
             self._client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload)
 
+    def uploads(self, prefix: str) -> Iterator[Upload]:
+        """List the unfinished uploads under `prefix`."""
+        with self._translating():
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self.name, Prefix=prefix)
+            begun = [
+                (item["Key"], item["UploadId"], item["Initiated"])
+                for page in pages
+                for item in page.get("Uploads", ())
+                if item["Key"].startswith(prefix)
+            ]
+        for key, upload, at in begun:
+            with self._translating(missing_is_fine=True):
+                parts = [
+                    (part["Size"], part["LastModified"])
+                    for page in self._client.get_paginator("list_parts").paginate(
+                        Bucket=self.name, Key=key, UploadId=upload
+                    )
+                    for part in page.get("Parts", ())
+                ]
+                yield Upload(key, upload, sum(size for size, _ in parts), max((at, *(t for _, t in parts))))
+
+    # -- how objects are stored ---------------------------------------------------------------------------------
+
+    def _how_to_store(self) -> _Storing:
+        settings = self.settings
+        how: _Storing = {}
+        if settings.server_side_encryption:
+            how["ServerSideEncryption"] = settings.server_side_encryption
+        if settings.kms_key:
+            how["SSEKMSKeyId"] = settings.kms_key
+        if settings.tags:
+            how["Tagging"] = urlencode(settings.tags)
+        if settings.lock_ms:
+            self._refuse_without_lock()
+            how["ObjectLockMode"] = "GOVERNANCE"  # docs/how-to/backups-in-another-account.md says why
+            how["ObjectLockRetainUntilDate"] = datetime.now(UTC) + timedelta(milliseconds=settings.lock_ms)
+        return how
+
+    def _refuse_without_lock(self) -> None:
+        """A store's own word for it is "invalid request"; so ask before. Who may not ask is not refused here."""
+        from botocore.exceptions import ClientError
+
+        if self._can_lock:
+            return
+        try:
+            self._client.get_object_lock_configuration(Bucket=self.name)
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if code in NO_LOCK:
+                raise BucketError(
+                    "this bucket has no object lock, which [backup] object_lock asks for",
+                    bucket=f"s3://{self.name}",
+                    hint="turn Object Lock on for the bucket (some stores can only when it is made), or remove object_lock",
+                ) from None
+            if code not in FORBIDDEN:
+                raise explained(error, self.settings) from error
+        self._can_lock = True
+
     # -- errors -------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -262,70 +382,14 @@ class Bucket:
             yield
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
-            if missing_is_fine and code in _MISSING:
+            if (missing_is_fine and code in MISSING) or (taken_is_fine and code in TAKEN):
                 return
-            if taken_is_fine and code in _TAKEN:
-                return
-            raise self._explained(error) from error
+            raise explained(error, self.settings) from error
         except BotoCoreError as error:
-            raise self._explained(error) from error
+            raise explained(error, self.settings) from error
         except (HTTPError, OSError) as error:  # while a body is read
-            raise self._error(f"the connection broke ({type(error).__name__})", retryable=True) from error
-
-    def _explained(self, error: BotoCoreError | ClientError) -> BucketError:
-        from botocore.exceptions import ClientError
-
-        if isinstance(error, ClientError):
-            answer = error.response.get("Error", {}).get("Code", "")
-            return self._refused(answer, error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        return self._unanswered(error)
-
-    def _refused(self, code: str, status: int) -> BucketError:
-        if code in _CREDENTIALS:
-            return self._error(f"the credentials were refused ({code})", hint=_CREDENTIALS_HINT)
-        if code == "NoSuchBucket":
-            return self._error("there is no such bucket", hint="create it, or correct [backup] bucket in lockstep.toml")
-        if code in _OTHER_REGION:
-            return self._error(f"the bucket is in another region ({code})", hint="set [backup] region in lockstep.toml")
-        if code == "RequestTimeTooSkewed":
-            return self._error("this machine's clock differs too much from the store's", hint="set the clock")
-        if status == 403:
-            return self._error(
-                f"these credentials may not do that ({code})",
-                hint="grant s3:ListBucket on the bucket, s3:GetObject, s3:PutObject, s3:DeleteObject and "
-                "s3:AbortMultipartUpload on its objects",
-            )
-        again = status >= 500 or status == 429 or code in _BUSY
-        return self._error(f"the store answered {code} (HTTP {status})", retryable=again)
-
-    def _unanswered(self, error: BotoCoreError) -> BucketError:
-        from botocore import exceptions as boto
-
-        if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
-            return self._error("no AWS credentials were found", hint=_CREDENTIALS_HINT)
-        if isinstance(error, boto.SSLError):
-            return self._error("the endpoint's TLS certificate was not accepted", hint="set AWS_CA_BUNDLE")
-        if isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
-            where = self.settings.endpoint_url or "AWS"
-            return self._error(
-                f"no answer from {where} ({type(error).__name__})",
-                retryable=True,
-                hint="check [backup] endpoint_url in lockstep.toml and the network",
-            )
-        return self._error(f"the request could not be made ({type(error).__name__})", hint=_CREDENTIALS_HINT)
-
-    def _error(self, cause: str, *, retryable: bool = False, hint: str | None = None) -> BucketError:
-        return BucketError(cause, bucket=f"s3://{self.name}", retryable=retryable, hint=hint)
-
-
-_CREDENTIALS_HINT = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-_CREDENTIALS = frozenset(
-    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
-)
-_OTHER_REGION = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
-_BUSY = frozenset({"SlowDown", "RequestTimeout", "Throttling", "OperationAborted", "ConditionalRequestConflict"})
-_MISSING = frozenset({"404", "NoSuchKey", "NoSuchUpload"})
-_TAKEN = frozenset({"412", "PreconditionFailed"})
+            cause = f"the connection broke ({type(error).__name__})"
+            raise BucketError(cause, bucket=f"s3://{self.name}", retryable=True) from error
 
 
 def _base64(digest: bytes) -> str:
