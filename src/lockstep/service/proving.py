@@ -18,7 +18,7 @@ from lockstep import __version__
 from lockstep.config import Settings
 from lockstep.core.contents import DatabaseShape
 from lockstep.core.size import format_bytes
-from lockstep.errors import BackupDamaged, LockstepError, RestoreFailed, RestoreRefused
+from lockstep.errors import BackupDamaged, LockstepError, RestoreFailed, RestoreRefused, UsageError
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import open_session
 from lockstep.postgres.entries import RunInfo
@@ -31,7 +31,7 @@ from lockstep.service.copying import prove_copy
 from lockstep.service.filling import StoredBackup, fill
 from lockstep.service.progress import Progress
 from lockstep.service.project import target_of
-from lockstep.service.store import OpenStore, programs_of
+from lockstep.service.store import OpenStore, open_store, programs_of
 from lockstep.storage.archive import archives_of, read_archive
 from lockstep.storage.manifest import Manifest
 from lockstep.storage.verification import Level, Verification
@@ -91,6 +91,51 @@ def verify_backup(
     return Proof(
         backup=manifest.id, level=level, findings=findings, text=text, server_version=version, duration_ms=took
     )
+
+
+def verify_chosen(
+    settings: Settings,
+    run: RunInfo,
+    progress: Progress,
+    *,
+    level: Level,
+    backup: str = "latest",
+    environment: str | None = None,
+    every: bool = False,
+) -> tuple[Proof, ...]:
+    """Verify the backups that a person means: one, the newest of each environment, or every one.
+
+    One that is damaged does not keep the others from being verified. Raises UsageError when there is none, and what
+    `verify_recorded` raises.
+    """
+    if environment is not None:
+        settings.environment(environment)
+    with open_store(settings, need_identity=level is not Level.DIGESTS) as store:
+        names = store.backups.environments() if environment is None else (environment,)
+        chosen: list[Manifest] = []
+        damaged: list[Proof] = []
+        if every:
+            for name in names:
+                listing = store.backups.listing(name)
+                chosen += listing.backups
+                damaged += [_unreadable(key, level) for key in listing.unreadable]
+        elif backup == "latest" and environment is None:
+            for name in names:
+                if (listing := store.backups.listing(name)).backups:
+                    chosen.append(listing.backups[-1])
+        else:
+            chosen.append(store.backups.resolve(backup, environment, datetime.now(UTC)))
+        if not chosen and not damaged:
+            raise UsageError("there is no backup to verify", hint="lockstep backup ENV takes one")
+        proofs = [verify_recorded(settings, store, manifest, level, run, progress) for manifest in chosen]
+    return (*damaged, *proofs)
+
+
+def _unreadable(key: str, level: Level) -> Proof:
+    return Proof(
+        backup=key.split("/")[-2], level=level, findings=(f"{key}: the manifest is damaged",), text="",
+        server_version=None, duration_ms=0,
+    )  # fmt: skip
 
 
 def verify_recorded(
