@@ -202,7 +202,7 @@ def _not_covered(
 ) -> Iterator[str]:
     row = connection.execute(_NOT_COVERED, excluded).fetchone()
     assert row is not None
-    foreign, unlogged, slots, mappings, homeless = row
+    foreign, unlogged, slots, mappings, homeless, keys = row
     if foreign:
         yield f"rows of foreign tables, which are on another server: {_named(foreign)}"
     if unlogged and snapshot.standby:
@@ -215,6 +215,8 @@ def _not_covered(
         yield f"options of user mappings that this role may not see: {_named(mappings)}"
     if homeless:
         yield f"schemas of extensions, excluded; make them before a restore: {_named(homeless)}"
+    if keys:
+        yield f"what foreign keys into excluded schemas refer to: {_named(keys)}"
     if hidden := [s.setting for s in contents.database.settings if "=" not in s.setting]:
         yield f"values of the database's own settings, which may be secrets: {_named(hidden)}"
 
@@ -335,5 +337,11 @@ SELECT ARRAY(SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
              WHERE umoptions IS NULL ORDER BY 1),
        ARRAY(SELECT pg_catalog.format('%%I of %%I', n.nspname, e.extname)
              FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
-             WHERE n.nspname = ANY (%(excluded)s::text[]) ORDER BY 1)
+             WHERE n.nspname = ANY (%(excluded)s::text[]) ORDER BY 1),
+       ARRAY(SELECT pg_catalog.format('%%s on %%s', k.conname, k.conrelid::regclass)
+             FROM pg_catalog.pg_constraint k
+             JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             JOIN pg_catalog.pg_class t ON t.oid = k.confrelid JOIN pg_catalog.pg_namespace m ON m.oid = t.relnamespace
+             WHERE k.contype = 'f' AND m.nspname = ANY (%(excluded)s::text[])
+               AND n.nspname <> ALL (%(excluded)s::text[]) ORDER BY 1)
 """).format(dumped=DUMPED)

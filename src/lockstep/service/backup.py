@@ -17,13 +17,14 @@ import psycopg
 
 from lockstep import __version__
 from lockstep.core.contents import Contents
+from lockstep.core.managed import is_managed
 from lockstep.core.shards import choose_shards
 from lockstep.errors import BackupFailed, BucketError
 from lockstep.postgres.contents import read_inventory
 from lockstep.postgres.copywatch import CopyWatch
 from lockstep.postgres.dump import PgDump
 from lockstep.postgres.programs import find_program
-from lockstep.postgres.scope import replaced_tables, unreadable
+from lockstep.postgres.scope import Unreadable, foreign_owners, replaced_tables, unreadable
 from lockstep.postgres.snapshot import Snapshot, open_snapshot
 from lockstep.service.dumping import Job, make_archives
 from lockstep.storage.backups import DUMP, Backups
@@ -169,8 +170,7 @@ def _too_often(target: str, tables: Sequence[str]) -> BackupFailed:
 def _take(wanted: _Wanted, snapshot: Snapshot, bucket: Bucket, backups: Backups) -> Manifest:
     """Make the objects, and the manifest that is not yet written."""
     started = time.monotonic()
-    excluded = tuple(name for name in snapshot.schemas if name in wanted.exclude_schemas)
-    _refuse_what_cannot_be_read(snapshot, excluded)
+    excluded, reasons = _left_out(wanted, snapshot)
     program = find_program("pg_dump", snapshot.server_version_num, folder=wanted.programs)
     head = wanted.read_ledger(snapshot.connection) if wanted.read_ledger else None
     inventory = read_inventory(snapshot, exclude_schemas=excluded)
@@ -234,7 +234,7 @@ def _take(wanted: _Wanted, snapshot: Snapshot, bucket: Bucket, backups: Backups)
         schema_sizes=inventory.schema_sizes,
         extensions=inventory.extensions,
         roles=inventory.roles,
-        not_covered=inventory.not_covered,
+        not_covered=(*reasons, *inventory.not_covered),
     )
 
 
@@ -266,17 +266,44 @@ class _Teller:
         self._tell(BackupProgress(size=size, elapsed_ms=_since(self._started), share=1.0))
 
 
-def _refuse_what_cannot_be_read(snapshot: Snapshot, excluded: Sequence[str]) -> None:
-    found = unreadable(snapshot, exclude_schemas=excluded)
+def _left_out(wanted: _Wanted, snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the schemas that the dump leaves out, and why, where nobody asked for it.
+
+    Raises BackupFailed for anything else that the role cannot read.
+    """
+    asked = tuple(name for name in snapshot.schemas if name in wanted.exclude_schemas)
+    found = unreadable(snapshot, exclude_schemas=asked)
+    if not found:
+        return asked, ()
+    owners = foreign_owners(snapshot)
+    managed: dict[str, Unreadable] = {}  # schema -> the first thing in it
+    for item in found:
+        schema = item.schema
+        if schema is None or schema in wanted.own_schemas or not is_managed(schema, owners.get(schema, "")):
+            continue
+        managed.setdefault(schema, item)
+    _refuse_what_cannot_be_read(snapshot, [item for item in found if item.schema not in managed])
+    reasons = []
+    for schema, item in managed.items():
+        reasons.append(
+            f"schema {schema}, which {owners[schema]} keeps for the database service ({item.name}: {item.reason})"
+        )
+        wanted.note(f"left out, and recorded in the manifest: {reasons[-1]}")
+    return tuple(sorted({*asked, *managed})), tuple(reasons)
+
+
+def _refuse_what_cannot_be_read(snapshot: Snapshot, found: Sequence[Unreadable]) -> None:
     if not found:
         return
     named = "".join(f"\n  {item.name}: {item.reason}" for item in found[:NAMED])
     more = f"\n  and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    grants = list(dict.fromkeys(item.grant for item in found))
+    shown = "; ".join(grants[:NAMED]) + (f"; and {len(grants) - NAMED} more" if len(grants) > NAMED else "")
     raise BackupFailed(
         f"role {snapshot.role} cannot read all of database {snapshot.database}, so no backup was begun:{named}{more}",
         target=snapshot.target,
-        hint=f'back up as the owner of the tables, or: ALTER ROLE "{snapshot.role}" BYPASSRLS and '
-        f'GRANT pg_read_all_data TO "{snapshot.role}"; or leave a schema out with [backup] exclude_schemas',
+        hint=f'{shown}. GRANT pg_read_all_data TO "{snapshot.role}" is SELECT and USAGE on all tables and sequences at '
+        "once; [backup] exclude_schemas leaves a schema out",
     )
 
 
