@@ -89,6 +89,32 @@ def read_log(session: Session, *, limit: int) -> list[LoggedEvent]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackupRecord:
+    """What the audit log knows of the target's backups."""
+
+    taken_at: datetime | None = None  # when the newest one was recorded
+    verified_at: datetime | None = None  # when one was last verified, whichever
+    level: str | None = None  # of that verification: digests, archive, restored
+    ok: bool = True  # False: it did not hold
+
+
+def read_backup_record(session: Session) -> BackupRecord:
+    """Return the newest backup and the newest verification. Raises LedgerMissing, LedgerFiltered."""
+    statement = sql.SQL(
+        "SELECT DISTINCT ON (event) event, at, details->>'level', details->>'ok' FROM {}.schema_migrations_log "
+        "WHERE event IN ('backup', 'verify') ORDER BY event, id DESC"
+    ).format(sql.Identifier(session.target.ledger_schema))
+    found = {row[0]: row for row in _guarded_rows(session, statement, ())}
+    backup, verify = found.get("backup"), found.get("verify")
+    return BackupRecord(
+        taken_at=backup[1] if backup else None,
+        verified_at=verify[1] if verify else None,
+        level=verify[2] if verify else None,
+        ok=verify is None or verify[3] == "true",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
     """What verifying the audit log's chain gave."""
 
