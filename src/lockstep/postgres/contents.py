@@ -7,7 +7,7 @@ backup must not read production twice. Nothing here judges what it finds, or loo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import Any
 
@@ -16,14 +16,15 @@ from psycopg import sql
 
 from lockstep.core.contents import (
     Contents,
-    DatabaseSetting,
     DatabaseShape,
     Extension,
     SchemaSize,
     SequenceContents,
     TableContents,
 )
+from lockstep.core.shards import SizedTable
 from lockstep.postgres.scope import DUMPED
+from lockstep.postgres.shape import read_shape
 from lockstep.postgres.snapshot import Snapshot
 
 MIB = 1024 * 1024
@@ -38,6 +39,7 @@ class Inventory:
     """All that a manifest and the document beside it say of what is in a dump."""
 
     contents: Contents
+    tables: tuple[SizedTable, ...]  # those of `contents`
     schema_sizes: tuple[SchemaSize, ...]  # by name
     extensions: tuple[Extension, ...]  # by name, without plpgsql
     roles: tuple[str, ...]  # that own or are granted something in the dump, by name; none that PostgreSQL brings
@@ -54,6 +56,7 @@ class _Table:
     size: int  # with TOAST
     indexes: int
     changes: int | None
+    member: bool  # of an extension: its configuration
 
 
 def read_inventory(snapshot: Snapshot, *, exclude_schemas: Sequence[str] = ()) -> Inventory:
@@ -69,6 +72,9 @@ def read_inventory(snapshot: Snapshot, *, exclude_schemas: Sequence[str] = ()) -
         roles = connection.execute(_ROLES_BY_SCHEMA if exclude_schemas else _ROLES, excluded).fetchall()
         return Inventory(
             contents=contents,
+            tables=tuple(
+                SizedTable(oid=t.oid, schema=t.schema, name=t.name, size=t.size, apart=not t.member) for t in tables
+            ),
             schema_sizes=_sizes(snapshot, tables, exclude_schemas),
             extensions=tuple(Extension(name=name, version=version) for name, version in extensions),
             roles=tuple(name for (name,) in roles),
@@ -107,9 +113,11 @@ def _contents(
     total: int | None,
 ) -> Contents:
     counted = _counted(connection, tables, each, total)
-    shape, large_objects, tablespaces, subscriptions, since = _database(connection, exclude_schemas)
+    found = connection.execute(_DATABASE, {"excluded": list(exclude_schemas)}).fetchone()
+    assert found is not None
+    large_objects, tablespaces, subscriptions, since = found
     return Contents(
-        database=shape,
+        database=_recorded(read_shape(connection)),
         tables=tuple(
             TableContents(
                 schema=table.schema,
@@ -170,18 +178,12 @@ def _sequences(connection: psycopg.Connection[Any], exclude_schemas: Sequence[st
             yield SequenceContents(schema=schema, name=name, last_value=values.get(oid), increment=increment)
 
 
-def _database(
-    connection: psycopg.Connection[Any], exclude_schemas: Sequence[str]
-) -> tuple[DatabaseShape, int, list[str], list[str], Any]:
-    row = connection.execute(_DATABASE, {"excluded": list(exclude_schemas)}).fetchone()
-    assert row is not None
-    settings = connection.execute(_SETTINGS).fetchall()
-    shape = DatabaseShape(
-        **dict(zip(_SHAPE_COLUMNS, row, strict=False)),
-        settings=tuple(DatabaseSetting(role=role, setting=setting) for role, setting in settings),
+def _recorded(shape: DatabaseShape) -> DatabaseShape:
+    """The shape as it may be stored: of a setting that an application made up the name alone, people keep keys in them."""
+    settings = tuple(
+        replace(one, setting=name) if "." in (name := one.setting.partition("=")[0]) else one for one in shape.settings
     )
-    large_objects, tablespaces, subscriptions, since = row[len(_SHAPE_COLUMNS) :]
-    return shape, large_objects, tablespaces, subscriptions, since
+    return replace(shape, settings=settings)
 
 
 def _sizes(snapshot: Snapshot, tables: Sequence[_Table], exclude_schemas: Sequence[str]) -> tuple[SchemaSize, ...]:
@@ -200,7 +202,7 @@ def _not_covered(
 ) -> Iterator[str]:
     row = connection.execute(_NOT_COVERED, excluded).fetchone()
     assert row is not None
-    foreign, unlogged, slots, mappings, homeless = row
+    foreign, unlogged, slots, mappings, homeless, keys = row
     if foreign:
         yield f"rows of foreign tables, which are on another server: {_named(foreign)}"
     if unlogged and snapshot.standby:
@@ -213,6 +215,8 @@ def _not_covered(
         yield f"options of user mappings that this role may not see: {_named(mappings)}"
     if homeless:
         yield f"schemas of extensions, excluded; make them before a restore: {_named(homeless)}"
+    if keys:
+        yield f"what foreign keys into excluded schemas refer to: {_named(keys)}"
     if hidden := [s.setting for s in contents.database.settings if "=" not in s.setting]:
         yield f"values of the database's own settings, which may be secrets: {_named(hidden)}"
 
@@ -232,7 +236,9 @@ SELECT c.oid, n.nspname::text, c.relname::text, GREATEST(c.reltuples, 0)::int8,
        COALESCE(pg_catalog.pg_relation_size(c.oid), 0), COALESCE(pg_catalog.pg_table_size(c.oid), 0),
        COALESCE(pg_catalog.pg_indexes_size(c.oid), 0),
        CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_stat_get_tuples_inserted(c.oid)
-           + pg_catalog.pg_stat_get_tuples_updated(c.oid) + pg_catalog.pg_stat_get_tuples_deleted(c.oid) END
+           + pg_catalog.pg_stat_get_tuples_updated(c.oid) + pg_catalog.pg_stat_get_tuples_deleted(c.oid) END,
+       EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
+               AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e')
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND {dumped} AND (c.relpersistence <> 'u' OR NOT pg_catalog.pg_is_in_recovery())
@@ -250,18 +256,8 @@ WHERE c.relkind = 'S' AND {dumped}
 ORDER BY n.nspname, c.relname
 """).format(dumped=DUMPED)
 
-_SHAPE_COLUMNS = (
-    "owner", "encoding", "locale_provider", "collate", "ctype", "locale", "icu_rules", "connection_limit", "comment",
-    "acl", "tablespace", "oid",
-)  # fmt: skip
-
-# Through JSON, because 15, 16 and 17 each brought or renamed a column.
 _DATABASE = """
-SELECT pg_catalog.pg_get_userbyid(d.datdba)::text, pg_catalog.pg_encoding_to_char(d.encoding)::text,
-       COALESCE(j ->> 'datlocprovider', 'c'), d.datcollate::text, d.datctype::text,
-       COALESCE(j ->> 'datlocale', j ->> 'daticulocale'), j ->> 'daticurules', d.datconnlimit,
-       pg_catalog.shobj_description(d.oid, 'pg_database'), d.datacl::text, t.spcname::text, d.oid::int8,
-       (SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata),
+SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata),
        ARRAY(SELECT DISTINCT s.spcname::text FROM pg_catalog.pg_class c
              JOIN pg_catalog.pg_tablespace s ON s.oid = c.reltablespace
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -269,20 +265,7 @@ SELECT pg_catalog.pg_get_userbyid(d.datdba)::text, pg_catalog.pg_encoding_to_cha
        ARRAY(SELECT s.subname::text FROM pg_catalog.pg_subscription s WHERE s.subdbid = d.oid ORDER BY 1),
        pg_catalog.pg_stat_get_db_stat_reset_time(d.oid)
 FROM pg_catalog.pg_database d
-JOIN pg_catalog.pg_tablespace t ON t.oid = d.dattablespace
-CROSS JOIN LATERAL pg_catalog.to_jsonb(d) AS j
 WHERE d.datname = pg_catalog.current_database()
-"""
-
-# Of a setting with a dot, which an application made up, the name alone: people keep keys in them.
-_SETTINGS = """
-SELECT r.rolname::text,
-       CASE WHEN pg_catalog.split_part(one, '=', 1) LIKE '%.%' THEN pg_catalog.split_part(one, '=', 1) ELSE one END
-FROM pg_catalog.pg_db_role_setting s
-JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase AND d.datname = pg_catalog.current_database()
-LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
-CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) AS one
-ORDER BY r.rolname NULLS FIRST, one
 """
 
 _EXTENSIONS = """
@@ -354,5 +337,11 @@ SELECT ARRAY(SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
              WHERE umoptions IS NULL ORDER BY 1),
        ARRAY(SELECT pg_catalog.format('%%I of %%I', n.nspname, e.extname)
              FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
-             WHERE n.nspname = ANY (%(excluded)s::text[]) ORDER BY 1)
+             WHERE n.nspname = ANY (%(excluded)s::text[]) ORDER BY 1),
+       ARRAY(SELECT pg_catalog.format('%%s on %%s', k.conname, k.conrelid::regclass)
+             FROM pg_catalog.pg_constraint k
+             JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             JOIN pg_catalog.pg_class t ON t.oid = k.confrelid JOIN pg_catalog.pg_namespace m ON m.oid = t.relnamespace
+             WHERE k.contype = 'f' AND m.nspname = ANY (%(excluded)s::text[])
+               AND n.nspname <> ALL (%(excluded)s::text[]) ORDER BY 1)
 """).format(dumped=DUMPED)

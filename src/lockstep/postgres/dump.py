@@ -23,7 +23,8 @@ from lockstep.errors import BackupFailed
 from lockstep.postgres.programs import Program
 from lockstep.postgres.snapshot import LOCK_WAIT_MS, Snapshot, redacted
 
-CHUNK = 1024 * 1024  # bytes read at once
+CHUNK = 256 * 1024  # bytes that are handed on at once; pg_dump writes in pieces of 4 to 64 KiB
+PIPE = 1024 * 1024  # bytes that may wait between pg_dump and us
 STDERR_KEPT = 8192  # bytes of the end of pg_dump's talk
 STOP_TIMEOUT = 5.0  # seconds for pg_dump to cancel its query on the server, then it is killed
 
@@ -35,11 +36,22 @@ class PgDump:
     BackupFailed when the program cannot be started or did not end well.
     """
 
-    def __init__(self, program: Program, snapshot: Snapshot, *, exclude_schemas: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        program: Program,
+        snapshot: Snapshot,
+        *,
+        exclude_schemas: Sequence[str] = (),
+        without_rows_of: Sequence[tuple[str, str]] = (),
+        rows_of: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Tables are (schema, name). `rows_of` makes an archive of these tables' rows and nothing else."""
         self.compression = compression_of(program.path, program.major)
         self._program = program
         self._snapshot = snapshot
         self._excluded = tuple(exclude_schemas)
+        self._without_rows_of = tuple(without_rows_of)
+        self._rows_of = tuple(rows_of)
         self._talk = bytearray()
         self._process: subprocess.Popen[bytes] | None = None
         self._listener: threading.Thread | None = None
@@ -70,21 +82,39 @@ class PgDump:
             self._listener = threading.Thread(target=self._listen, name="lockstep-pg_dump", daemon=True)
             self._listener.start()
         except BaseException:
-            self._end()
+            self._close()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        self._close()
+
+    def stop(self) -> None:
+        """Ask the program to end, from any thread. Its output ends then, and `finish` raises."""
+        if self._process is not None:
+            self._process.terminate()  # it cancels its query on the server and goes
+
+    def end(self) -> None:
+        """End the program and wait for that: asked first, killed after STOP_TIMEOUT. Fine when it has ended."""
+        assert self._process is not None
+        try:
+            if self._process.poll() is None:
+                self.stop()
+                self._process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            if self._process.poll() is None:
+                self._process.kill()
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the archive as it comes. Its end says nothing about success."""
         assert self._process is not None
         assert self._process.stdout is not None
         source = self._process.stdout.fileno()
-        while chunk := os.read(source, CHUNK):
+        while chunk := _filled(source):
             yield chunk
 
     def finish(self) -> None:
@@ -120,24 +150,21 @@ class PgDump:
         ]
         if self._snapshot.set_role is not None:
             arguments.append(f"--role={self._snapshot.set_role}")
-        # A pattern: in double quotes it is a name. '*' would be all schemas.
-        arguments += [f'--exclude-schema="{name.replace(chr(34), chr(34) * 2)}"' for name in self._excluded]
+        if self._rows_of:
+            arguments.append("--data-only")
+        arguments += [f"--exclude-schema={_exactly(name)}" for name in self._excluded]
+        arguments += [f"--exclude-table-data={_exactly(*table)}" for table in self._without_rows_of]
+        arguments += [f"--table={_exactly(*table)}" for table in self._rows_of]
         if network := _network(self._snapshot):
             arguments.append(f"--dbname={network}")
         return arguments
 
-    def _end(self) -> None:
+    def _close(self) -> None:
         process, listener = self._process, self._listener
         assert process is not None
         try:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)  # it cancels its query on the server and goes
-                process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            pass
+            self.end()
         finally:
-            if process.poll() is None:
-                process.kill()
             process.wait()
             if listener is not None and listener.ident is not None:
                 listener.join()
@@ -152,6 +179,11 @@ class PgDump:
         while talk := os.read(source, 4096):
             self._talk += talk
             del self._talk[:-STDERR_KEPT]
+
+
+def _exactly(*parts: str) -> str:
+    """A pattern that matches this name alone: in double quotes nothing is a wild card, and case counts."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
 
 
 @cache
@@ -200,10 +232,20 @@ def _network(snapshot: Snapshot) -> str:
     return make_conninfo(**{name: value.decode() for name, value in given.items() if name in names})
 
 
+def _filled(source: int) -> bytes:
+    """The next CHUNK bytes; fewer at the end, none after it. Each piece by itself would cost those who follow more."""
+    chunk = bytearray(CHUNK)
+    size = 0
+    with memoryview(chunk) as memory:
+        while size < CHUNK and (more := os.readv(source, [memory[size:]])):
+            size += more
+    return bytes(chunk) if size == CHUNK else bytes(chunk[:size])
+
+
 def _widen(process: subprocess.Popen[bytes]) -> None:
     """A larger pipe: fewer switches between pg_dump and us. An ordinary user may be over his share; then as it is."""
     assert process.stdout is not None
     try:
-        fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, CHUNK)
+        fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, PIPE)
     except (AttributeError, PermissionError, OSError):
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,30 +17,36 @@ import psycopg
 
 from lockstep import __version__
 from lockstep.core.contents import Contents
+from lockstep.core.managed import is_managed
+from lockstep.core.shards import choose_shards
 from lockstep.errors import BackupFailed, BucketError
 from lockstep.postgres.contents import read_inventory
+from lockstep.postgres.copywatch import CopyWatch
 from lockstep.postgres.dump import PgDump
 from lockstep.postgres.programs import find_program
-from lockstep.postgres.scope import unreadable
+from lockstep.postgres.scope import Unreadable, foreign_owners, replaced_tables, unreadable
 from lockstep.postgres.snapshot import Snapshot, open_snapshot
+from lockstep.service.dumping import Job, make_archives
 from lockstep.storage.backups import DUMP, Backups
 from lockstep.storage.bucket import Bucket, BucketSettings
 from lockstep.storage.contents import encode
-from lockstep.storage.encryption import encrypt
-from lockstep.storage.manifest import LedgerHead, Manifest
-from lockstep.storage.multipart import MIB, MultipartStream, Uploaded
+from lockstep.storage.manifest import DataArchive, LedgerHead, Manifest
+from lockstep.storage.multipart import MIB, Uploaded
 
 CONTENTS = "contents.json"
 PROGRESS_EVERY = 8 * MIB
+PROGRESS_SECONDS = 1.0
 NAMED = 5  # of many unreadable tables in a message
+TRIES = 3  # of a snapshot, when tables are replaced between it and the locks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupProgress:
     """How far a backup is."""
 
-    size: int  # bytes of the archive so far
-    elapsed_ms: int
+    size: int  # bytes of the archives so far
+    elapsed_ms: int  # since the dump began
+    share: float | None = None  # of the tables' bytes, from 0 to 1, as the server tells; None: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,70 +67,56 @@ def back_up(
     run_id: str,
     attempt: int = 1,
     exclude_schemas: Sequence[str] = (),
+    own_schemas: Sequence[str] = (),
     encrypt_to: Sequence[str] = (),
+    jobs: int = 1,
     programs: Path | None = None,
     read_ledger: Callable[[psycopg.Connection[Any]], LedgerHead | None] | None = None,
     progress: Callable[[BackupProgress], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> BackupReport:
-    """Dump the whole database into the bucket, and return when the backup exists and its size was read back.
+    """Dump the whole database into the bucket, and return when the backup exists and its sizes were read back.
 
     Idempotent per (environment, run_id, attempt): a second call returns the first one's backup. Read-only in the
-    database; it takes ACCESS SHARE locks, as every reader does. `target` is what messages call the database.
-    `encrypt_to` are age public keys, checked (`parse_recipients`); with none, the archive is stored as it is.
-    `read_ledger` runs inside the dump's own snapshot, with row_security off, so the manifest's ledger head is that of
-    the dump. `progress` is called about every 8 MiB and once at the end. Whatever ends it early, KeyboardInterrupt
-    included, leaves no object, no unfinished upload, and no process; an object without a manifest, should the very
-    last step fail, is no backup and is never offered as one.
+    database; it takes ACCESS SHARE locks, as every reader does. `target` is what messages call the database; `role` is
+    the one to SET. A managed service's own schema that may not be read is left out and recorded, unless it is one of
+    `own_schemas`. `encrypt_to` are age public keys that parse_recipients has seen. `jobs` dumps run at once, on one
+    snapshot. `read_ledger` runs inside that snapshot, with row_security off, so the manifest's ledger head is that of
+    the dump. `progress` is called about every 8 MiB or every second, and once at the end; `note` with what a person
+    should know. Whatever ends it early, KeyboardInterrupt included, leaves no object, no unfinished upload, and no
+    process; an object without a manifest, should the very last step fail, is no backup and is never offered as one.
 
     Raises Unreachable (no connection), ProgramMissing (no pg_dump of the server's major), BackupFailed (everything
     else; `retryable` says whether the same call may work a moment later), UsageError (a name that no key can hold).
     """
+    wanted = _Wanted(
+        target=target,
+        environment=environment,
+        run_id=run_id,
+        attempt=attempt,
+        exclude_schemas=tuple(exclude_schemas),
+        own_schemas=tuple(own_schemas),
+        encrypt_to=tuple(encrypt_to),
+        jobs=jobs,
+        programs=programs,
+        read_ledger=read_ledger,
+        progress=progress or (lambda _: None),
+        note=note or (lambda _: None),
+    )
     try:
         with Bucket(bucket) as opened:
             backups = Backups(opened)
             if (found := backups.find(environment, run_id=run_id, attempt=attempt)) is not None:
                 return BackupReport(manifest=found, reused=True)
-            started = time.monotonic()
-            with open_snapshot(conninfo, target=target, run_id=run_id, role=role) as snapshot:
-                excluded = tuple(name for name in snapshot.schemas if name in exclude_schemas)
-                _refuse_what_cannot_be_read(snapshot, excluded)
-                head = read_ledger(snapshot.connection) if read_ledger else None
-                inventory = read_inventory(snapshot, exclude_schemas=excluded)
-                program = find_program("pg_dump", snapshot.server_version_num, folder=programs)
-                key = backups.dump_key(environment, taken_at=snapshot.taken_at, run_id=run_id)
-                dump = PgDump(program, snapshot, exclude_schemas=excluded)
-                upload = MultipartStream(opened, key)
-                uploaded, plain_sha256 = _stream(dump, upload, encrypt_to, started, progress)
-            _read_back(opened, uploaded)
-            contents_key, contents_sha256 = _store_contents(opened, uploaded.key, inventory.contents)
-            manifest = Manifest(
-                key=uploaded.key,
-                size=uploaded.size,
-                sha256=uploaded.sha256,
-                compression=dump.compression,
-                environment=environment,
-                database=snapshot.database,
-                server_version=snapshot.server_version,
-                client_version=program.version,
-                system_identifier=snapshot.system_identifier,
-                taken_at=snapshot.taken_at,
-                duration_ms=_since(started),
-                schemas=tuple(name for name in snapshot.schemas if name not in excluded),
-                excluded_schemas=excluded,
-                ledger=head,
-                run_id=run_id,
-                attempt=attempt,
-                tool_version=__version__,
-                encrypted_to=tuple(encrypt_to),
-                plain_sha256=plain_sha256,
-                contents_key=contents_key,
-                contents_sha256=contents_sha256,
-                snapshot_lsn=snapshot.lsn,
-                schema_sizes=inventory.schema_sizes,
-                extensions=inventory.extensions,
-                roles=inventory.roles,
-                not_covered=inventory.not_covered,
-            )
+            for tries in range(TRIES, 0, -1):
+                try:
+                    with open_snapshot(conninfo, target=target, run_id=run_id, role=role) as snapshot:
+                        manifest = _take(wanted, snapshot, opened, backups)
+                    break
+                except _RowsGone as gone:
+                    if tries == 1:
+                        raise _too_often(target, gone.tables) from None
+                    wanted.note(f"{gone.tables[0]} was replaced just as the dump began: once more, with a new snapshot")
             backups.record(manifest)
             return BackupReport(manifest=manifest, reused=False)
     except BucketError as error:
@@ -136,56 +128,182 @@ def back_up(
         raise BackupFailed(message, target=target, hint="TMPDIR names the folder for parts above 16 MiB") from error
 
 
-def _stream(
-    dump: PgDump,
-    upload: MultipartStream,
-    encrypt_to: Sequence[str],
-    started: float,
-    progress: Callable[[BackupProgress], None] | None,
-) -> tuple[Uploaded, str | None]:
-    """Run pg_dump into the upload. The object is completed after pg_dump's own word, and not at the stream's end.
+# -- inside -------------------------------------------------------------------------------------------------------
 
-    Also returns the SHA-256 of the archive before encryption; None when there was none.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What back_up was asked for."""
+
+    target: str
+    environment: str
+    run_id: str
+    attempt: int
+    exclude_schemas: tuple[str, ...]
+    own_schemas: tuple[str, ...]
+    encrypt_to: tuple[str, ...]
+    jobs: int
+    programs: Path | None
+    read_ledger: Callable[[psycopg.Connection[Any]], LedgerHead | None] | None
+    progress: Callable[[BackupProgress], None]
+    note: Callable[[str], None]
+
+
+class _RowsGone(Exception):
+    """Between snapshot and locks somebody truncated or rewrote a table, which the snapshot now sees empty."""
+
+    def __init__(self, tables: Sequence[str]) -> None:
+        super().__init__(tables)
+        self.tables = tables
+
+
+def _too_often(target: str, tables: Sequence[str]) -> BackupFailed:
+    return BackupFailed(
+        f"no backup was made: {', '.join(tables[:NAMED])} was truncated, rewritten or dropped each time between the "
+        f"snapshot and the dump's lock, {TRIES} times",
+        target=target,
+        retryable=True,
+        hint="try again when whoever replaces the table is done",
+    )
+
+
+def _take(wanted: _Wanted, snapshot: Snapshot, bucket: Bucket, backups: Backups) -> Manifest:
+    """Make the objects, and the manifest that is not yet written."""
+    started = time.monotonic()
+    excluded, reasons = _left_out(wanted, snapshot)
+    program = find_program("pg_dump", snapshot.server_version_num, folder=wanted.programs)
+    head = wanted.read_ledger(snapshot.connection) if wanted.read_ledger else None
+    inventory = read_inventory(snapshot, exclude_schemas=excluded)
+    key = backups.dump_key(wanted.environment, taken_at=snapshot.taken_at, run_id=wanted.run_id)
+    shards = choose_shards(inventory.tables, jobs=wanted.jobs)
+    apart = {(table.schema, table.name) for shard in shards for table in shard}
+    main = PgDump(program, snapshot, exclude_schemas=excluded, without_rows_of=sorted(apart))
+    jobs = [Job(dump=main, key=key)]
+    for number, shard in enumerate(shards, 1):
+        rows_of = [(table.schema, table.name) for table in shard]
+        jobs.append(
+            Job(dump=PgDump(program, snapshot, rows_of=rows_of), key=f"{key.removesuffix(DUMP)}data-{number}.dump")
+        )
+    rest = [table for table in inventory.tables if (table.schema, table.name) not in apart]
+    teller = _Teller(CopyWatch(snapshot, [rest, *shards]), wanted.progress)
+    try:
+        made = make_archives(
+            bucket, jobs, recipients=wanted.encrypt_to, began=lambda: _refuse_replaced(snapshot), progress=teller
+        )
+    except BackupFailed as error:
+        if error.retryable or not (gone := replaced_tables(snapshot)):
+            raise
+        raise _RowsGone(gone) from error  # pg_dump did not find a table any more
+    teller.ended(sum(one.uploaded.size for one in made))
+    for one in made:
+        _read_back(bucket, one.uploaded)
+    contents_key, contents_sha256 = _store_contents(bucket, key, inventory.contents)
+    whole, *data = made
+    return Manifest(
+        key=whole.uploaded.key,
+        size=whole.uploaded.size,
+        sha256=whole.uploaded.sha256,
+        compression=main.compression,
+        environment=wanted.environment,
+        database=snapshot.database,
+        server_version=snapshot.server_version,
+        client_version=program.version,
+        system_identifier=snapshot.system_identifier,
+        taken_at=snapshot.taken_at,
+        duration_ms=_since(started),
+        schemas=tuple(name for name in snapshot.schemas if name not in excluded),
+        excluded_schemas=excluded,
+        ledger=head,
+        run_id=wanted.run_id,
+        attempt=wanted.attempt,
+        tool_version=__version__,
+        encrypted_to=wanted.encrypt_to,
+        plain_sha256=whole.plain_sha256,
+        data=tuple(
+            DataArchive(
+                key=one.uploaded.key,
+                size=one.uploaded.size,
+                sha256=one.uploaded.sha256,
+                plain_sha256=one.plain_sha256,
+            )
+            for one in data
+        ),
+        contents_key=contents_key,
+        contents_sha256=contents_sha256,
+        snapshot_lsn=snapshot.lsn,
+        schema_sizes=inventory.schema_sizes,
+        extensions=inventory.extensions,
+        roles=inventory.roles,
+        not_covered=(*reasons, *inventory.not_covered),
+    )
+
+
+def _refuse_replaced(snapshot: Snapshot) -> None:
+    if gone := replaced_tables(snapshot):
+        raise _RowsGone(gone)
+
+
+class _Teller:
+    """Passes progress on, not more often than somebody wants to read it."""
+
+    def __init__(self, watch: CopyWatch, tell: Callable[[BackupProgress], None]) -> None:
+        self._watch = watch
+        self._tell = tell
+        self._started = self._told_at = self._asked_at = time.monotonic()
+        self._told = 0
+        self._share: float | None = None
+
+    def __call__(self, size: int) -> None:
+        now = time.monotonic()
+        if size - self._told < PROGRESS_EVERY and now - self._told_at < PROGRESS_SECONDS:
+            return
+        if now - self._asked_at >= PROGRESS_SECONDS:
+            self._share, self._asked_at = self._watch.share(), now
+        self._told, self._told_at = size, now
+        self._tell(BackupProgress(size=size, elapsed_ms=_since(self._started), share=self._share))
+
+    def ended(self, size: int) -> None:
+        self._tell(BackupProgress(size=size, elapsed_ms=_since(self._started), share=1.0))
+
+
+def _left_out(wanted: _Wanted, snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the schemas that the dump leaves out, and why, where nobody asked for it.
+
+    Raises BackupFailed for anything else that the role cannot read.
     """
-    told = 0
-    plain = hashlib.sha256()
-
-    def write(chunk: bytes) -> None:
-        nonlocal told
-        upload.write(chunk)
-        if progress and upload.size - told >= PROGRESS_EVERY:
-            told = upload.size
-            progress(BackupProgress(size=told, elapsed_ms=_since(started)))
-
-    def digested() -> Iterator[bytes]:
-        for chunk in dump.chunks():
-            plain.update(chunk)
-            yield chunk
-
-    with upload, dump:
-        if encrypt_to:
-            encrypt(digested(), write, encrypt_to)
-        else:
-            for chunk in dump.chunks():
-                write(chunk)
-        dump.finish()
-        uploaded = upload.complete()
-    if progress:
-        progress(BackupProgress(size=uploaded.size, elapsed_ms=_since(started)))
-    return uploaded, plain.hexdigest() if encrypt_to else None
+    asked = tuple(name for name in snapshot.schemas if name in wanted.exclude_schemas)
+    found = unreadable(snapshot, exclude_schemas=asked)
+    if not found:
+        return asked, ()
+    owners = foreign_owners(snapshot)
+    managed: dict[str, Unreadable] = {}  # schema -> the first thing in it
+    for item in found:
+        schema = item.schema
+        if schema is None or schema in wanted.own_schemas or not is_managed(schema, owners.get(schema, "")):
+            continue
+        managed.setdefault(schema, item)
+    _refuse_what_cannot_be_read(snapshot, [item for item in found if item.schema not in managed])
+    reasons = []
+    for schema, item in managed.items():
+        reasons.append(
+            f"schema {schema}, which {owners[schema]} keeps for the database service ({item.name}: {item.reason})"
+        )
+        wanted.note(f"left out, and recorded in the manifest: {reasons[-1]}")
+    return tuple(sorted({*asked, *managed})), tuple(reasons)
 
 
-def _refuse_what_cannot_be_read(snapshot: Snapshot, excluded: Sequence[str]) -> None:
-    found = unreadable(snapshot, exclude_schemas=excluded)
+def _refuse_what_cannot_be_read(snapshot: Snapshot, found: Sequence[Unreadable]) -> None:
     if not found:
         return
     named = "".join(f"\n  {item.name}: {item.reason}" for item in found[:NAMED])
     more = f"\n  and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    grants = list(dict.fromkeys(item.grant for item in found))
+    shown = "; ".join(grants[:NAMED]) + (f"; and {len(grants) - NAMED} more" if len(grants) > NAMED else "")
     raise BackupFailed(
         f"role {snapshot.role} cannot read all of database {snapshot.database}, so no backup was begun:{named}{more}",
         target=snapshot.target,
-        hint=f'back up as the owner of the tables, or: ALTER ROLE "{snapshot.role}" BYPASSRLS and '
-        f'GRANT pg_read_all_data TO "{snapshot.role}"; or leave a schema out with [backup] exclude_schemas',
+        hint=f'{shown}. GRANT pg_read_all_data TO "{snapshot.role}" is SELECT and USAGE on all tables and sequences at '
+        "once; [backup] exclude_schemas leaves a schema out",
     )
 
 

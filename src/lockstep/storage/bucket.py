@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 
 from lockstep.errors import BucketError, ConfigError
 from lockstep.storage.refusals import FORBIDDEN, MISSING, NO_LOCK, TAKEN, explained
+from lockstep.storage.signing import reuse_digests
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -168,6 +169,7 @@ class Bucket:
             raise ConfigError("is not the URL of an S3 endpoint", where="[backup] endpoint_url") from error
         except BotoCoreError as error:
             raise explained(error, settings) from error
+        reuse_digests(self._client)
 
     def close(self) -> None:
         """Close the connections."""

@@ -75,6 +75,7 @@ class MultipartStream:
         self._parts: list[StoredPart] = []
         self._sent: dict[Future[StoredPart], _Part] = {}
         self._filling: _Part | None = None
+        self._spare: list[bytearray] = []  # memory of parts that are stored
         self._upload: str | None = None
         self._pool: ThreadPoolExecutor | None = None
 
@@ -97,7 +98,7 @@ class MultipartStream:
         finally:
             for part in (*self._sent.values(), self._filling):
                 if part is not None:
-                    part.close()
+                    self._spare += part.close()
             self._abort(error)
 
     def write(self, chunk: bytes) -> None:
@@ -132,8 +133,20 @@ class MultipartStream:
 
     def _new_part(self) -> _Part:
         number = len(self._parts) + len(self._sent) + 1
-        self._filling = _Part(number, self._sizes(number), self._spill_over)
+        capacity = self._sizes(number)
+        if capacity > self._spill_over:
+            self._filling = _Part(number, capacity, tempfile.TemporaryFile())  # noqa: SIM115 - closed by close()
+        else:
+            self._filling = _Part(number, capacity, self._memory(capacity))
         return self._filling
+
+    def _memory(self, size: int) -> bytearray:
+        """That of a stored part where it fits: freed and asked for anew, the whole would grow in pieces."""
+        while self._spare:
+            memory = self._spare.pop()
+            if len(memory) == size:
+                return memory
+        return bytearray(size)
 
     def _send(self) -> None:
         assert self._pool is not None
@@ -152,7 +165,7 @@ class MultipartStream:
     def _settle(self) -> None:
         done, _ = wait(self._sent, return_when=FIRST_COMPLETED)
         for future in done:
-            self._sent.pop(future).close()
+            self._spare += self._sent.pop(future).close()
             self._parts.append(future.result())
 
     def _abort(self, error: BaseException | None) -> None:
@@ -168,15 +181,14 @@ class MultipartStream:
 
 
 class _Part:
-    """One part that fills up: in memory when small, in an unnamed temporary file when large."""
+    """One part that fills up, in memory or in a temporary file."""
 
-    def __init__(self, number: int, capacity: int, spill_over: int) -> None:
+    def __init__(self, number: int, capacity: int, place: bytearray | IO[bytes]) -> None:
         self.number = number
         self.size = 0  # bytes held
         self._capacity = capacity
         self._digest = hashlib.sha256()
-        self._memory = bytearray()
-        self._file: IO[bytes] | None = tempfile.TemporaryFile() if capacity > spill_over else None  # noqa: SIM115 - closed by close()
+        self._place = place
 
     @property
     def is_full(self) -> bool:
@@ -185,24 +197,28 @@ class _Part:
     def take(self, data: memoryview) -> int:
         """Take what fits, and return how many bytes that was."""
         taken = data[: self._capacity - self.size]
-        if self._file is None:
-            self._memory += taken
+        if isinstance(self._place, bytearray):
+            with memoryview(self._place) as memory:  # a slice of the bytearray itself would copy twice
+                memory[self.size : self.size + len(taken)] = taken
         else:
-            self._file.write(taken)
+            self._place.write(taken)
         self._digest.update(taken)
         self.size += len(taken)
         return len(taken)
 
     def body(self) -> bytearray | IO[bytes]:
-        if self._file is None:
-            return self._memory
-        self._file.seek(0)
-        return self._file
+        if isinstance(self._place, bytearray):
+            del self._place[self.size :]  # of the last part
+        else:
+            self._place.seek(0)
+        return self._place
 
     def digest(self) -> bytes:
         return self._digest.digest()
 
-    def close(self) -> None:
-        self._memory = bytearray()
-        if self._file is not None:
-            self._file.close()
+    def close(self) -> list[bytearray]:
+        """Let go of the file, or return the memory."""
+        if isinstance(self._place, bytearray):
+            return [self._place]
+        self._place.close()
+        return []

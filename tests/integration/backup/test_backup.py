@@ -116,7 +116,7 @@ def test_the_manifest_tells_what_is_in_the_bucket(rich_database: str, store: Sto
     before = datetime.now(UTC)
     manifest = take(rich_database, store, run_id="r.1", attempt=2).manifest
     folder = f"{store.prefix}prod/{manifest.taken_at:%Y%m%dT%H%M%SZ}-r.1"
-    assert store.stored() == [f"{folder}/database.dump", f"{folder}/manifest.json"]
+    assert store.stored() == [f"{folder}/{name}" for name in ("contents.json", "database.dump", "manifest.json")]
     assert manifest.id == folder.rsplit("/", 1)[-1]
     dump = store.read(manifest.key)
     assert dump.startswith(b"PGDMP")
@@ -227,13 +227,13 @@ def test_the_same_attempt_of_a_run_reuses_its_backup_and_another_takes_a_new_one
     again = take(database, store)
     assert again.reused
     assert again.manifest == first.manifest
-    assert len(store.stored()) == 2
+    assert len(store.stored()) == 3
     # A new second: the key has the time and the run, and one that is taken is never overwritten.
     while datetime.now(UTC).replace(microsecond=0) <= first.manifest.taken_at.replace(microsecond=0):
         pass
     other = take(database, store, attempt=2)
     assert not other.reused
-    assert len(store.stored()) == 4
+    assert len(store.stored()) == 6
     assert take(database, store).manifest == first.manifest
     assert take(database, store, attempt=2).manifest == other.manifest
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lockstep.errors import BucketError
-from lockstep.storage.bucket import Bucket
+from lockstep.storage.bucket import Bucket, StoredPart
 from lockstep.storage.multipart import (
     LARGEST_OBJECT,
     LARGEST_PART,
@@ -123,6 +123,42 @@ def test_the_server_refuses_a_part_that_was_damaged_on_its_way(bucket: Bucket, k
     bucket.abort_upload(key, upload)
     bucket.abort_upload(key, upload)  # twice is fine
     store.assert_empty()
+
+
+def test_a_part_is_signed_with_the_digest_that_it_comes_with(bucket: Bucket, key: str) -> None:
+    # botocore would hash it again. A digest that is wrong shows whose it is, and is refused all the same.
+    signed: list[str] = []
+    events = bucket._client.meta.events
+    events.register(
+        "before-send.s3.UploadPart",
+        lambda request, **_: signed.append(request.headers["X-Amz-Content-SHA256"].decode()),
+    )
+    upload = bucket.begin_upload(key)
+    right, wrong = (hashlib.sha256(text) for text in (b"body", b"other"))
+    bucket.put_part(key, upload, 1, bytearray(b"body"), size=4, sha256=right.digest())
+    with pytest.raises(BucketError):
+        bucket.put_part(key, upload, 1, bytearray(b"body"), size=4, sha256=wrong.digest())
+    bucket.abort_upload(key, upload)
+    assert signed == [right.hexdigest(), wrong.hexdigest()]
+
+
+def test_the_memory_of_a_stored_part_is_used_again(bucket: Bucket, key: str, store: Store) -> None:
+    data = os.urandom(33 * MIB)
+    bodies: list[int] = []
+    original = bucket.put_part
+
+    def note(key: str, upload: str, number: int, body: bytearray, *, size: int, sha256: bytes) -> StoredPart:
+        bodies.append(id(body))
+        return original(key, upload, number, body, size=size, sha256=sha256)
+
+    bucket.put_part = note  # type: ignore[method-assign, assignment]
+    with MultipartStream(bucket, key, sizes=lambda number: 5 * MIB) as stream:
+        for at in range(0, len(data), MIB):
+            stream.write(data[at : at + MIB])
+        stream.complete()
+    assert store.read(key) == data
+    assert len(bodies) == 7
+    assert len(set(bodies)) == 3
 
 
 def test_a_part_that_cannot_be_stored_ends_the_stream(bucket: Bucket, key: str, store: Store) -> None:
