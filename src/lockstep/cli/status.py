@@ -15,6 +15,7 @@ from lockstep.errors import ExitCode
 if TYPE_CHECKING:
     from lockstep.core.migration import Folder
     from lockstep.core.planner import Refusal
+    from lockstep.postgres.audit import BackupRecord
     from lockstep.service.status import TargetStatus
 
 EXAMPLES = """\
@@ -80,6 +81,24 @@ def _table(found: tuple[TargetStatus, ...]) -> None:
             else f"no ledger yet → lockstep init {one.environment}"
         )
         show(f"{one.environment} ({place}): {text}")
+        if one.backups is not None:
+            show(f"{one.environment} backup: {_backups(one.backups)}")
+
+
+def _backups(record: BackupRecord) -> str:
+    from lockstep.core.moments import format_moment
+
+    now = datetime.now(UTC)
+    if record.taken_at is None:
+        return "none recorded → lockstep backup takes one"
+    words = [format_moment(record.taken_at, now).strip()]
+    if record.verified_at is None:
+        words.append("never verified → lockstep backups verify")
+    elif record.ok:
+        words.append(f"verified {format_moment(record.verified_at, now).strip()} ({record.level})")
+    else:
+        words.append(f"FAILED its verification {format_moment(record.verified_at, now).strip()} ({record.level})")
+    return ", ".join(words)
 
 
 def _colour(state: str, text: str) -> str:
@@ -93,6 +112,14 @@ def _document(one: TargetStatus) -> dict[str, Any]:
         "target": one.target,
         "initialised": one.initialised,
         "error": error_document(one.error) if one.error else None,
+        "backups": {
+            "taken_at": one.backups.taken_at,
+            "verified_at": one.backups.verified_at,
+            "verified_level": one.backups.level,
+            "verified_ok": one.backups.ok if one.backups.verified_at else None,
+        }
+        if one.backups
+        else None,
         "migrations": [
             {
                 "migration_name": row.name,

@@ -89,6 +89,55 @@ def read_log(session: Session, *, limit: int) -> list[LoggedEvent]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackupRecord:
+    """What the audit log knows of the target's backups."""
+
+    taken_at: datetime | None = None  # when the newest one was recorded
+    verified_at: datetime | None = None  # when one was last verified, whichever
+    level: str | None = None  # of that verification: digests, archive, restored
+    ok: bool = True  # False: it did not hold
+
+
+def read_backup_record(session: Session) -> BackupRecord:
+    """Return the newest backup and the newest verification. Raises LedgerMissing, LedgerFiltered."""
+    statement = sql.SQL(
+        "SELECT DISTINCT ON (event) event, at, details->>'level', details->>'ok' FROM {}.schema_migrations_log "
+        "WHERE event IN ('backup', 'verify') ORDER BY event, id DESC"
+    ).format(sql.Identifier(session.target.ledger_schema))
+    found = {row[0]: row for row in _guarded_rows(session, statement, ())}
+    backup, verify = found.get("backup"), found.get("verify")
+    return BackupRecord(
+        taken_at=backup[1] if backup else None,
+        verified_at=verify[1] if verify else None,
+        level=verify[2] if verify else None,
+        ok=verify is None or verify[3] == "true",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class References:
+    """What the newer rows of an audit log speak of."""
+
+    backups: frozenset[str]  # ids of backups, also of other environments: taken, restored, relied on
+    runs: frozenset[str]
+
+
+def read_references(session: Session, *, days: int) -> References:
+    """Return the backups and runs that rows of the last `days` by the server's clock name.
+
+    Raises LedgerMissing, LedgerFiltered.
+    """
+    statement = sql.SQL(
+        "SELECT DISTINCT run_id, details ->> 'backup' FROM {}.schema_migrations_log "
+        "WHERE at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(days => %s) AND event <> 'verify'"
+    ).format(sql.Identifier(session.target.ledger_schema))
+    rows = _guarded_rows(session, statement, (days,))
+    return References(
+        backups=frozenset(backup for _, backup in rows if backup), runs=frozenset(run for run, _ in rows if run)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
     """What verifying the audit log's chain gave."""
 

@@ -197,3 +197,25 @@ def target_of(settings: Settings, environment: Environment, *, with_settings: bo
         statement_timeout_ms=environment.statement_timeout_ms,
         retry_budget_ms=environment.retry_budget_ms,
     )
+
+
+def destination(settings: Settings, text: str) -> Target:
+    """Return the target that `text` means: an environment, a postgresql:// URL, or ${NAME} for a variable with one.
+
+    Raises UsageError; no message repeats a URL.
+    """
+    if text in settings.environments:
+        return target_of(settings, settings.environment(text), with_settings=False)
+    if "://" not in text and "=" not in text and not text.startswith("$"):
+        known = ", ".join(settings.environments) or "none"
+        raise UsageError(f"'{text}' is neither an environment (there are: {known}) nor a postgresql:// URL")
+    try:
+        address = parse_address(settings.resolved(text, "--into"))
+    except ValueError as error:
+        raise UsageError(f"--into: {error}") from None
+    return Target(
+        environment="copy",
+        address=address,
+        ledger_schema=settings.project.ledger_schema,
+        schemas=tuple(settings.project.schemas),
+    )

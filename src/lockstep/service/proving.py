@@ -1,22 +1,27 @@
 """The use case "verify a backup": is what is stored what was backed up, can it be read, does it restore?
 
-Three levels, each with all that the one below does. It reads the bucket and a throw-away server of its own; no living
-database is touched.
+Three levels, each with all that the one below does. It reads the bucket and a throw-away server of its own. What came
+of it is kept beside the backup, and told to the audit log of its environment, where `status` finds it.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from enum import Enum
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from lockstep import __version__
+from lockstep.config import Settings
 from lockstep.core.contents import DatabaseShape
 from lockstep.core.size import format_bytes
-from lockstep.errors import BackupDamaged, RestoreFailed, RestoreRefused
+from lockstep.errors import BackupDamaged, LockstepError, RestoreFailed, RestoreRefused, UsageError
+from lockstep.postgres.audit import Event, write_event
+from lockstep.postgres.connection import open_session
+from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.pgrestore import RestoreOptions, read_whole
 from lockstep.postgres.prerequisites import create_stand_ins, missing_extensions, missing_roles
 from lockstep.postgres.programs import find_program
@@ -25,17 +30,13 @@ from lockstep.postgres.throwaway import ThrowawayServer
 from lockstep.service.copying import prove_copy
 from lockstep.service.filling import StoredBackup, fill
 from lockstep.service.progress import Progress
+from lockstep.service.project import target_of
+from lockstep.service.store import OpenStore, open_store, programs_of
 from lockstep.storage.archive import archives_of, read_archive
+from lockstep.storage.manifest import Manifest
+from lockstep.storage.verification import Level, Verification
 
 COPY = "copy"  # name of the database in the throw-away server
-
-
-class Level(Enum):
-    """How strong a proof is."""
-
-    DIGESTS = "digests"  # every stored byte is the one that was stored
-    ARCHIVE = "archive"  # and pg_restore reads the archive from end to end
-    RESTORED = "restored"  # and it was restored, and the copy compared with what was backed up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,106 @@ def verify_backup(
     return Proof(
         backup=manifest.id, level=level, findings=findings, text=text, server_version=version, duration_ms=took
     )
+
+
+def verify_chosen(
+    settings: Settings,
+    run: RunInfo,
+    progress: Progress,
+    *,
+    level: Level,
+    backup: str = "latest",
+    environment: str | None = None,
+    every: bool = False,
+) -> tuple[Proof, ...]:
+    """Verify the backups that a person means: one, the newest of each environment, or every one.
+
+    One that is damaged does not keep the others from being verified. Raises UsageError when there is none, and what
+    `verify_recorded` raises.
+    """
+    if environment is not None:
+        settings.environment(environment)
+    with open_store(settings, need_identity=level is not Level.DIGESTS) as store:
+        names = store.backups.environments() if environment is None else (environment,)
+        chosen: list[Manifest] = []
+        damaged: list[Proof] = []
+        if every:
+            for name in names:
+                listing = store.backups.listing(name)
+                chosen += listing.backups
+                damaged += [_unreadable(key, level) for key in listing.unreadable]
+        elif backup == "latest" and environment is None:
+            for name in names:
+                if (listing := store.backups.listing(name)).backups:
+                    chosen.append(listing.backups[-1])
+        else:
+            chosen.append(store.backups.resolve(backup, environment, datetime.now(UTC)))
+        if not chosen and not damaged:
+            raise UsageError("there is no backup to verify", hint="lockstep backup ENV takes one")
+        proofs = [verify_recorded(settings, store, manifest, level, run, progress) for manifest in chosen]
+    return (*damaged, *proofs)
+
+
+def _unreadable(key: str, level: Level) -> Proof:
+    return Proof(
+        backup=key.split("/")[-2], level=level, findings=(f"{key}: the manifest is damaged",), text="",
+        server_version=None, duration_ms=0,
+    )  # fmt: skip
+
+
+def verify_recorded(
+    settings: Settings, store: OpenStore, manifest: Manifest, level: Level, run: RunInfo, progress: Progress
+) -> Proof:
+    """Verify one backup, and record what came of it. Raises what `verify_backup` raises; then nothing is recorded."""
+    programs = programs_of(settings)
+    try:
+        backup = store.stored(manifest)
+    except BackupDamaged as error:  # its list of contents
+        proof = Proof(
+            backup=manifest.id, level=level, findings=(error.message,), text="", server_version=None, duration_ms=0
+        )
+    else:
+        schema = settings.project.ledger_schema
+        proof = verify_backup(backup, level, progress, programs=programs, ledger_schema=schema)
+    store.backups.record_verification(
+        manifest,
+        Verification(
+            level=level,
+            ok=proof.holds,
+            at=datetime.now(UTC),
+            duration_ms=proof.duration_ms,
+            run_id=run.run_id,
+            server_version=proof.server_version,
+            findings=proof.findings,
+            tool_version=__version__,
+        ),
+    )
+    _log(settings, manifest, proof, run, progress)
+    return proof
+
+
+def _log(settings: Settings, manifest: Manifest, proof: Proof, run: RunInfo, progress: Progress) -> None:
+    """Tell the environment's audit log. A verification stands without it: it may run where no database is reached."""
+    environment = settings.environments.get(manifest.environment)
+    if environment is None:
+        return
+    details = {"backup": proof.backup, "level": proof.level.value, "ok": proof.holds}
+    event = Event(
+        event="verify",
+        run_id=run.run_id,
+        orchestrator_url=run.orchestrator_url,
+        duration_ms=proof.duration_ms,
+        details=details | ({"findings": list(proof.findings[:10])} if proof.findings else {}),
+    )
+    try:
+        session = open_session(target_of(settings, environment, with_settings=False), run_id=run.run_id)
+        try:
+            write_event(session, event)
+        finally:
+            session.close()
+    except (LockstepError, psycopg.Error) as error:
+        why = error.message.splitlines()[0] if isinstance(error, LockstepError) else f"SQLSTATE {error.sqlstate}"
+        progress.note(environment.name, f"status will not know of it, the audit log could not be written: {why}")
 
 
 def _digests(backup: StoredBackup) -> str:

@@ -52,7 +52,6 @@ def replace_database(
     target, name = session.target, session.target.environment
     database = session.connection.info.dbname
     _refuse_obstacles(backup, session)
-    progress.note(name, f"database {database} holds {', '.join(found)}")
     choices.confirm(_replacement(backup, session, database, found))
     fresh, kept = beside(database, "restored", run.run_id), beside(database, "before", run.run_id)
     home = open_session(on_database(target, "template1" if database == "postgres" else "postgres"), run_id=run.run_id)

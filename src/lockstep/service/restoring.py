@@ -268,6 +268,23 @@ def _since(started: float) -> int:
     return int((time.monotonic() - started) * 1000)
 
 
+def loss(replacement: Replacement) -> tuple[str, ...]:
+    """What a person must read before a database is replaced, line by line."""
+    writes = replacement.writes
+    if not writes.known:
+        told = "how much was written to it since the backup is not known: the server's statistics do not reach back"
+    elif not writes.rows:
+        told = "nothing was written to it since the backup, by the server's count"
+    else:
+        tables = ", ".join(f"{name} {count:,}" for name, count in writes.tables[:5])
+        more = f" and {len(writes.tables) - 5} more tables" if len(writes.tables) > 5 else ""
+        told = f"{writes.rows:,} rows were written to it since the backup, and would be in the old one only: {tables}{more}"
+    lines = [f"database {replacement.database} holds {', '.join(replacement.occupants)}", told]
+    if replacement.migrations:
+        lines.append(f"applied since the backup, and pending again: {', '.join(replacement.migrations)}")
+    return tuple(f"  {line}" for line in lines)
+
+
 def took(report: RestoreReport) -> str:
     """How long it took, for people."""
     return format_ms(report.duration_ms)

@@ -10,6 +10,7 @@ from lockstep.core.comparison import DISAGREEING, WAITING, Row, compare
 from lockstep.core.ledger import Ledger
 from lockstep.core.migration import Folder
 from lockstep.errors import ExitCode, LedgerMissing, LockstepError
+from lockstep.postgres.audit import BackupRecord, read_backup_record
 from lockstep.postgres.connection import open_session
 from lockstep.postgres.ledger import read_ledger
 from lockstep.service.project import target_of
@@ -25,6 +26,7 @@ class TargetStatus:
     rows: tuple[Row, ...]  # empty when it could not be read
     initialised: bool
     error: LockstepError | None  # why it could not be read
+    backups: BackupRecord | None = None  # of a protected environment with a ledger, as its audit log has it
 
     @property
     def exit_code(self) -> ExitCode:
@@ -59,10 +61,13 @@ def target_status(settings: Settings, environment: Environment, folder: Folder) 
         session = open_session(target, run_id=new_run_id(), read_only=True)
         try:
             ledger = read_ledger(session)
+            backups = read_backup_record(session) if environment.protected else None
         finally:
             session.close()
         rows = compare(folder, ledger, target.settings)
-        return TargetStatus(environment=environment.name, target=name, rows=rows, initialised=True, error=None)
+        return TargetStatus(
+            environment=environment.name, target=name, rows=rows, initialised=True, error=None, backups=backups
+        )
     except LedgerMissing:
         rows = compare(folder, Ledger(), {})
         return TargetStatus(environment=environment.name, target=name, rows=rows, initialised=False, error=None)

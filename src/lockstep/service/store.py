@@ -3,17 +3,59 @@ keys that decrypt them. It asks no network; only the identity's file is read."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from lockstep.config import Settings
 from lockstep.core.duration import parse_duration
 from lockstep.errors import ConfigError
+from lockstep.service.filling import StoredBackup
 from lockstep.settings import BackupTable, KeepTable
-from lockstep.storage.bucket import BucketSettings
+from lockstep.storage.backups import Backups
+from lockstep.storage.bucket import Bucket, BucketSettings
 from lockstep.storage.encryption import Identity, parse_recipients
+from lockstep.storage.manifest import Manifest
 
 MOST_TAGS = 10  # of one object: Amazon S3 User Guide, "object tagging"
 LEAST_LOCK = 86_400_000  # milliseconds; retention is counted in days everywhere but in the request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenStore:
+    """The bucket of the backups, opened."""
+
+    bucket: Bucket
+    backups: Backups
+    identity: Identity | None  # None: none is configured
+
+    def stored(self, manifest: Manifest) -> StoredBackup:
+        """Return a backup with all that is needed to read it. Raises BackupDamaged (its contents), BucketError."""
+        contents = self.backups.contents(manifest)
+        return StoredBackup(bucket=self.bucket, manifest=manifest, contents=contents, identity=self.identity)
+
+
+@contextmanager
+def open_store(settings: Settings, *, need_identity: bool = False) -> Iterator[OpenStore]:
+    """Open the bucket. An identity that cannot be read is an error only where it is needed.
+
+    Raises ConfigError and BucketError.
+    """
+    try:
+        keys = identity(settings)
+    except ConfigError:
+        if need_identity:
+            raise
+        keys = None
+    with Bucket(bucket_settings(settings)) as bucket:
+        yield OpenStore(bucket=bucket, backups=Backups(bucket), identity=keys)
+
+
+def programs_of(settings: Settings) -> Path | None:
+    """Return the configured folder of PostgreSQL's programs; None: the usual places."""
+    programs = settings.backup.programs if settings.backup else None
+    return settings.folder / settings.resolved(programs, "backup.programs") if programs else None
 
 
 def bucket_settings(settings: Settings) -> BucketSettings:

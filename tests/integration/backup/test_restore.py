@@ -17,10 +17,12 @@ from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.throwaway import ThrowawayServer
 from lockstep.service.filling import StoredBackup
 from lockstep.service.progress import Silent
-from lockstep.service.proving import Level, verify_backup
+from lockstep.service.proving import verify_backup
 from lockstep.service.restoring import Replacement, RestoreChoices, RestoreReport, restore
+from lockstep.storage.backups import Backups
 from lockstep.storage.bucket import Bucket
 from lockstep.storage.manifest import Manifest
+from lockstep.storage.verification import Level
 from tests.integration.backup.store import Store
 from tests.integration.backup.test_backup import EVERYTHING, execute, plain_dump, take
 
@@ -30,7 +32,7 @@ RUN = RunInfo(run_id="20261124-120000-beef")
 @contextmanager
 def stored(store: Store, manifest: Manifest) -> Iterator[StoredBackup]:
     with Bucket(store.settings) as bucket:
-        yield StoredBackup(bucket=bucket, manifest=manifest, contents=None, identity=None)
+        yield StoredBackup(bucket=bucket, manifest=manifest, contents=Backups(bucket).contents(manifest), identity=None)
 
 
 def restore_into(store: Store, manifest: Manifest, url: str, **choices: Any) -> RestoreReport:
