@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -229,7 +230,7 @@ def test_a_command_that_is_ended_leaves_nothing(project: Project, store: Store, 
     project.configure()
     command = [sys.executable, "-m", "lockstep", "backup", "dev"]
     with subprocess.Popen(command, cwd=project.folder, env=project.environ, stderr=subprocess.PIPE, text=True) as ours:
-        _await(lambda: store.unfinished() != [])
+        _await(lambda: list(children(ours.pid, "pg_dump")) != [])
         (pid,) = children(ours.pid, "pg_dump")
         ours.send_signal(how)
         _, talk = ours.communicate(timeout=60)
@@ -251,9 +252,11 @@ def test_no_space_for_a_part_leaves_nothing(
         original(self, bucket, key, sizes=lambda number: 8 * 1024 * 1024, spill_over=1024)
 
     monkeypatch.setattr(multipart.MultipartStream, "__init__", spilling)
-    monkeypatch.setattr(
-        multipart.tempfile, "TemporaryFile", lambda *_, **__: Path("/dev/full").open("r+b", buffering=0)
-    )
+
+    def full(*_: object, **__: object) -> Any:
+        return os.fdopen(os.open("/dev/full", os.O_RDWR), "r+b", buffering=0)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
     with pytest.raises(BackupFailed, match="no backup was made: No space left on device") as caught:
         take(large_database, store.settings)
     assert "TMPDIR" in (caught.value.hint or "")
