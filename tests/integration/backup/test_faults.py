@@ -230,8 +230,8 @@ def test_a_command_that_is_ended_leaves_nothing(project: Project, store: Store, 
     project.configure()
     command = [sys.executable, "-m", "lockstep", "backup", "dev"]
     with subprocess.Popen(command, cwd=project.folder, env=project.environ, stderr=subprocess.PIPE, text=True) as ours:
-        _await(lambda: list(children(ours.pid, "pg_dump")) != [])
-        (pid,) = children(ours.pid, "pg_dump")
+        _await(lambda: _dumping(ours.pid) != [])  # earlier ones only tell their version
+        (pid,) = _dumping(ours.pid)
         ours.send_signal(how)
         _, talk = ours.communicate(timeout=60)
     assert ours.returncode == code, talk
@@ -386,6 +386,17 @@ def _await(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def _dumping(parent: int) -> list[int]:
+    found = []
+    for pid in children(parent, "pg_dump"):
+        try:
+            if b"--snapshot=" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+        except OSError:  # it has ended
+            continue
+    return found
 
 
 def _is_gone(pid: int) -> bool:
