@@ -1,4 +1,4 @@
-"""Look after the backups in the bucket: list them, and remove what is needed no more."""
+"""Look after the backups in the bucket: list them, prove them, and remove what is needed no more."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 #: word -> (module, one line for --help). Each module has EXAMPLES, configure and execute, as a command's has.
 WORDS = {
     "list": ("backups_list", "every backup, with what is known of it"),
+    "verify": ("backups_verify", "prove them: digests, archive, restored into a throw-away server"),
     "prune": ("backups_prune", "remove what retention lets go, and leftovers of interrupted backups"),
 }
 
 EXAMPLES = """\
   lockstep backups list            every backup of every environment
+  lockstep backups verify          restore the newest of each environment into a throw-away server
   lockstep backups prune --dry-run what would be removed, and why the rest stays"""
 
 
