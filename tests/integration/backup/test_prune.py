@@ -112,6 +112,7 @@ def test_a_list_shows_each_backup_with_what_is_known_of_it(
         12,
     )
     assert next(one for one in document["backups"] if one["run_id"] == "b")["encrypted_to"] == ["age1x"]
+    assert kept.run("backups", "--json", "list", "dev").document == document  # options stand before the word, too
     done = kept.run("backups", "list", "nowhere")
     assert done.code == 2 and "there is no environment 'nowhere'" in done.err
 
