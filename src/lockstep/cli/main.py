@@ -32,6 +32,7 @@ COMMANDS = {
     "sync": ("sync", "apply what is pending, in promotion order, without Prefect"),
     "deploy": ("deploy", "the same through the Prefect flow of this project"),
     "revert": ("revert", "take migrations back with their down scripts"),
+    "backups": ("backups", "list and prune the backups in the bucket"),
     "restore": ("restore", "a backup into an empty database, or in the place of another one"),
     "history": ("history", "who applied what, when, and how long it took"),
     "new": ("new", "start a migration: up and down skeletons with the next number"),

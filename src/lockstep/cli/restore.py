@@ -120,7 +120,7 @@ def _tell(report: RestoreReport, environment: str | None) -> None:
 
     for notice in report.notices:
         talk(f"note: {notice}")
-    show(f"{report.database} is backup {report.backup}: {report.proof.text} ({took(report)})")
+    show(f"{report.target}: backup {report.backup} is restored: {report.proof.text} ({took(report)})")
     if report.kept:
         show(f"the old database is kept as {report.kept}, closed to connections")
         show(f'  to drop it:  DROP DATABASE "{report.kept}";')

@@ -115,6 +115,29 @@ def read_backup_record(session: Session) -> BackupRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class References:
+    """What the newer rows of an audit log speak of."""
+
+    backups: frozenset[str]  # ids of backups, also of other environments: taken, restored, relied on
+    runs: frozenset[str]
+
+
+def read_references(session: Session, *, days: int) -> References:
+    """Return the backups and runs that rows of the last `days` by the server's clock name.
+
+    Raises LedgerMissing, LedgerFiltered.
+    """
+    statement = sql.SQL(
+        "SELECT DISTINCT run_id, details ->> 'backup' FROM {}.schema_migrations_log "
+        "WHERE at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(days => %s) AND event <> 'verify'"
+    ).format(sql.Identifier(session.target.ledger_schema))
+    rows = _guarded_rows(session, statement, (days,))
+    return References(
+        backups=frozenset(backup for _, backup in rows if backup), runs=frozenset(run for run, _ in rows if run)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
     """What verifying the audit log's chain gave."""
 

@@ -16,6 +16,7 @@ from lockstep.core.contents import Contents
 from lockstep.errors import BackupDamaged, BucketError, UsageError
 from lockstep.storage import contents as contents_document
 from lockstep.storage import verification as verification_document
+from lockstep.storage.archive import archives_of
 from lockstep.storage.bucket import Bucket
 from lockstep.storage.choice import choose
 from lockstep.storage.folders import MANIFEST, NAME, BackupFolder, folders_of
@@ -41,6 +42,17 @@ class ListedBackup:
     folder: BackupFolder
     manifest: Manifest | None  # None: damaged or of a later format
     standing: Standing
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that its manifest names lies there in full size. False where the manifest cannot be read."""
+        if self.manifest is None:
+            return False
+        there = {item.key: item.size for item in self.folder.objects}
+        contents = self.manifest.contents_key
+        return (contents is None or contents in there) and all(
+            there.get(archive.key) == archive.size for archive in archives_of(self.manifest)
+        )
 
 
 class Backups:
