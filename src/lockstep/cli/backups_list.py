@@ -12,6 +12,7 @@ from lockstep.errors import ExitCode
 
 if TYPE_CHECKING:
     from lockstep.storage.backups import ListedBackup
+    from lockstep.storage.manifest import Manifest
 
 EXAMPLES = """\
   lockstep backups list            every environment, oldest first
