@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from pyrage import x25519
 
 from lockstep.core.contents import Contents, DatabaseShape
 from lockstep.errors import BackupDamaged, BackupFailed, BucketError, UsageError
@@ -171,7 +172,8 @@ def test_two_that_record_at_once_have_one_winner(backups: Backups, store: Store)
 def test_backups_at_once_are_each_whole_or_not_there(
     database: str, backups: Backups, store: Store, runs: tuple[str, ...]
 ) -> None:
-    # Of one run and one second, all have the same key: one of them gets it.
+    # Of one run and one second, all have the same key: one of them gets it. Encrypted, no two have the same bytes.
+    recipients = [str(x25519.Identity.generate().to_public())]
     failures: list[BackupFailed] = []
     taken: list[Manifest] = []
     together = threading.Barrier(len(runs))
@@ -182,8 +184,9 @@ def test_backups_at_once_are_each_whole_or_not_there(
 
         try:
             report = back_up(
-                target="t", environment="prod", conninfo=database, bucket=store.settings, run_id=run, read_ledger=wait
-            )
+                target="t", environment="prod", conninfo=database, bucket=store.settings, run_id=run, read_ledger=wait,
+                encrypt_to=recipients,
+            )  # fmt: skip
             taken.append(report.manifest)
         except BackupFailed as error:
             failures.append(error)
