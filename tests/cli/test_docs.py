@@ -40,6 +40,7 @@ PAGES = (
     "docs/guide.md",
     "docs/how-to/large-tables.md",
     "docs/how-to/encrypt-backups.md",
+    "docs/how-to/restore-production.md",
 )
 #: Hosts that a page may point to; all others are somebody's, and could go or change.
 HOSTS = re.compile(
