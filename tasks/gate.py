@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from lockstep.service.safeguard import MISSING_GATES, take_backup
+from lockstep.service.safeguard import preflight as look
+from lockstep.service.syncing import later_protected
 from tasks.boundary import step
 from tasks.run import current
 
@@ -13,6 +15,22 @@ def back_up(environment: str) -> None:
     run = current()
     report = take_backup(run.settings, run.environment(environment), run.info, run.progress, attempt=run.attempt)
     run.results[environment].backup_key = report.manifest.key
+
+
+def unchecked(environment: str) -> tuple[str, ...]:
+    """Return, once in a run, the protected environments whose turn comes later."""
+    run = current()
+    if run.preflighted:
+        return ()
+    run.preflighted = True
+    return tuple(one.name for one in later_protected(run.environments, run.environment(environment)))
+
+
+@step("preflight", "{environment}: preflight")
+def preflight(environment: str) -> None:
+    """Look whether a backup could be taken when its turn comes. Changes nothing."""
+    run = current()
+    look(run.settings, run.environment(environment), run.info, run.progress)
 
 
 def tell_missing_gates(environment: str) -> None:

@@ -50,6 +50,7 @@ class Run:
     plans: dict[str, TargetPlan] = field(default_factory=dict)
     results: dict[str, EnvironmentResult] = field(default_factory=dict)
     statuses: dict[str, TargetStatus] = field(default_factory=dict)
+    preflighted: bool = False  # later environments' backups have been looked at
     error: LockstepError | None = None  # what stopped it
     applying: ApplyRun | None = None  # holds the lock, and the session that all migrations run on
     session: ExitStack = field(default_factory=ExitStack)  # closes it

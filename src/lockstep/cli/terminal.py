@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ import msgspec
 
 from lockstep.core.duration import format_ms
 from lockstep.errors import ExitCode, LockstepError, MigrationFailed
+
+LINE_EVERY = 5.0  # seconds between two lines about what is under way, where no line can be written over
 
 _COLOURS = {"green": "32", "yellow": "33", "red": "31", "dim": "2", "bold": "1"}
 
@@ -83,6 +86,7 @@ class TerminalProgress:
         self._write = write
         self._live = sys.stderr.isatty()
         self._pending = False
+        self._next_line = 0.0  # when the next one about something under way is due
 
     def note(self, environment: str, text: str) -> None:
         self._clear()
@@ -94,6 +98,19 @@ class TerminalProgress:
             sys.stderr.write(f"{environment}:   {what} …")
             sys.stderr.flush()
             self._pending = True
+
+        self._next_line = time.monotonic() + LINE_EVERY
+
+    def under_way(self, environment: str, what: str, text: str) -> None:
+        now = time.monotonic()
+        if self._live:
+            self._clear()
+            sys.stderr.write(f"{environment}:   {what} … {text}")
+            sys.stderr.flush()
+            self._pending = True
+        elif now >= self._next_line:
+            self._next_line = now + LINE_EVERY
+            self._write(f"{environment}:   {what} … {text}")
 
     def finished(self, environment: str, what: str, outcome: str, ms: int | None) -> None:
         self._clear()

@@ -91,26 +91,25 @@ ORDER BY 2
 """).format(dumped=DUMPED)
 
 # One of each owner and grants: there may be millions. pg_read_all_data is for tables only.
-_LARGE_OBJECTS = """
-SELECT NULL, 'large object ' || first || CASE WHEN number > 1 THEN ' and ' || number - 1 || ' more of its owner' ELSE '' END,
+_ALIKE = sql.SQL("""
+SELECT NULL, 'large object ' || first || CASE WHEN number > 1 THEN ' and ' || number - 1 || ' more like it' ELSE '' END,
        'no SELECT', pg_catalog.format('GRANT SELECT ON LARGE OBJECT %s TO %I', first, current_user)
-FROM (SELECT m.lomowner AS owner, m.lomacl::text AS grants, pg_catalog.min(m.oid::int8) AS first, pg_catalog.count(*) AS number
+FROM (SELECT pg_catalog.min(m.oid::int8) AS first, pg_catalog.count(*) AS number, m.lomowner AS owner, m.lomacl::text AS acl
       FROM pg_catalog.pg_largeobject_metadata m GROUP BY m.lomowner, m.lomacl::text) AS alike
+""")
+_LARGE_OBJECTS = _ALIKE + sql.SQL("""
 WHERE NOT pg_catalog.current_setting('lo_compat_privileges')::bool
   AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
-  AND NOT pg_catalog.pg_has_role(owner, 'USAGE') AND NOT EXISTS (
-    SELECT FROM pg_catalog.aclexplode(grants::aclitem[]) a
+  AND NOT pg_catalog.pg_has_role(owner, 'USAGE')
+  AND NOT EXISTS (
+    SELECT FROM pg_catalog.aclexplode(acl::aclitem[]) a
     WHERE a.privilege_type = 'SELECT' AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE')))
 ORDER BY 2
-"""
-_LARGE_OBJECTS_18 = """
-SELECT NULL, 'large object ' || first || CASE WHEN number > 1 THEN ' and ' || number - 1 || ' more of its owner' ELSE '' END,
-       'no SELECT', pg_catalog.format('GRANT SELECT ON LARGE OBJECT %s TO %I', first, current_user)
-FROM (SELECT pg_catalog.min(m.oid::int8) AS first, pg_catalog.count(*) AS number
-      FROM pg_catalog.pg_largeobject_metadata m GROUP BY m.lomowner, m.lomacl::text) AS alike
+""")
+_LARGE_OBJECTS_18 = _ALIKE + sql.SQL("""
 WHERE NOT pg_catalog.has_largeobject_privilege(first::oid, 'SELECT')
 ORDER BY 2
-"""
+""")
 
 _FOREIGN_OWNERS = """
 SELECT nspname::text, pg_catalog.pg_get_userbyid(nspowner)::text FROM pg_catalog.pg_namespace

@@ -6,7 +6,6 @@ back. This module knows that order; it speaks neither SQL nor S3.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,37 +15,25 @@ from typing import Any
 import psycopg
 
 from lockstep import __version__
-from lockstep.core.contents import Contents
-from lockstep.core.managed import is_managed
-from lockstep.core.shards import choose_shards
+from lockstep.core.shards import LARGE, choose_shards
 from lockstep.errors import BackupFailed, BucketError
 from lockstep.postgres.contents import read_inventory
 from lockstep.postgres.copywatch import CopyWatch
 from lockstep.postgres.dump import PgDump
 from lockstep.postgres.programs import find_program
-from lockstep.postgres.scope import Unreadable, foreign_owners, replaced_tables, unreadable
+from lockstep.postgres.scope import replaced_tables
 from lockstep.postgres.snapshot import Snapshot, open_snapshot
+from lockstep.service.coverage import left_out
 from lockstep.service.dumping import Job, make_archives
+from lockstep.service.telling import BackupProgress, Teller
 from lockstep.storage.backups import DUMP, Backups
 from lockstep.storage.bucket import Bucket, BucketSettings
-from lockstep.storage.contents import encode
 from lockstep.storage.manifest import DataArchive, LedgerHead, Manifest
-from lockstep.storage.multipart import MIB, Uploaded
+from lockstep.storage.multipart import Uploaded
 
-CONTENTS = "contents.json"
-PROGRESS_EVERY = 8 * MIB
-PROGRESS_SECONDS = 1.0
-NAMED = 5  # of many unreadable tables in a message
+__all__ = ["BackupProgress", "BackupReport", "back_up"]
+
 TRIES = 3  # of a snapshot, when tables are replaced between it and the locks
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackupProgress:
-    """How far a backup is."""
-
-    size: int  # bytes of the archives so far
-    elapsed_ms: int  # since the dump began
-    share: float | None = None  # of the tables' bytes, from 0 to 1, as the server tells; None: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +146,7 @@ class _RowsGone(Exception):
 
 def _too_often(target: str, tables: Sequence[str]) -> BackupFailed:
     return BackupFailed(
-        f"no backup was made: {', '.join(tables[:NAMED])} was truncated, rewritten or dropped each time between the "
+        f"no backup was made: {', '.join(tables[:5])} was truncated, rewritten or dropped each time between the "
         f"snapshot and the dump's lock, {TRIES} times",
         target=target,
         retryable=True,
@@ -170,12 +157,15 @@ def _too_often(target: str, tables: Sequence[str]) -> BackupFailed:
 def _take(wanted: _Wanted, snapshot: Snapshot, bucket: Bucket, backups: Backups) -> Manifest:
     """Make the objects, and the manifest that is not yet written."""
     started = time.monotonic()
-    excluded, reasons = _left_out(wanted, snapshot)
+    out = left_out(snapshot, exclude_schemas=wanted.exclude_schemas, own_schemas=wanted.own_schemas)
+    excluded = out.schemas
+    for reason in out.reasons:
+        wanted.note(f"left out of the backup, and recorded in its manifest: {reason}")
     program = find_program("pg_dump", snapshot.server_version_num, folder=wanted.programs)
     head = wanted.read_ledger(snapshot.connection) if wanted.read_ledger else None
     inventory = read_inventory(snapshot, exclude_schemas=excluded)
     key = backups.dump_key(wanted.environment, taken_at=snapshot.taken_at, run_id=wanted.run_id)
-    shards = choose_shards(inventory.tables, jobs=wanted.jobs)
+    shards = choose_shards(inventory.tables, jobs=wanted.jobs, large=LARGE)
     apart = {(table.schema, table.name) for shard in shards for table in shard}
     main = PgDump(program, snapshot, exclude_schemas=excluded, without_rows_of=sorted(apart))
     jobs = [Job(dump=main, key=key)]
@@ -185,7 +175,7 @@ def _take(wanted: _Wanted, snapshot: Snapshot, bucket: Bucket, backups: Backups)
             Job(dump=PgDump(program, snapshot, rows_of=rows_of), key=f"{key.removesuffix(DUMP)}data-{number}.dump")
         )
     rest = [table for table in inventory.tables if (table.schema, table.name) not in apart]
-    teller = _Teller(CopyWatch(snapshot, [rest, *shards]), wanted.progress)
+    teller = Teller(CopyWatch(snapshot, [rest, *shards]).share, wanted.progress)
     try:
         made = make_archives(
             bucket, jobs, recipients=wanted.encrypt_to, began=lambda: _refuse_replaced(snapshot), progress=teller
@@ -197,7 +187,7 @@ def _take(wanted: _Wanted, snapshot: Snapshot, bucket: Bucket, backups: Backups)
     teller.ended(sum(one.uploaded.size for one in made))
     for one in made:
         _read_back(bucket, one.uploaded)
-    contents_key, contents_sha256 = _store_contents(bucket, key, inventory.contents)
+    contents_key, contents_sha256 = backups.store_contents(key.removesuffix(DUMP), inventory.contents)
     whole, *data = made
     return Manifest(
         key=whole.uploaded.key,
@@ -234,87 +224,13 @@ def _take(wanted: _Wanted, snapshot: Snapshot, bucket: Bucket, backups: Backups)
         schema_sizes=inventory.schema_sizes,
         extensions=inventory.extensions,
         roles=inventory.roles,
-        not_covered=(*reasons, *inventory.not_covered),
+        not_covered=(*out.reasons, *inventory.not_covered),
     )
 
 
 def _refuse_replaced(snapshot: Snapshot) -> None:
     if gone := replaced_tables(snapshot):
         raise _RowsGone(gone)
-
-
-class _Teller:
-    """Passes progress on, not more often than somebody wants to read it."""
-
-    def __init__(self, watch: CopyWatch, tell: Callable[[BackupProgress], None]) -> None:
-        self._watch = watch
-        self._tell = tell
-        self._started = self._told_at = self._asked_at = time.monotonic()
-        self._told = 0
-        self._share: float | None = None
-
-    def __call__(self, size: int) -> None:
-        now = time.monotonic()
-        if size - self._told < PROGRESS_EVERY and now - self._told_at < PROGRESS_SECONDS:
-            return
-        if now - self._asked_at >= PROGRESS_SECONDS:
-            self._share, self._asked_at = self._watch.share(), now
-        self._told, self._told_at = size, now
-        self._tell(BackupProgress(size=size, elapsed_ms=_since(self._started), share=self._share))
-
-    def ended(self, size: int) -> None:
-        self._tell(BackupProgress(size=size, elapsed_ms=_since(self._started), share=1.0))
-
-
-def _left_out(wanted: _Wanted, snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the schemas that the dump leaves out, and why, where nobody asked for it.
-
-    Raises BackupFailed for anything else that the role cannot read.
-    """
-    asked = tuple(name for name in snapshot.schemas if name in wanted.exclude_schemas)
-    found = unreadable(snapshot, exclude_schemas=asked)
-    if not found:
-        return asked, ()
-    owners = foreign_owners(snapshot)
-    managed: dict[str, Unreadable] = {}  # schema -> the first thing in it
-    for item in found:
-        schema = item.schema
-        if schema is None or schema in wanted.own_schemas or not is_managed(schema, owners.get(schema, "")):
-            continue
-        managed.setdefault(schema, item)
-    _refuse_what_cannot_be_read(snapshot, [item for item in found if item.schema not in managed])
-    reasons = []
-    for schema, item in managed.items():
-        reasons.append(
-            f"schema {schema}, which {owners[schema]} keeps for the database service ({item.name}: {item.reason})"
-        )
-        wanted.note(f"left out, and recorded in the manifest: {reasons[-1]}")
-    return tuple(sorted({*asked, *managed})), tuple(reasons)
-
-
-def _refuse_what_cannot_be_read(snapshot: Snapshot, found: Sequence[Unreadable]) -> None:
-    if not found:
-        return
-    named = "".join(f"\n  {item.name}: {item.reason}" for item in found[:NAMED])
-    more = f"\n  and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    grants = list(dict.fromkeys(item.grant for item in found))
-    shown = "; ".join(grants[:NAMED]) + (f"; and {len(grants) - NAMED} more" if len(grants) > NAMED else "")
-    raise BackupFailed(
-        f"role {snapshot.role} cannot read all of database {snapshot.database}, so no backup was begun:{named}{more}",
-        target=snapshot.target,
-        hint=f'{shown}. GRANT pg_read_all_data TO "{snapshot.role}" is SELECT and USAGE on all tables and sequences at '
-        "once; [backup] exclude_schemas leaves a schema out",
-    )
-
-
-def _store_contents(bucket: Bucket, dump_key: str, contents: Contents) -> tuple[str, str]:
-    """Write the document beside the dump. An object of an earlier try that had no manifest is not in the way."""
-    key = dump_key.removesuffix(DUMP) + CONTENTS
-    document = encode(contents)
-    digest = hashlib.sha256(document)
-    if not bucket.create(key, document, sha256=digest.digest(), content_type="application/json"):
-        raise BucketError(f"{key} exists already and was not overwritten", bucket=f"s3://{bucket.name}")
-    return key, digest.hexdigest()
 
 
 def _read_back(bucket: Bucket, uploaded: Uploaded) -> None:

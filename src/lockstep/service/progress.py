@@ -14,6 +14,9 @@ class Progress(Protocol):
     def started(self, environment: str, what: str) -> None:
         """Something began that may take a while."""
 
+    def under_way(self, environment: str, what: str, text: str) -> None:
+        """How far something is that takes a while. Called as often as there is news: who receives it shows some."""
+
     def finished(self, environment: str, what: str, outcome: str, ms: int | None) -> None:
         """It ended well. Failures are raised, not told."""
 
@@ -25,6 +28,9 @@ class Silent:
         return None
 
     def started(self, environment: str, what: str) -> None:
+        return None
+
+    def under_way(self, environment: str, what: str, text: str) -> None:
         return None
 
     def finished(self, environment: str, what: str, outcome: str, ms: int | None) -> None:

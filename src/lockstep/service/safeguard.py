@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 
 from lockstep.config import Environment, Settings
 from lockstep.core.size import format_bytes
-from lockstep.errors import LedgerMissing
+from lockstep.errors import BackupFailed, BucketError, ConfigError, Unreachable
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import conninfo, open_session
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.ledger import read_head
+from lockstep.postgres.programs import find_program
+from lockstep.postgres.snapshot import open_snapshot
 from lockstep.service.backup import BackupReport, back_up
+from lockstep.service.coverage import left_out
 from lockstep.service.progress import Progress
 from lockstep.service.project import target_of
 from lockstep.service.store import bucket_settings, recipients
+from lockstep.storage.backups import Backups
+from lockstep.storage.bucket import Bucket
 from lockstep.storage.manifest import LedgerHead
+
+MOST_JOBS = 16  # each holds 24 MiB of parts and one connection
 
 #: Gates of the design that this version does not have. Said in every deploy of a protected environment.
 MISSING_GATES = "rehearsal and approval are not part of this version yet: it goes on without them"
 
 
 def take_backup(
-    settings: Settings, environment: Environment, run: RunInfo, progress: Progress, *, attempt: int = 1
+    settings: Settings,
+    environment: Environment,
+    run: RunInfo,
+    progress: Progress,
+    *,
+    attempt: int = 1,
+    reason: str | None = None,
 ) -> BackupReport:
     """Back the environment up, or find the backup that this attempt of the run took before. Logged in its audit log.
 
+    Where there is no audit log, or the role may not write it, that is told and the backup stands.
     Raises BackupFailed, ProgramMissing, Unreachable, ConfigError. Nothing of the target is changed.
     """
-    assert settings.backup is not None  # config refuses a protected environment without it
+    name = environment.name
     target = target_of(settings, environment, with_settings=False)
     bucket = bucket_settings(settings)
-    programs = settings.backup.programs
+    backup = settings.backup
+    assert backup is not None  # bucket_settings refuses that
 
     def ledger_head(connection: psycopg.Connection) -> LedgerHead | None:
         head = read_head(connection, settings.project.ledger_schema)
@@ -41,32 +57,99 @@ def take_backup(
             return None
         return LedgerHead(version=head[0], entries=head[1], audit_head=head[2], audit_length=head[3])
 
-    progress.started(environment.name, "backup")
+    progress.started(name, "backup")
     report = back_up(
         target=target.name,
-        environment=environment.name,
+        environment=name,
         conninfo=conninfo(target, run_id=run.run_id),
         role=target.role,
         bucket=bucket,
         run_id=run.run_id,
         attempt=attempt,
-        exclude_schemas=tuple(settings.backup.exclude_schemas),
+        exclude_schemas=tuple(backup.exclude_schemas),
+        own_schemas=_own_schemas(settings),
         encrypt_to=recipients(settings),
-        programs=Path(settings.resolved(programs, "backup.programs")) if programs else None,
+        jobs=dump_jobs(settings),
+        programs=_programs(settings),
         read_ledger=ledger_head,
+        progress=lambda news: progress.under_way(name, "backup", str(news)),
+        note=lambda text: progress.note(name, text),
     )
-    if not report.reused:
-        _record(settings, environment, run, report)
     manifest = report.manifest
-    outcome = f"s3://{bucket.name}/{manifest.key} ({format_bytes(manifest.size)})"
-    progress.finished(environment.name, "backup", outcome, None if report.reused else manifest.duration_ms)
+    if not report.reused:
+        _record(settings, environment, run, report, progress, reason)
+    size = manifest.size + sum(one.size for one in manifest.data)
+    outcome = f"s3://{bucket.name}/{manifest.key} ({format_bytes(size)})"
+    progress.finished(name, "backup", outcome, None if report.reused else manifest.duration_ms)
     return report
 
 
-def _record(settings: Settings, environment: Environment, run: RunInfo, report: BackupReport) -> None:
+def preflight(settings: Settings, environment: Environment, run: RunInfo, progress: Progress) -> None:
+    """Look whether a backup of the environment could be taken: role, program, bucket. Leaves nothing behind.
+
+    An environment that is not reachable is told and let through: it is its own turn that needs it.
+    Raises BackupFailed, ProgramMissing and ConfigError, as its backup would.
+    """
+    target = target_of(settings, environment, with_settings=False)
+    bucket = bucket_settings(settings)
+    recipients(settings)
+    dump_jobs(settings)
+    assert settings.backup is not None
+    try:
+        with open_snapshot(
+            conninfo(target, run_id=run.run_id), target=target.name, run_id=run.run_id, role=target.role
+        ) as snapshot:
+            left_out(
+                snapshot,
+                exclude_schemas=tuple(settings.backup.exclude_schemas),
+                own_schemas=_own_schemas(settings),
+            )
+            find_program("pg_dump", snapshot.server_version_num, folder=_programs(settings))
+    except Unreachable as error:
+        progress.note(environment.name, f"not looked at beforehand: {error.reason}")
+    try:
+        with Bucket(bucket) as opened:
+            # A backup's first steps: whoever may do both may write one.
+            key = Backups(opened).dump_key(environment.name, taken_at=datetime.now(UTC), run_id=run.run_id)
+            opened.size(key)
+            opened.abort_upload(key, opened.begin_upload(key))
+    except BucketError as error:
+        message = f"no backup could be made: {error}"
+        raise BackupFailed(message, target=target.name, retryable=error.retryable, hint=error.hint) from error
+
+
+def dump_jobs(settings: Settings) -> int:
+    """Return how many dumps a backup runs at once. Raises ConfigError."""
+    assert settings.backup is not None
+    jobs = settings.backup.jobs
+    if not 1 <= jobs <= MOST_JOBS:
+        where = settings.where("backup.jobs")
+        raise ConfigError(f"backup.jobs: {jobs} is none; 1 to {MOST_JOBS}", where=where, hint="jobs = 4")
+    return jobs
+
+
+def _own_schemas(settings: Settings) -> tuple[str, ...]:
+    return (*settings.project.schemas, settings.project.ledger_schema)
+
+
+def _programs(settings: Settings) -> Path | None:
+    text = settings.backup.programs if settings.backup else None
+    return Path(settings.resolved(text, "backup.programs")) if text else None
+
+
+def _record(
+    settings: Settings,
+    environment: Environment,
+    run: RunInfo,
+    report: BackupReport,
+    progress: Progress,
+    reason: str | None,
+) -> None:
     session = open_session(target_of(settings, environment, with_settings=False), run_id=run.run_id)
     manifest = report.manifest
     details = {"backup": manifest.id, "key": manifest.key, "size": manifest.size, "sha256": manifest.sha256}
+    if reason:
+        details["reason"] = reason
     try:
         write_event(
             session,
@@ -79,7 +162,12 @@ def _record(settings: Settings, environment: Environment, run: RunInfo, report: 
             ),
         )
     except psycopg.errors.UndefinedTable:
-        target = session.target
-        raise LedgerMissing(target=target.name, environment=target.environment, ledger=target.ledger) from None
+        progress.note(environment.name, "the backup is not in the audit log: there is no ledger yet")
+    except psycopg.errors.InsufficientPrivilege:
+        progress.note(
+            environment.name, f"the backup is not in the audit log: {session.facts.current_user} may not write it"
+        )
+    except psycopg.errors.ReadOnlySqlTransaction:
+        progress.note(environment.name, "the backup is not in the audit log: this server is a standby")
     finally:
         session.close()

@@ -55,6 +55,7 @@ def sync(
 ) -> SyncReport:
     """Apply what is pending, environment after environment; stop at the first that fails. Never raises for a target."""
     results: list[EnvironmentResult] = []
+    unchecked = list(environments)  # their backups' needs; looked at once, when something is to be applied
     for index, environment in enumerate(environments):
         result = EnvironmentResult(environment=environment.name)
         results.append(result)
@@ -62,7 +63,7 @@ def sync(
             _one(
                 settings, environment, folder, run, progress, result,
                 to_version=to_version, include=tuple(include), wait_seconds=wait_seconds,
-                done=tuple(r.environment for r in results[:-1]),
+                done=tuple(r.environment for r in results[:-1]), unchecked=unchecked,
             )  # fmt: skip
         except LockstepError as error:
             result.error = error
@@ -83,6 +84,7 @@ def _one(
     include: tuple[int, ...],
     wait_seconds: float,
     done: tuple[str, ...],
+    unchecked: list[Environment],
 ) -> None:
     name = environment.name
     # Under the lock from the plan to the last migration, the backup included: what is told is what runs, and a run
@@ -94,6 +96,10 @@ def _one(
         result.target, result.plan_digest, result.applied = applying.target, plan.digest, applying.applied
         tell_plan(progress, name, applying.target, plan)
         refuse_unpromoted(settings, environment, applying.target, plan, progress, done=done)
+        if plan.steps:
+            later, unchecked[:] = later_protected(unchecked, environment), []
+            if later:
+                check_later(settings, later, run, progress, name)
         if plan.steps and environment.protected:
             from lockstep.service.safeguard import MISSING_GATES, take_backup  # late: 15 ms of imports
 
@@ -134,6 +140,26 @@ def preview_target(
     result.plan_digest = preview.plan.digest
     tell_plan(progress, environment.name, preview.target, preview.plan)
     return preview
+
+
+def later_protected(environments: Sequence[Environment], now: Environment) -> tuple[Environment, ...]:
+    """Return the protected environments whose turn comes later. The one whose turn it is finds out by its own backup."""
+    names = [environment.name for environment in environments]
+    if now.name not in names:
+        return ()
+    return tuple(e for e in environments[names.index(now.name) + 1 :] if e.protected)
+
+
+def check_later(settings: Settings, later: Sequence[Environment], run: RunInfo, progress: Progress, name: str) -> None:
+    """Look, before `name` is changed, whether the backups of later environments could be taken. Raises what they would."""
+    from lockstep.service.safeguard import preflight  # late: a run with nothing to do need not know
+
+    for environment in later:
+        try:
+            preflight(settings, environment, run, progress)
+        except LockstepError:
+            progress.note(name, f"nothing was applied: {environment.name}, which comes later, could not be backed up")
+            raise
 
 
 def apply_step(applying: ApplyRun, step: Step, progress: Progress, name: str) -> Applied:
