@@ -11,7 +11,15 @@ from contextlib import closing
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from lockstep.errors import ExitCode, LedgerMissing, MigrationFailed, MigrationFileError, StalePlan, Unreachable
+from lockstep.errors import (
+    BackupFailed,
+    ExitCode,
+    LedgerMissing,
+    MigrationFailed,
+    MigrationFileError,
+    StalePlan,
+    Unreachable,
+)
 from lockstep.storage.manifest import decode
 from tests.flows.conftest import BUCKET, ROOT, App, failure
 
@@ -51,15 +59,16 @@ def test_a_deploy_applies_what_is_pending_with_a_backup_of_prod_first(app: App) 
     assert ended.ok, ended.message
     assert ended.name == "deploy dev, prod 004–005"
     assert ended.message == "in step: 4 applied (dev, prod)"
-    assert app.task_runs(ended, 15) == dict.fromkeys(
+    assert app.task_runs(ended, 16) == dict.fromkeys(
         [
-            *("validate", "dev: plan", "dev: lock", "dev: 004-step", "dev: 005-step", "dev: verify", "dev: report"),
+            *("validate", "dev: plan", "prod: preflight", "dev: lock", "dev: 004-step", "dev: 005-step"),
+            *("dev: verify", "dev: report"),
             *("prod: plan", "prod: backup", "prod: lock", "prod: 004-step", "prod: 005-step"),
             *("prod: verify", "prod: report", "report"),
         ],
         "Completed",
     )
-    assert list(app.task_runs(ended))[7:10] == ["prod: plan", "prod: backup", "prod: lock"]
+    assert list(app.task_runs(ended))[8:11] == ["prod: plan", "prod: backup", "prod: lock"]
     for environment in ("dev", "prod"):
         assert app.ledger(environment)[-2:] == ["004-step.sql", "005-step.sql"]
         recorded = app.ask(
@@ -89,6 +98,21 @@ def test_a_deploy_applies_what_is_pending_with_a_backup_of_prod_first(app: App) 
     assert stored == [line for line in app.lines if not line.startswith("run ")]
     report = next(a for a in _artifacts(app, ended.id) if a["key"] == "deploy")
     assert "OPS-7" in report["data"] and manifest.key in report["data"]
+
+
+def test_what_prods_backup_lacks_stops_the_deploy_before_dev_is_changed(app: App) -> None:
+    app.sync()
+    app.add("CREATE TABLE never (id int);")
+    toml = app.folder / "lockstep.toml"
+    toml.write_text(toml.read_text().replace("s3://backups/", "s3://not-there/"))
+
+    ended = app.run()
+
+    assert (ended.state, type(failure(ended))) == ("Failed", BackupFailed)
+    assert "no backup could be made: s3://not-there: there is no such bucket" in ended.message
+    assert app.task_runs(ended)["prod: preflight"] == "Failed"
+    assert "dev: lock" not in app.task_runs(ended)
+    assert len(app.ledger("dev")) == 3
 
 
 def test_a_file_outside_of_a_transaction_goes_on_at_the_next_deploy(app: App) -> None:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.storage.manifest import FORMAT, LedgerHead, Manifest, decode, encode
+from lockstep.core.contents import Contents, Extension, SchemaSize
+from lockstep.storage.manifest import FORMAT, DataArchive, LedgerHead, Manifest, decode, encode
 
 SAMPLE = Manifest(
     key="team/prod/20260312T101500Z-run-1/database.dump",
@@ -135,10 +136,13 @@ def test_a_time_in_another_zone_is_the_same_moment() -> None:
     assert decode(changed(taken_at=SAMPLE.taken_at.astimezone(zone).isoformat())) == SAMPLE
 
 
+KINDS = (Manifest, LedgerHead, DataArchive, SchemaSize, Extension, Contents)
+
+
 def test_the_reference_page_lists_exactly_the_fields() -> None:
     page = Path(__file__).parents[2] / "docs" / "reference" / "backup-format.md"
     listed = re.findall(r"^\| `(\w+)` \|", page.read_text(), re.MULTILINE)
-    assert listed == [field.name for kind in (Manifest, LedgerHead) for field in fields(kind)]
+    assert listed == [field.name for kind in KINDS for field in fields(kind)]
     assert "`document_sha256`" in page.read_text()
 
 

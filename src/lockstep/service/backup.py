@@ -7,7 +7,8 @@ back. This module knows that order; it speaks neither SQL nor S3.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,8 @@ def _take(wanted: _Wanted, snapshot: Snapshot, bucket: Bucket, backups: Backups)
         wanted.note(f"left out of the backup, and recorded in its manifest: {reason}")
     program = find_program("pg_dump", snapshot.server_version_num, folder=wanted.programs)
     head = wanted.read_ledger(snapshot.connection) if wanted.read_ledger else None
-    inventory = read_inventory(snapshot, exclude_schemas=excluded)
+    with _noticing(snapshot):
+        inventory = read_inventory(snapshot, exclude_schemas=excluded)
     key = backups.dump_key(wanted.environment, taken_at=snapshot.taken_at, run_id=wanted.run_id)
     shards = choose_shards(inventory.tables, jobs=wanted.jobs, large=LARGE)
     apart = {(table.schema, table.name) for shard in shards for table in shard}
@@ -176,14 +178,10 @@ def _take(wanted: _Wanted, snapshot: Snapshot, bucket: Bucket, backups: Backups)
         )
     rest = [table for table in inventory.tables if (table.schema, table.name) not in apart]
     teller = Teller(CopyWatch(snapshot, [rest, *shards]).share, wanted.progress)
-    try:
+    with _noticing(snapshot):
         made = make_archives(
             bucket, jobs, recipients=wanted.encrypt_to, began=lambda: _refuse_replaced(snapshot), progress=teller
         )
-    except BackupFailed as error:
-        if error.retryable or not (gone := replaced_tables(snapshot)):
-            raise
-        raise _RowsGone(gone) from error  # pg_dump did not find a table any more
     teller.ended(sum(one.uploaded.size for one in made))
     for one in made:
         _read_back(bucket, one.uploaded)
@@ -226,6 +224,17 @@ def _take(wanted: _Wanted, snapshot: Snapshot, bucket: Bucket, backups: Backups)
         roles=inventory.roles,
         not_covered=(*out.reasons, *inventory.not_covered),
     )
+
+
+@contextmanager
+def _noticing(snapshot: Snapshot) -> Iterator[None]:
+    """Tell a failure because a table has gone from every other one."""
+    try:
+        yield
+    except BackupFailed as error:
+        if error.retryable or not (gone := replaced_tables(snapshot)):
+            raise
+        raise _RowsGone(gone) from error
 
 
 def _refuse_replaced(snapshot: Snapshot) -> None:

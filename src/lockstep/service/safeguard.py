@@ -109,10 +109,11 @@ def preflight(settings: Settings, environment: Environment, run: RunInfo, progre
         progress.note(environment.name, f"not looked at beforehand: {error.reason}")
     try:
         with Bucket(bucket) as opened:
-            # A backup's first steps: whoever may do both may write one.
+            # A backup's first step, taken back; the answer to a HEAD would not say why it was refused.
             key = Backups(opened).dump_key(environment.name, taken_at=datetime.now(UTC), run_id=run.run_id)
+            upload = opened.begin_upload(key)
+            opened.abort_upload(key, upload)
             opened.size(key)
-            opened.abort_upload(key, opened.begin_upload(key))
     except BucketError as error:
         message = f"no backup could be made: {error}"
         raise BackupFailed(message, target=target.name, retryable=error.retryable, hint=error.hint) from error

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from demo.s3server import S3Server
 from lockstep.postgres.throwaway import ThrowawayServer
@@ -74,3 +77,23 @@ def large_database(server: ThrowawayServer) -> Iterator[str]:
         fill(server.url("backup_large"), megabytes=40)
         yield server.url("backup_large")
         connection.execute("DROP DATABASE backup_large WITH (FORCE)")
+
+
+@pytest.fixture
+def new_role(server: ThrowawayServer) -> Any:
+    """Make login roles with attributes; dropped, with what they own, after the test."""
+    made: list[tuple[str, str]] = []
+
+    def make(url: str, *, attributes: str = "") -> str:
+        name = f"backup_role_{len(made)}"
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'pw' {}").format(sql.Identifier(name), sql.SQL(attributes))
+            )
+        made.append((url, name))
+        return make_conninfo(url, user=name, password="pw")
+
+    yield make
+    for url, name in made:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name)))
