@@ -122,7 +122,7 @@ def test_a_list_shows_each_backup_with_what_is_known_of_it(
 
 def test_only_what_nothing_holds_goes_and_whole(kept: Project, taken: Callable[..., Manifest], store: Store) -> None:
     gone, proven, referenced, by_run = taken(90, "gone"), taken(80, "v"), taken(70, "x"), taken(60, "run-7")
-    cut, last, young = taken(50, "cut"), taken(40, "l"), taken(1, "y")
+    last, cut, young = taken(40, "l"), taken(30, "cut"), taken(1, "y")
     elsewhere = taken(95, "e", environment="former")
     verify(store, gone)
     verify(store, proven)
