@@ -7,12 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psycopg
 import pytest
@@ -251,9 +252,11 @@ def test_no_space_for_a_part_leaves_nothing(
         original(self, bucket, key, sizes=lambda number: 8 * 1024 * 1024, spill_over=1024)
 
     monkeypatch.setattr(multipart.MultipartStream, "__init__", spilling)
-    monkeypatch.setattr(
-        multipart.tempfile, "TemporaryFile", lambda *_, **__: Path("/dev/full").open("r+b", buffering=0)
-    )
+
+    def full(*_: object, **__: object) -> IO[bytes]:
+        return Path("/dev/full").open("r+b", buffering=0)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
     with pytest.raises(BackupFailed, match="no backup was made: No space left on device") as caught:
         take(large_database, store.settings)
     assert "TMPDIR" in (caught.value.hint or "")
