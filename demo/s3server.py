@@ -80,6 +80,20 @@ class S3Server:
         )
         return self._session.client("s3", endpoint_url=self.endpoint_url, config=config)
 
+    def crash(self) -> None:
+        """End the server like a power cut would, and keep its data."""
+        self._kill()
+
+    def restart(self) -> None:
+        """Start it again after a crash, on the same data and ports. It ends with the thread that calls this.
+
+        Raises ServerStartError when it does not come up.
+        """
+        self._launch(self.folder / "data")
+        if not self._came_up():
+            self._kill()
+            raise ServerStartError(program="weed mini", log=self._tail())
+
     def stop(self) -> None:
         """End the server and wipe its folder. Safe to call twice."""
         self._kill()

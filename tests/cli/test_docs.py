@@ -24,6 +24,7 @@ import pytest
 
 from demo.s3server import S3Server
 from lockstep import config, errors
+from lockstep.cli import backups
 from lockstep.cli.main import COMMANDS, main
 from lockstep.core import directives, planner
 from lockstep.core.address import parse_address
@@ -39,6 +40,7 @@ PAGES = (
     "docs/guide.md",
     "docs/how-to/large-tables.md",
     "docs/how-to/encrypt-backups.md",
+    "docs/how-to/restore-production.md",
 )
 #: Hosts that a page may point to; all others are somebody's, and could go or change.
 HOSTS = re.compile(
@@ -165,8 +167,10 @@ SHARED = {"--help", "-h", "--project", "--json"}
 
 
 def options(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
-    """The options that a command's own help lists."""
-    main([command, "--help"])
+    """The options that a command's own help lists; of `backups`, those of its words."""
+    if command == "backups":
+        return {option for word in backups.WORDS for option in options(f"backups {word}", capsys)}
+    main([*command.split(), "--help"])
     listed = capsys.readouterr().out.split("options:\n")[1].split("\nexamples:")[0]
     lines = [line for line in listed.splitlines() if re.match(r"  -", line)]
     return {option for line in lines for option in OPTION.findall(re.split(r"\s{2,}", line.strip())[0])}
@@ -224,6 +228,7 @@ def test_the_reference_has_every_exit_code() -> None:
 
 def test_the_reference_has_every_json_document() -> None:
     modules = [importlib.import_module(f"lockstep.cli.{module}") for module, _ in COMMANDS.values()]
+    modules += [backups.word_module(word) for word in backups.WORDS]
     modules.append(importlib.import_module("lockstep.cli.terminal"))
     made = {kind for m in modules for kind in re.findall(r"show_json\(\s*\"([\w-]+)\"", inspect.getsource(m))}
     assert set(re.findall(r"^## lockstep\.([\w-]+)/1$", (REFERENCE / "json.md").read_text(), re.MULTILINE)) == made

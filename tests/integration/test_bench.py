@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
-from bench import workloads
+import psycopg
+
+from bench import backups, warehouse, workloads
 from bench.measuring import address
 from bench.proxy import DelayProxy, round_trip
 from bench.report import report
 from bench.tools import FLOOR, LOCKSTEP
 from bench.workloads import Bench, Sizes
+from demo.s3server import S3Server
 from lockstep.postgres.throwaway import ThrowawayServer
 
 TINY = Sizes(small=6, large=6, long=1, far=1, short=1, large_short=1)
@@ -24,6 +28,25 @@ def test_the_benchmark_measures_and_reports(server: ThrowawayServer, tmp_path: P
     assert far["lockstep"][0].trips > 6 < far["floor"][0].trips
     text = report(bench.results, bench.tools, ["a note"])
     assert "| from empty, on disk |" in text and "| one pending, 6 applied |" in text and "≤ 1.15 × floor" in text
+
+
+def test_the_benchmark_of_backups_measures_and_reports(server: ThrowawayServer) -> None:
+    warehouse.make(server, 1)
+    try:
+        with S3Server() as store, ExitStack() as stack:
+            store.make_bucket(backups.BUCKET)
+            cases = backups.backup_cases(server, store, stack)
+            taken = {name: [case()] for name, case in cases.items()}
+    finally:
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {warehouse.NAME} WITH (FORCE)")
+    one = backups.Taken(wall=2.0)
+    names = (backups.BY_HAND, backups.STREAMED, backups.BY_HAND_TWO, backups.FETCHED, backups.PROVEN)
+    text = backups.report(taken, {name: [one] for name in names}, ["a note"])
+    assert f"| {backups.OURS} |" in text and f"| {backups.FETCHED} | 2.0 s | 1.00 |" in text
+    ours, nowhere = taken[backups.OURS][0], taken[backups.NOWHERE][0]
+    assert ours.size == nowhere.size > 100_000
+    assert 20 * backups.MIB < (ours.memory or 0) < backups.MEMORY_AIM
 
 
 def test_the_proxy_holds_back_each_way(server: ThrowawayServer) -> None:

@@ -38,7 +38,7 @@ def test_status_loads_neither_prefect_nor_boto3_nor_the_parser(tmp_path: Path) -
     code = f"from lockstep.cli.main import main; code = main(['status', '--project', {str(tmp_path)!r}]); assert code == 8, code"
     loaded = _loaded(code)
     assert "psycopg" in loaded
-    assert not loaded & {"prefect", "boto3", "botocore", "postgast", "pydantic", "fastapi"}
+    assert not loaded & {"prefect", "boto3", "botocore", "pyrage", "postgast", "pydantic", "fastapi"}
 
 
 def test_a_status_and_a_sync_with_nothing_to_do_load_no_module_of_ours_that_knows_sql_or_storage() -> None:
@@ -56,3 +56,8 @@ def test_help_loads_nothing_but_the_standard_library() -> None:
         "import io, contextlib\nfrom lockstep.cli.main import main\nwith contextlib.redirect_stdout(io.StringIO()): main(['--help'])"
     )
     assert not loaded & {"prefect", "boto3", "psycopg", "postgast", "msgspec"}
+
+
+def test_storage_loads_neither_boto3_nor_age_before_they_are_used() -> None:
+    loaded = _loaded("import lockstep.service.store, lockstep.service.backup, lockstep.service.pruning")
+    assert not loaded & {"boto3", "botocore", "pyrage"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -36,7 +37,10 @@ SAMPLE = Manifest(
 
 
 def changed(**values: Any) -> bytes:
-    return json.dumps({**json.loads(encode(SAMPLE)), **values}).encode()
+    """The sample as an earlier Lockstep wrote it, without the digest of itself."""
+    document = {**json.loads(encode(SAMPLE)), **values}
+    del document["document_sha256"]
+    return json.dumps(document).encode()
 
 
 def test_a_manifest_survives_the_round_trip() -> None:
@@ -107,6 +111,26 @@ def test_a_document_that_is_no_manifest_is_refused(document: bytes) -> None:
         decode(document)
 
 
+def test_any_flipped_bit_or_missing_end_is_found() -> None:
+    whole = encode(replace(SAMPLE, contents_key="team/prod/x/contents.json", contents_sha256="ef" * 32))
+    assert decode(whole)
+    damaged = [whole[:size] for size in range(len(whole))]
+    for bit in range(len(whole) * 8):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        damaged.append(bytes(flipped))
+    for document in damaged:
+        with pytest.raises(ValueError):  # also of the format's number
+            decode(document)
+
+
+def test_the_digest_is_what_anybody_can_compute(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_bytes(encode(SAMPLE))
+    words = "head -n -2 manifest.json | sha256sum"
+    said = subprocess.run(words, shell=True, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert said.split()[0] == json.loads(encode(SAMPLE))["document_sha256"]
+
+
 def test_a_time_in_another_zone_is_the_same_moment() -> None:
     zone = timezone(timedelta(hours=2))
     assert decode(changed(taken_at=SAMPLE.taken_at.astimezone(zone).isoformat())) == SAMPLE
@@ -119,6 +143,7 @@ def test_the_reference_page_lists_exactly_the_fields() -> None:
     page = Path(__file__).parents[2] / "docs" / "reference" / "backup-format.md"
     listed = re.findall(r"^\| `(\w+)` \|", page.read_text(), re.MULTILINE)
     assert listed == [field.name for kind in KINDS for field in fields(kind)]
+    assert "`document_sha256`" in page.read_text()
 
 
 def test_no_field_could_hold_a_secret() -> None:

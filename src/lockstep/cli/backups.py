@@ -37,11 +37,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
                 word,
                 help=summary,
                 parents=[shared],
-                description=module.__doc__,
+                description=_filled(module.__doc__ or ""),
                 epilog=f"examples:\n{module.EXAMPLES}",
                 formatter_class=argparse.RawDescriptionHelpFormatter,
             )
         )
+
+
+def _filled(text: str) -> str:
+    from textwrap import fill
+
+    return "\n\n".join(fill(paragraph, 80) for paragraph in text.strip().split("\n\n"))
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:

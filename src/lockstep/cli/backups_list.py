@@ -12,6 +12,7 @@ from lockstep.errors import ExitCode
 
 if TYPE_CHECKING:
     from lockstep.storage.backups import ListedBackup
+    from lockstep.storage.manifest import Manifest
 
 EXAMPLES = """\
   lockstep backups list            every environment, oldest first
@@ -50,14 +51,22 @@ def _table(listed: list[tuple[str, ListedBackup]], now: datetime) -> str:
         if manifest is None:
             rows.append([folder.id, environment, "", format_bytes(folder.size), "", "manifest cannot be read", "", ""])
             continue
-        ledger = "none" if manifest.ledger is None else str(manifest.ledger.version or "empty")
+        version = manifest.ledger.version if manifest.ledger else None
+        ledger = "none" if manifest.ledger is None else "empty" if version is None else f"{version:03d}"
         rows.append(
             [
-                folder.id, environment, format_moment(manifest.taken_at, now), format_bytes(folder.size), ledger,
+                folder.id, environment, format_moment(manifest.taken_at, now), _size(manifest), ledger,
                 _verified(backup, now), "age" if manifest.encrypted_to else "no", manifest.run_id,
             ]
         )  # fmt: skip
     return render_table(["backup", "environment", "taken", "size", "ledger", "verified", "encrypted", "run"], rows)
+
+
+def _size(manifest: Manifest) -> str:
+    from lockstep.core.size import format_bytes
+    from lockstep.storage.archive import archives_of
+
+    return format_bytes(sum(archive.size for archive in archives_of(manifest)))
 
 
 def _verified(backup: ListedBackup, now: datetime) -> str:

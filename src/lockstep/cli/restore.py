@@ -65,7 +65,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         manifest = store.backups.resolve(arguments.backup, whose, datetime.now(UTC))
         backup = store.stored(manifest)
         if not context.as_json:
-            talk(f"backup {manifest.id} of {manifest.environment} ({manifest.database}) → {into.name}")
+            talk(f"backup {manifest.id} of {manifest.environment} → {into.name}")
         report = restore(
             backup,
             into,

@@ -121,8 +121,11 @@ def verify_chosen(
                 damaged += [_unreadable(key, level) for key in listing.unreadable]
         elif backup == "latest" and environment is None:
             for name in names:
-                if (listing := store.backups.listing(name)).backups:
-                    chosen.append(listing.backups[-1])
+                listing = store.backups.listing(name)
+                newest = listing.backups[-1] if listing.backups else None
+                # An older one must not stand in for one that cannot be read.
+                damaged += [_unreadable(key, level) for key in listing.unreadable if not newest or key > newest.key]
+                chosen += [newest] if newest else []
         else:
             chosen.append(store.backups.resolve(backup, environment, datetime.now(UTC)))
         if not chosen and not damaged:

@@ -33,7 +33,7 @@ from lockstep.service.restoring import (
     on_database,
 )
 
-MANUAL = "docs/how-to/restore-production.md has the way by hand: restore beside it, and point the application there"
+MANUAL = "restore into an empty database beside it, and point the application there: docs/guide.md#restore"
 
 
 def replace_database(

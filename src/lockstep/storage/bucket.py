@@ -95,6 +95,9 @@ class Upload(NamedTuple):
     active: datetime  # when it was begun or its newest part was stored, by the store's clock
 
 
+_MARK = "lockstep-upload"  # metadata of an object: which upload made it
+
+
 class _Translating(Protocol):
     def __call__(self) -> AbstractContextManager[None]: ...
 
@@ -246,9 +249,9 @@ class Bucket:
         return None
 
     def create(self, key: str, body: bytes, *, sha256: bytes, content_type: str) -> bool:
-        """Store a small object where there is none. False, and nothing changed, when there is one already.
+        """Store a small object where there is none. False, and nothing changed, when there is another one already.
 
-        A lost answer makes botocore ask again, and then our own object is in the way: compare before you despair.
+        When the answer to our own write was lost, the next try finds our own document there: that is success.
         """
         how = self._how_to_store()
         with self._translating(taken_is_fine=True):
@@ -262,7 +265,7 @@ class Bucket:
                 **how,
             )
             return True
-        return False
+        return self.read(key) == body
 
     def delete(self, key: str) -> bool:
         """Remove an object; fine when there is none. False: the bucket keeps it as an old version, out of sight."""
@@ -271,11 +274,14 @@ class Bucket:
 
     # -- multipart uploads: nothing is visible under the key before `finish_upload` -----------------------------
 
-    def begin_upload(self, key: str) -> str:
-        """Start an upload and return its id."""
+    def begin_upload(self, key: str, *, mark: str = "") -> str:
+        """Start an upload and return its id. `mark`, which no other upload has, goes with the object."""
         how = self._how_to_store()
+        metadata = {_MARK: mark} if mark else {}
         with self._translating():
-            answer = self._client.create_multipart_upload(Bucket=self.name, Key=key, ChecksumAlgorithm="SHA256", **how)
+            answer = self._client.create_multipart_upload(
+                Bucket=self.name, Key=key, ChecksumAlgorithm="SHA256", Metadata=metadata, **how
+            )
             return answer["UploadId"]
 
     def put_part(
@@ -294,17 +300,30 @@ class Bucket:
             )
             return StoredPart(number=number, etag=answer["ETag"], sha256=sha256)
 
-    def finish_upload(self, key: str, upload: str, parts: Sequence[StoredPart]) -> bool:
-        """Make the object of its parts. False, and no object made, when the key is taken already."""
+    def finish_upload(self, key: str, upload: str, parts: Sequence[StoredPart], *, mark: str = "") -> bool:
+        """Make the object of its parts. False, and no object made, when the key is taken already.
+
+        When the answer was lost, the next try finds the key taken or the upload gone. Then an object with our `mark`
+        is the proof that it was made.
+        """
         receipts: list[CompletedPartTypeDef] = [
             {"PartNumber": part.number, "ETag": part.etag, "ChecksumSHA256": _base64(part.sha256)}
             for part in sorted(parts, key=lambda part: part.number)
         ]
-        with self._translating(taken_is_fine=True):
-            self._client.complete_multipart_upload(
-                Bucket=self.name, Key=key, UploadId=upload, MultipartUpload={"Parts": receipts}, IfNoneMatch="*"
-            )
-            return True
+        try:
+            with self._translating(taken_is_fine=True):
+                self._client.complete_multipart_upload(
+                    Bucket=self.name, Key=key, UploadId=upload, MultipartUpload={"Parts": receipts}, IfNoneMatch="*"
+                )
+                return True
+        except BucketError:
+            if not self._is_marked(key, mark):
+                raise
+        return self._is_marked(key, mark)
+
+    def _is_marked(self, key: str, mark: str) -> bool:
+        with self._translating(missing_is_fine=True):
+            return bool(mark) and self._client.head_object(Bucket=self.name, Key=key)["Metadata"].get(_MARK) == mark
         return False
 
     def abort_upload(self, key: str, upload: str) -> None:

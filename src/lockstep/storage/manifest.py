@@ -6,6 +6,8 @@ docs/reference/backup-format.md describes each field for people who read it with
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -83,8 +85,10 @@ class Manifest:
 
 
 def encode(manifest: Manifest) -> bytes:
-    """Return the document, indented for people, ending in a newline."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    """Return the document, indented for people, ending in a newline. Its last field is the digest of all before it."""
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    before = text.removesuffix(b"\n}") + b",\n"
+    return before + b'  "%s": "%s"\n}\n' % (_SEAL, hashlib.sha256(before).hexdigest().encode())
 
 
 def decode(document: bytes) -> Manifest:
@@ -101,8 +105,20 @@ def decode(document: bytes) -> Manifest:
         raise ValueError(f"not a manifest: {error}") from error
     if manifest.key.count("/") < 1:
         raise ValueError("not a manifest: the dump's key names no folder")
+    if (head.document_sha256 or manifest.contents_key) and not _is_sealed(document):
+        raise ValueError("not a manifest: its bytes are not those that were written (SHA-256 differs)")
     return manifest
+
+
+def _is_sealed(document: bytes) -> bool:
+    match = _SEALED.fullmatch(document)
+    return match is not None and hashlib.sha256(match[1]).hexdigest().encode() == match[2]
+
+
+_SEAL = b"document_sha256"
+_SEALED = re.compile(rb'(.*,\n)  "%s": "([0-9a-f]{64})"\n\}\n' % _SEAL, re.DOTALL)
 
 
 class _Head(msgspec.Struct):
     format: int
+    document_sha256: str | None = None  # None: an earlier Lockstep's, which named no contents either

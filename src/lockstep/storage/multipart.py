@@ -7,7 +7,10 @@ It must not decide when the stream is whole: only its caller knows that the prod
 from __future__ import annotations
 
 import hashlib
+import random
+import secrets
 import tempfile
+import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -19,6 +22,8 @@ from lockstep.storage.bucket import Bucket, StoredPart
 
 MIB = 1024 * 1024
 IN_FLIGHT = 2  # parts on their way while the next one fills
+RESUMES = 4  # of a part that could not be stored; each of these requests has its own retries
+FIRST_PAUSE = 0.5  # seconds before the first of them; doubled each time
 MOST_PARTS = 10_000  # of one upload, as for the two below: Amazon S3 User Guide, "multipart upload limits"
 LARGEST_PART = 5 * 1024 * MIB
 LARGEST_OBJECT = 5 * 1024 * 1024 * MIB
@@ -69,6 +74,7 @@ class MultipartStream:
         self.size = 0  # bytes taken so far
         self._bucket = bucket
         self._key = key
+        self._mark = secrets.token_hex(16)
         self._sizes = sizes
         self._spill_over = spill_over
         self._whole = hashlib.sha256()
@@ -78,11 +84,12 @@ class MultipartStream:
         self._spare: list[bytearray] = []  # memory of parts that are stored
         self._upload: str | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._leaving = threading.Event()
 
     def __enter__(self) -> MultipartStream:
         self._pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="lockstep-upload")
         try:
-            self._upload = self._bucket.begin_upload(self._key)
+            self._upload = self._bucket.begin_upload(self._key, mark=self._mark)
         except BaseException:
             self._pool.shutdown()
             raise
@@ -92,6 +99,7 @@ class MultipartStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._pool is not None
+        self._leaving.set()
         try:
             # A part that arrives after the abort would stay in the bucket, invisible and paid for: let them end first.
             self._pool.shutdown(wait=True, cancel_futures=True)
@@ -124,7 +132,7 @@ class MultipartStream:
             self._send()
         while self._sent:
             self._settle()
-        if not self._bucket.finish_upload(self._key, self._upload, self._parts):
+        if not self._bucket.finish_upload(self._key, self._upload, self._parts, mark=self._mark):
             raise BucketError(f"{self._key} exists already and was not overwritten", bucket=f"s3://{self._bucket.name}")
         self._upload = None
         return Uploaded(key=self._key, size=self.size, sha256=self._whole.hexdigest())
@@ -157,10 +165,18 @@ class MultipartStream:
         self._sent[self._pool.submit(self._put, part)] = part
 
     def _put(self, part: _Part) -> StoredPart:
+        """Store one part, with more patience than one request has: hours of work are not lost to a store's restart."""
         assert self._upload is not None
-        return self._bucket.put_part(
-            self._key, self._upload, part.number, part.body(), size=part.size, sha256=part.digest()
-        )
+        for tries in range(RESUMES + 1):
+            try:
+                return self._bucket.put_part(
+                    self._key, self._upload, part.number, part.body(), size=part.size, sha256=part.digest()
+                )
+            except BucketError as error:
+                pause = FIRST_PAUSE * 2**tries * random.uniform(0.5, 1.0)
+                if not error.retryable or tries == RESUMES or self._leaving.wait(pause):
+                    raise
+        raise AssertionError  # the last try returns or raises
 
     def _settle(self) -> None:
         done, _ = wait(self._sent, return_when=FIRST_COMPLETED)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
+from pyrage import x25519
 
 from lockstep.core.contents import Contents, DatabaseShape
-from lockstep.errors import BackupDamaged, BucketError, UsageError
+from lockstep.errors import BackupDamaged, BackupFailed, BucketError, UsageError
+from lockstep.service.backup import back_up
 from lockstep.storage.backups import Backups
 from lockstep.storage.bucket import Bucket
 from lockstep.storage.manifest import Manifest
@@ -112,9 +116,9 @@ def test_contents_are_those_that_were_stored_or_damage(
     assert backups.store_contents(made.key.rsplit("/", 1)[0], CONTENTS) == (key, digest)  # the first answer was lost
     with pytest.raises(BucketError, match="exists already"):
         backups.store_contents(made.key.rsplit("/", 1)[0], replace(CONTENTS, large_objects=1))
-    document = bytearray(store.read(key))
-    document[10] ^= 1
-    store.client.put_object(Bucket=store.name, Key=key, Body=bytes(document))
+    changed = store.read(key).replace(b'"large_objects":0', b'"large_objects":7')
+    assert changed != store.read(key)
+    store.client.put_object(Bucket=store.name, Key=key, Body=changed)
     with pytest.raises(BackupDamaged, match=key):
         backups.contents(made)
     store.delete(key)
@@ -162,3 +166,41 @@ def test_two_that_record_at_once_have_one_winner(backups: Backups, store: Store)
     assert len(failures) == 5
     assert all("exists already and was not overwritten" in str(error) for error in failures)
     assert len(backups.listing("prod").backups) == 1
+
+
+@pytest.mark.parametrize("runs", [("a", "b", "c"), ("a", "a", "a")])
+def test_backups_at_once_are_each_whole_or_not_there(
+    database: str, backups: Backups, store: Store, runs: tuple[str, ...]
+) -> None:
+    # Of one run and one second, all have the same key: one of them gets it. Encrypted, no two have the same bytes.
+    recipients = [str(x25519.Identity.generate().to_public())]
+    failures: list[BackupFailed] = []
+    taken: list[Manifest] = []
+    together = threading.Barrier(len(runs))
+
+    def take(run: str) -> None:
+        def wait(_connection: psycopg.Connection) -> None:
+            together.wait(30)
+
+        try:
+            report = back_up(
+                target="t", environment="prod", conninfo=database, bucket=store.settings, run_id=run, read_ledger=wait,
+                encrypt_to=recipients,
+            )  # fmt: skip
+            taken.append(report.manifest)
+        except BackupFailed as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=take, args=(run,)) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all("exists already and was not overwritten" in str(error) for error in failures)
+    assert len(taken) == len(runs) - len(failures) >= len(set(runs))
+    listed = backups.listed(backups.folders("prod"))
+    assert {one.manifest.id for one in listed if one.manifest} == {one.id for one in taken}
+    assert all(one.is_whole for one in listed)
+    for one in taken:
+        assert hashlib.sha256(store.read(one.key)).hexdigest() == one.sha256
+    assert store.unfinished() == []

@@ -97,7 +97,7 @@ def test_a_list_shows_each_backup_with_what_is_known_of_it(
     rows = kept.run("backups", "list").out.splitlines()
     words = {row.split()[0][-1]: " ".join(row.split()[1:]) for row in rows[1:]}
     assert set(words) == set("abcde")  # what has no manifest is no backup
-    assert words["a"].startswith("dev ") and " 12 restored today " in words["a"] and words["a"].endswith(" no a")
+    assert words["a"].startswith("dev ") and " 012 restored today " in words["a"] and words["a"].endswith(" no a")
     assert " none never age b" in words["b"]
     assert "failed: objects are missing or cut" in words["c"]
     assert words["d"].startswith("former ") and " failed today" in words["d"]
@@ -112,6 +112,7 @@ def test_a_list_shows_each_backup_with_what_is_known_of_it(
         12,
     )
     assert next(one for one in document["backups"] if one["run_id"] == "b")["encrypted_to"] == ["age1x"]
+    assert kept.run("backups", "--json", "list", "dev").document == document  # options stand before the word, too
     done = kept.run("backups", "list", "nowhere")
     assert done.code == 2 and "there is no environment 'nowhere'" in done.err
 
@@ -121,7 +122,7 @@ def test_a_list_shows_each_backup_with_what_is_known_of_it(
 
 def test_only_what_nothing_holds_goes_and_whole(kept: Project, taken: Callable[..., Manifest], store: Store) -> None:
     gone, proven, referenced, by_run = taken(90, "gone"), taken(80, "v"), taken(70, "x"), taken(60, "run-7")
-    cut, last, young = taken(50, "cut"), taken(40, "l"), taken(1, "y")
+    last, cut, young = taken(40, "l"), taken(30, "cut"), taken(1, "y")
     elsewhere = taken(95, "e", environment="former")
     verify(store, gone)
     verify(store, proven)
