@@ -43,32 +43,48 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     return compare
 
 
-_NO_POOLER = "pooler tests not run: pgbouncer is not installed: apt-get install pgbouncer"
+#: marker -> (what LOCKSTEP_TEST_REQUIRE calls it, whether it is there, what is said when it is not)
+_OPTIONAL: dict[str, tuple[str, Callable[[], object], str]] = {
+    "pooler": (
+        "pgbouncer",
+        find_pgbouncer,
+        "pooler tests not run: pgbouncer is not installed: apt-get install pgbouncer",
+    ),
+    "postgresql15": (
+        "postgresql-15",
+        lambda: Path("/usr/lib/postgresql/15/bin/postgres").exists(),
+        "tests with a PostgreSQL 15 server not run: it is not installed: apt-get install postgresql-15",
+    ),
+}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs PgBouncer where it is missing: no wheel has it, and not everybody may install packages.
+    """Leave out what needs a program that no wheel has, where it is missing: not everybody may install packages.
 
-    CI says LOCKSTEP_TEST_REQUIRE=pgbouncer: then those tests run, and fail without it.
+    CI says LOCKSTEP_TEST_REQUIRE=pgbouncer,postgresql-15: then those tests run, and fail without it.
     """
-    pooled = [item for item in items if item.get_closest_marker("pooler")]
-    if not pooled or find_pgbouncer() or "pgbouncer" in os.environ.get("LOCKSTEP_TEST_REQUIRE", "").split(","):
-        return
-    config.hook.pytest_deselected(items=pooled)
-    items[:] = [item for item in items if item not in pooled]
-    config.stash[_left_out] = len(pooled)
+    required = os.environ.get("LOCKSTEP_TEST_REQUIRE", "").split(",")
+    config.stash[_left_out] = []
+    for marker, (name, find, words) in _OPTIONAL.items():
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if not marked or name in required or find():
+            continue
+        config.hook.pytest_deselected(items=marked)
+        items[:] = [item for item in items if item not in marked]
+        config.stash[_left_out].append(f"{len(marked)} {words}")
 
 
-_left_out = pytest.StashKey[int]()
+_left_out = pytest.StashKey[list[str]]()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for line in LINES:
         terminalreporter.write_line(line)
-    if count := config.stash.get(_left_out, 0):
+    if left_out := config.stash.get(_left_out, []):
         terminalreporter.section("NOT RUN", yellow=True, bold=True)
-        terminalreporter.write_line(f"{count} {_NO_POOLER}", yellow=True, bold=True)
+        for line in left_out:
+            terminalreporter.write_line(line, yellow=True, bold=True)
 
 
 @pytest.fixture(scope="session")

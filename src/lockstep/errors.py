@@ -344,7 +344,8 @@ class ProgramMissing(UsageError):
         super().__init__(
             f"{program} {major} is needed (the server's own major version) and was not found in: "
             + ", ".join(looked_in or ("PATH",)),
-            hint=f"install it (Debian: apt-get install postgresql-client-{major}), or set [backup] programs",
+            hint=f"apt-get install postgresql-client-{major}, or name the folder that has it: "
+            '[backup] programs = "/path/to/bin"',
         )
         self.program = program
         self.major = major

@@ -17,9 +17,8 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 
-from psycopg.conninfo import make_conninfo
-
 from lockstep.errors import BackupFailed
+from lockstep.postgres.children import environment_of, network_of
 from lockstep.postgres.programs import Program
 from lockstep.postgres.snapshot import LOCK_WAIT_MS, Snapshot, redacted
 
@@ -74,7 +73,7 @@ class PgDump:
             stderr=subprocess.PIPE,
             bufsize=0,
             cwd="/",
-            env=_environment(self._snapshot),
+            env=environment_of(self._snapshot.connection, program="pg_dump"),
             start_new_session=True,  # Ctrl-C in the terminal is for us; we end pg_dump in our own order
         )
         try:
@@ -155,7 +154,7 @@ class PgDump:
         arguments += [f"--exclude-schema={_exactly(name)}" for name in self._excluded]
         arguments += [f"--exclude-table-data={_exactly(*table)}" for table in self._without_rows_of]
         arguments += [f"--table={_exactly(*table)}" for table in self._rows_of]
-        if network := _network(self._snapshot):
+        if network := network_of(self._snapshot.connection):
             arguments.append(f"--dbname={network}")
         return arguments
 
@@ -198,38 +197,6 @@ def compression_of(path: Path, major: int) -> str:
     command = [str(path), "--format=custom", "--compress=zstd:1", "--no-password"]
     answer = subprocess.run(command, check=False, capture_output=True, env=environment, timeout=30)
     return "gzip:1" if b"compress" in answer.stderr else "zstd:1"
-
-
-def _environment(snapshot: Snapshot) -> dict[str, str]:
-    """The child's environment: exactly the parameters of our own connection, and none of the PG* variables around.
-
-    So pg_dump comes to the same server, which alone knows the snapshot, when a name has several addresses too.
-    """
-    connection = snapshot.connection
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    for option in connection.pgconn.info:
-        keyword = option.keyword.decode()
-        if keyword == "sslpassword" and option.val:
-            raise BackupFailed(
-                "sslpassword cannot be handed to pg_dump without showing it to everybody on this machine.",
-                target=snapshot.target,
-                hint="use a key file without a passphrase, mode 0600",
-            )
-        # A client encoding would re-code the dump; a service or password file could name another server.
-        if option.val and option.envvar and keyword not in {"client_encoding", "service", "servicefile", "passfile"}:
-            environment[option.envvar.decode()] = option.val.decode()
-    info = connection.info
-    actual = {"PGHOST": info.host, "PGHOSTADDR": info.hostaddr, "PGPORT": str(info.port), "PGDATABASE": info.dbname}
-    actual |= {"PGUSER": info.user, "PGPASSWORD": info.password}
-    environment |= actual
-    return {name: value for name, value in environment.items() if value}
-
-
-def _network(snapshot: Snapshot) -> str:
-    """Connection parameters that have no environment variable and are no secrets, as a connection string."""
-    names = {"keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
-    given = {option.keyword.decode(): option.val for option in snapshot.connection.pgconn.info if option.val}
-    return make_conninfo(**{name: value.decode() for name, value in given.items() if name in names})
 
 
 def _filled(source: int) -> bytes:

@@ -7,11 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psycopg
 import pytest
@@ -26,6 +28,7 @@ from lockstep.storage.backups import Backups
 from lockstep.storage.bucket import Bucket, BucketSettings
 from tests.integration.backup.conftest import BUCKET, fill
 from tests.integration.backup.store import Store, assert_no_pg_dump, children, pg_dump_pid
+from tests.project import Project
 
 
 def take(url: str, settings: BucketSettings, **options: Any) -> BackupReport:
@@ -54,6 +57,46 @@ def test_a_killed_pg_dump_leaves_nothing(large_database: str, store: Store) -> N
     assert caught.value.retryable
     store.assert_empty()
     assert_no_pg_dump()
+
+
+@pytest.mark.parametrize("after", [1, 3, 5])  # parts of 8 MiB
+def test_a_pg_dump_killed_later_leaves_nothing(large_database: str, store: Store, after: int) -> None:
+    news = iter(range(1, 100))
+
+    def kill(_: BackupProgress) -> None:
+        if next(news) == after:
+            for pid in children(os.getpid(), "pg_dump"):
+                os.kill(pid, signal.SIGKILL)
+
+    try:
+        take(large_database, store.settings, progress=kill)
+    except BackupFailed as error:
+        assert "was killed by SIGKILL" in str(error)
+        store.assert_empty()
+    else:  # the last bytes were on their way already: then it is a whole backup
+        assert len(store.stored()) == 3
+    assert_no_pg_dump()
+
+
+def test_a_pg_dump_killed_before_its_first_byte_leaves_nothing(database: str, store: Store) -> None:
+    with psycopg.connect(database) as blocker, psycopg.connect(database, autocommit=True) as observer:
+        blocker.execute("CREATE TABLE t (i int) PARTITION BY LIST (i)")
+        blocker.commit()
+        blocker.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+
+        def kill() -> None:
+            _await(lambda: observer.execute(waiting).fetchone() == (1,))
+            os.kill(pg_dump_pid(), signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        with pytest.raises(BackupFailed, match="was killed by SIGKILL"):
+            take(database, store.settings)
+        killer.join()
+    store.assert_empty()
 
 
 def test_a_failing_pg_dump_leaves_nothing_and_its_words_hide_the_password(
@@ -177,6 +220,48 @@ def test_pg_dump_and_its_query_end_with_us_even_while_it_waits_for_a_lock(
     assert store.stored() == []
     if how is signal.SIGINT:
         store.assert_empty()
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_command_that_is_ended_leaves_nothing(project: Project, store: Store, how: signal.Signals, code: int) -> None:
+    fill(project.urls["dev"], megabytes=60)
+    settings = store.settings
+    project.toml = f'[backup]\nbucket = "{settings.url}"\nendpoint_url = "{settings.endpoint_url}"\n'
+    project.configure()
+    command = [sys.executable, "-m", "lockstep", "backup", "dev"]
+    with subprocess.Popen(command, cwd=project.folder, env=project.environ, stderr=subprocess.PIPE, text=True) as ours:
+        _await(lambda: store.unfinished() != [])
+        (pid,) = children(ours.pid, "pg_dump")
+        ours.send_signal(how)
+        _, talk = ours.communicate(timeout=60)
+    assert ours.returncode == code, talk
+    assert "Traceback" not in talk
+    store.assert_empty()
+    _await(lambda: _is_gone(pid))
+
+
+def test_no_space_for_a_part_leaves_nothing(
+    large_database: str, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Nothing real fills a disk of this machine: /dev/full refuses what is written to it.
+    from lockstep.storage import multipart
+
+    original = multipart.MultipartStream.__init__
+
+    def spilling(self: Any, bucket: Bucket, key: str, **options: Any) -> None:
+        original(self, bucket, key, sizes=lambda number: 8 * 1024 * 1024, spill_over=1024)
+
+    monkeypatch.setattr(multipart.MultipartStream, "__init__", spilling)
+
+    def full(*_: object, **__: object) -> IO[bytes]:
+        return Path("/dev/full").open("r+b", buffering=0)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(BackupFailed, match="no backup was made: No space left on device") as caught:
+        take(large_database, store.settings)
+    assert "TMPDIR" in (caught.value.hint or "")
+    store.assert_empty()
+    assert_no_pg_dump()
 
 
 def test_the_password_is_in_no_argument_and_not_in_the_manifest(large_database: str, store: Store) -> None:

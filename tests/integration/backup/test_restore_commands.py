@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -135,3 +138,43 @@ def test_a_damaged_backup_is_found_recorded_and_never_restored(
     assert "failed" in shop.run("backups", "list").out
     refused = shop.run("restore", "latest", "--into", new_database())
     assert refused.code == 7, refused.err
+
+
+@pytest.mark.parametrize(
+    ("how", "after"),
+    [(signal.SIGTERM, "restore  "), (signal.SIGTERM, "comparison"), (signal.SIGKILL, "statistics")],
+    ids=lambda value: value.name if isinstance(value, signal.Signals) else value.strip(),
+)
+def test_whatever_ends_a_replacement_production_is_the_old_or_the_new_one(
+    shop: Project, server: ThrowawayServer, after: str, how: signal.Signals
+) -> None:
+    run_id = bad_deploy(shop)
+    name = parse_address(shop.urls["prod"]).database
+    words = ["restore", f"before:{run_id}", "--into", "prod", "--replace", "--yes-i-mean", name]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lockstep", *words], cwd=shop.folder, env=shop.environ,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if after in line:
+            process.send_signal(how)
+            break
+    process.stderr.read()
+    process.wait(30)
+    process.stderr.close()
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        rows = connection.execute(
+            "SELECT datname, datallowconn FROM pg_database WHERE starts_with(datname, %s)", (name,)
+        ).fetchall()
+        state = {row[0]: row[1] for row in rows}
+        if how is signal.SIGKILL and not state[name]:
+            connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')  # as the guide says
+    kept = [other for other in state if other.startswith(f"{name}_before_")]
+    total = 1252500 if kept else 0
+    assert shop.query("SELECT sum(total) FROM orders", "prod") == [(total,)]
+    if how is signal.SIGTERM:
+        assert state[name], "open"
+        assert not [other for other in state if "_restored_" in other], "the copy beside it is gone"
+    assert shop.run("restore", f"before:{run_id}", "--into", "prod", "--replace", "--yes-i-mean", name).code == 0
+    assert shop.query("SELECT sum(total) FROM orders", "prod") == [(1252500,)]
