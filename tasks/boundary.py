@@ -20,7 +20,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
 
-from lockstep.errors import BackupFailed, ExitCode, LockstepError, Unreachable
+from lockstep.errors import BackupFailed, BucketError, ExitCode, LockstepError, Unreachable
 from lockstep.service.deploying import labels_of
 from tasks.run import safe
 
@@ -31,9 +31,9 @@ RETRY_DELAYS = [1.0, 4.0]  # seconds; a connection that is gone for longer is fo
 
 
 def may_retry(_task: object, _task_run: object, state: State[Any]) -> bool:
-    """Retry a lost or refused connection, and a backup that may work a moment later. Prefect asks this."""
+    """Retry a lost or refused connection, and what the bucket may do a moment later. Prefect asks this."""
     error = state.data
-    return isinstance(error, Unreachable) or (isinstance(error, BackupFailed) and error.retryable)
+    return isinstance(error, Unreachable) or (isinstance(error, BackupFailed | BucketError) and error.retryable)
 
 
 def step(name: str, run_name: str, *, retry: bool = True) -> Callable[[Callable[P, R]], Task[P, R]]:

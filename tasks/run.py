@@ -26,6 +26,7 @@ from lockstep.service.deploying import files_of, run_id_of, run_name
 from lockstep.service.orchestrator import ui_url
 from lockstep.service.planning import TargetPlan
 from lockstep.service.project import read_folder
+from lockstep.service.proving import Proof
 from lockstep.service.redaction import known_secrets, redact
 from lockstep.service.status import TargetStatus
 from lockstep.service.syncing import EnvironmentResult, summary
@@ -37,7 +38,6 @@ class Run:
     """One run of a flow."""
 
     settings: Settings
-    folder: Folder
     info: RunInfo
     attempt: int  # from 1; a retry from the UI counts on, and takes a backup of its own
     environments: tuple[Environment, ...]  # in promotion order
@@ -46,14 +46,22 @@ class Run:
     dry_run: bool
     reason: str | None
     expected: Mapping[str, str] | None  # as service.deploying.expected_plans made it
+    files: Folder | None = None  # None: this flow has nothing to do with migrations
     progress: LogProgress = field(default_factory=LogProgress)
     plans: dict[str, TargetPlan] = field(default_factory=dict)
     results: dict[str, EnvironmentResult] = field(default_factory=dict)
     statuses: dict[str, TargetStatus] = field(default_factory=dict)
+    proofs: dict[str, tuple[Proof, ...]] = field(default_factory=dict)  # of backups
+    failures: dict[str, LockstepError] = field(default_factory=dict)  # of environments that do not stop the others
     preflighted: bool = False  # later environments' backups have been looked at
     error: LockstepError | None = None  # what stopped it
     applying: ApplyRun | None = None  # holds the lock, and the session that all migrations run on
     session: ExitStack = field(default_factory=ExitStack)  # closes it
+
+    @property
+    def folder(self) -> Folder:
+        assert self.files is not None
+        return self.files
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -103,8 +111,11 @@ def opened(
     dry_run: bool = False,
     reason: str | None = None,
     expected: Mapping[str, str] | None = None,
+    files: bool = True,
 ) -> Iterator[Run]:
     """Read the project and make it the current run; whatever it holds open is closed on any exit.
+
+    Without `files` the migrations are not read, so a broken one is in nobody's way.
 
     Raises ConfigError, UsageError (an unknown environment) and MigrationFileError.
     """
@@ -113,7 +124,7 @@ def opened(
     info, attempt = _identity()
     made = Run(
         settings=settings,
-        folder=read_folder(settings),
+        files=read_folder(settings) if files else None,
         info=info,
         attempt=attempt,
         environments=settings.chosen(list(environments or [])),

@@ -153,8 +153,10 @@ class Settings:
 
             known = ", ".join(self.environments) or "none"
             close = get_close_matches(name, self.environments, n=1)
+            # Whoever gives an address instead of a name gives its password too.
+            shown = "of that address" if "://" in name or "=" in name else f"'{name}'"
             raise UsageError(
-                f"there is no environment '{name}' in {FILE} (there are: {known})",
+                f"there is no environment {shown} in {FILE} (there are: {known})",
                 hint=f"did you mean '{close[0]}'?" if close else None,
             ) from None
 

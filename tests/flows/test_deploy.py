@@ -30,7 +30,7 @@ def test_every_entrypoint_of_prefect_yaml_loads_for_real(app: App) -> None:
 
     content = yaml.safe_load((ROOT / "prefect.yaml").read_text())
     entrypoints = {one["name"]: one["entrypoint"] for one in content["deployments"]}
-    assert set(entrypoints) == {"deploy", "status"}
+    assert set(entrypoints) == {"deploy", "status", "restore", "verify-backups"}
     sys.path.insert(0, str(ROOT))
     for entrypoint in entrypoints.values():
         flow: Flow[..., object] = load_flow_from_entrypoint(f"{ROOT}/{entrypoint}", use_placeholder_flow=False)
@@ -46,8 +46,9 @@ def test_prefect_yaml_holds_nothing_of_this_machine() -> None:
     for one in content["deployments"]:
         assert one["work_pool"]["name"] == "lockstep"
         assert one["work_pool"]["job_variables"]["env"]["PREFECT_LOGGING_EXTRA_LOGGERS"] == "lockstep"
-    nightly = next(one for one in content["deployments"] if one["name"] == "status")
-    assert nightly["schedules"][0]["cron"] and nightly["schedules"][0]["timezone"]
+    crons = {one["name"]: one["schedules"][0]["cron"] for one in content["deployments"] if "schedules" in one}
+    assert crons["status"].split()[2:] == ["*", "*", "*"] and crons["verify-backups"].split()[2:] == ["*", "*", "0"]
+    assert all(one["schedules"][0]["timezone"] for one in content["deployments"] if "schedules" in one)
 
 
 def test_a_deploy_applies_what_is_pending_with_a_backup_of_prod_first(app: App) -> None:

@@ -458,3 +458,21 @@ def test_corrections_undone_in_reverse_order_leave_the_ledger_as_it_was(seed: in
         _correction(begun, random_)
     assert made >= 6, "the walk is worth nothing when all is refused"
     assert "audit log whole" in begun.run("history", "--verify").out
+
+
+def test_a_hold_is_there_again_when_baseline_and_forget_over_it_are_taken_back(project: Project) -> None:
+    project.run("init")
+    project.write("001-a.sql", "CREATE TABLE a ();")
+    project.write("001-a.down.sql", "DROP TABLE a;")
+    assert project.run("sync").code == 0
+    assert project.run("revert", "dev", "--steps", "1", "--reason", "bad").code == 0
+    assert "held" in project.run("status").out
+    assert project.run("baseline", "dev", "--version", "1").code == 0
+    baseline = newest(project)
+    done = project.run("repair", "dev", "--forget", "1")
+    assert done.code == 0, done.err
+    assert project.run("repair", "dev", "--undo", str(baseline + 1)).code == 0
+    done = project.run("repair", "dev", "--undo", str(baseline))
+    assert done.code == 0, done.err
+    assert "held" in project.run("status").out
+    assert project.run("sync").code == 7

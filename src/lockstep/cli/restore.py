@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from lockstep.cli import words
 from lockstep.cli.context import Context
 from lockstep.cli.terminal import TerminalProgress, show, show_json, talk
-from lockstep.errors import ExitCode, RestoreRefused
+from lockstep.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
 
 def _confirmation(given: str | None, *, ask: bool) -> Callable[[Replacement], None]:
     def confirm(replacement: Replacement) -> None:
-        from lockstep.service.restoring import loss
+        from lockstep.service.restoring import loss, refuse_unless_named
 
         name = replacement.database
         if ask:
@@ -100,16 +100,7 @@ def _confirmation(given: str | None, *, ask: bool) -> Callable[[Replacement], No
             sys.stderr.write(f"Type {name} to replace it, anything else to leave it as it is: ")
             sys.stderr.flush()
             answer = sys.stdin.readline().strip()
-        if answer is None:
-            raise RestoreRefused(
-                (f"database {name} is not empty, and nobody said that it is meant",),
-                target=replacement.target,
-                hint=f"--replace --yes-i-mean {name}",
-            )
-        if answer != name:
-            raise RestoreRefused(
-                (f"'{answer}' is not the name of the database, which is {name}",), target=replacement.target
-            )
+        refuse_unless_named(replacement, answer, hint=f"--replace --yes-i-mean {name}")
 
     return confirm
 

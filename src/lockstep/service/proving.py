@@ -7,6 +7,7 @@ of it is kept beside the backup, and told to the audit log of its environment, w
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import psycopg
 
 from lockstep import __version__
-from lockstep.config import Settings
+from lockstep.config import Environment, Settings
 from lockstep.core.contents import DatabaseShape
 from lockstep.core.size import format_bytes
 from lockstep.errors import BackupDamaged, LockstepError, RestoreFailed, RestoreRefused, UsageError
@@ -132,6 +133,22 @@ def verify_chosen(
             raise UsageError("there is no backup to verify", hint="lockstep backup ENV takes one")
         proofs = [verify_recorded(settings, store, manifest, level, run, progress) for manifest in chosen]
     return (*damaged, *proofs)
+
+
+def to_verify(settings: Settings, environments: Sequence[Environment]) -> tuple[str, ...]:
+    """Return the environments that have a backup, or should: a protected one without any must not be passed over."""
+    with open_store(settings) as store:
+        found = store.backups.environments()
+    return tuple(one.name for one in environments if one.protected or one.name in found)
+
+
+def damage(proofs: Sequence[Proof]) -> BackupDamaged | None:
+    """Return the error that says what does not hold; None when all of it does."""
+    bad = [proof for proof in proofs if not proof.holds]
+    if not bad:
+        return None
+    problem = "; ".join(finding for proof in bad for finding in proof.findings)
+    return BackupDamaged(f"not what was backed up: {problem}", what=", ".join(proof.backup for proof in bad))
 
 
 def _unreadable(key: str, level: Level) -> Proof:

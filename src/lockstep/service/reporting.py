@@ -5,8 +5,9 @@ Turns results into rows and text; stores nothing. Times are absolute, since thes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lockstep.core.comparison import DISAGREEING, State
 from lockstep.core.duration import format_ms
@@ -17,6 +18,9 @@ from lockstep.errors import LockstepError, MigrationFailed
 from lockstep.service.safeguard import MISSING_GATES
 from lockstep.service.status import TargetStatus
 from lockstep.service.syncing import EnvironmentResult
+
+if TYPE_CHECKING:
+    from lockstep.service.proving import Proof
 
 Cell = str | int | None
 Table = list[dict[str, Cell]]
@@ -121,6 +125,21 @@ def status_table(found: Sequence[TargetStatus]) -> Table:
         for one in found:
             cells[one.environment] = _cell(one, name, version)
         rows.append(cells)
+    return rows
+
+
+def proof_table(proofs: Mapping[str, Sequence[Proof]], failures: Mapping[str, LockstepError]) -> Table:
+    """Return a row per backup that was verified, and per environment where it came to none."""
+    rows: Table = []
+    for name, found in proofs.items():
+        for proof in found:
+            result = "; ".join(proof.findings) or proof.text
+            rows.append({"environment": name, "backup": proof.backup, "level": proof.level.value, "result": result})
+    rows += [
+        {"environment": name, "backup": None, "level": None, "result": error.message}
+        for name, error in failures.items()
+        if name not in proofs
+    ]
     return rows
 
 

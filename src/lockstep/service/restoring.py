@@ -285,6 +285,25 @@ def loss(replacement: Replacement) -> tuple[str, ...]:
     return tuple(f"  {line}" for line in lines)
 
 
+def restored_line(report: RestoreReport) -> str:
+    """What was restored, in one line."""
+    kept = f"; the old database is kept as {report.kept}, closed to connections" if report.kept else ""
+    return f"{report.target}: backup {report.backup} is restored: {report.proof.text} ({took(report)}){kept}"
+
+
+def refuse_unless_named(replacement: Replacement, answer: str | None, *, hint: str) -> None:
+    """Raise RestoreRefused unless `answer` is the name of the database that would be replaced."""
+    name = replacement.database
+    if answer is None:
+        raise RestoreRefused(
+            (f"database {name} is not empty, and nobody said that it is meant",), target=replacement.target, hint=hint
+        )
+    if answer != name:
+        raise RestoreRefused(
+            (f"'{answer}' is not the name of the database, which is {name}",), target=replacement.target
+        )
+
+
 def took(report: RestoreReport) -> str:
     """How long it took, for people."""
     return format_ms(report.duration_ms)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psycopg
 
@@ -20,7 +19,7 @@ from lockstep.service.backup import BackupReport, back_up
 from lockstep.service.coverage import left_out
 from lockstep.service.progress import Progress
 from lockstep.service.project import target_of
-from lockstep.service.store import bucket_settings, recipients
+from lockstep.service.store import bucket_settings, programs_of, recipients
 from lockstep.storage.backups import Backups
 from lockstep.storage.bucket import Bucket
 from lockstep.storage.manifest import LedgerHead
@@ -70,7 +69,7 @@ def take_backup(
         own_schemas=_own_schemas(settings),
         encrypt_to=recipients(settings),
         jobs=dump_jobs(settings),
-        programs=_programs(settings),
+        programs=programs_of(settings),
         read_ledger=ledger_head,
         progress=lambda news: progress.under_way(name, "backup", str(news)),
         note=lambda text: progress.note(name, text),
@@ -104,7 +103,7 @@ def preflight(settings: Settings, environment: Environment, run: RunInfo, progre
                 exclude_schemas=tuple(settings.backup.exclude_schemas),
                 own_schemas=_own_schemas(settings),
             )
-            find_program("pg_dump", snapshot.server_version_num, folder=_programs(settings))
+            find_program("pg_dump", snapshot.server_version_num, folder=programs_of(settings))
     except Unreachable as error:
         progress.note(environment.name, f"not looked at beforehand: {error.reason}")
     try:
@@ -131,11 +130,6 @@ def dump_jobs(settings: Settings) -> int:
 
 def _own_schemas(settings: Settings) -> tuple[str, ...]:
     return (*settings.project.schemas, settings.project.ledger_schema)
-
-
-def _programs(settings: Settings) -> Path | None:
-    text = settings.backup.programs if settings.backup else None
-    return Path(settings.resolved(text, "backup.programs")) if text else None
 
 
 def _record(

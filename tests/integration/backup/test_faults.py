@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psycopg
 import pytest
@@ -253,8 +253,8 @@ def test_no_space_for_a_part_leaves_nothing(
 
     monkeypatch.setattr(multipart.MultipartStream, "__init__", spilling)
 
-    def full(*_: object, **__: object) -> IO[bytes]:
-        return Path("/dev/full").open("r+b", buffering=0)
+    def full(*_: object, **__: object) -> Any:
+        return os.fdopen(os.open("/dev/full", os.O_RDWR), "r+b", buffering=0)
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     with pytest.raises(BackupFailed, match="no backup was made: No space left on device") as caught:
@@ -361,8 +361,8 @@ def test_an_object_that_shrank_on_its_way_gets_no_manifest(
     # Nothing real makes a store lose bytes that it has acknowledged: cut the object between completion and look.
     original = Bucket.finish_upload
 
-    def cut(self: Bucket, key: str, *rest: Any, **more: Any) -> bool:
-        done = original(self, key, *rest, **more)
+    def cut(self: Bucket, key: str, *rest: Any) -> bool:
+        done = original(self, key, *rest)
         store.client.put_object(Bucket=store.name, Key=key, Body=b"PG")
         return done
 

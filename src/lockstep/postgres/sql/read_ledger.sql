@@ -4,14 +4,17 @@ SELECT migration_name, version, kind, state, checksum, content_digest, applied_a
        verified, down_checksum, statements_done, statements_total, progress
   FROM {schema}.schema_migrations
  ORDER BY version NULLS LAST, migration_name;
--- What is held: reverted, or put back by a repair, and nothing of it applied or repaired since. Such events are few, so
--- they are looked for first.
+-- What is held: reverted, or put back by a repair, and nothing of it applied or repaired since; what was taken back does
+-- not count, nor does what took it back. Such events are few, so they are looked for first.
 SELECT r.version, r.migration_name, r.details->>'checksum', r.details->>'content_digest', r.at, r.details->>'reason'
   FROM {schema}.schema_migrations_log r
  WHERE r.version IS NOT NULL AND r.event IN ('apply', 'repair', 'revert') AND (r.event = 'revert' OR r.details ? 'held')
    AND NOT EXISTS (SELECT FROM {schema}.schema_migrations m WHERE m.version = r.version)
    AND NOT EXISTS (SELECT FROM {schema}.schema_migrations_log l
-                    WHERE l.version = r.version AND l.id > r.id AND l.event IN ('apply', 'repair', 'revert'))
+                    WHERE l.version = r.version AND l.id > r.id AND l.event IN ('apply', 'repair', 'revert')
+                      AND (NOT l.details ? 'undoes' OR l.details ? 'held')
+                      AND NOT EXISTS (SELECT FROM {schema}.schema_migrations_log u
+                                       WHERE u.id > l.id AND (u.details->>'undoes')::bigint = l.id))
  ORDER BY r.version;
 SELECT coalesce((SELECT details->>'salt' FROM {schema}.schema_migrations_log
                   WHERE event = 'init' AND details ? 'salt' ORDER BY id LIMIT 1), ''),
