@@ -361,8 +361,8 @@ def test_an_object_that_shrank_on_its_way_gets_no_manifest(
     # Nothing real makes a store lose bytes that it has acknowledged: cut the object between completion and look.
     original = Bucket.finish_upload
 
-    def cut(self: Bucket, key: str, *rest: Any) -> bool:
-        done = original(self, key, *rest)
+    def cut(self: Bucket, key: str, *rest: Any, **more: Any) -> bool:
+        done = original(self, key, *rest, **more)
         store.client.put_object(Bucket=store.name, Key=key, Body=b"PG")
         return done
 
