@@ -152,8 +152,7 @@ def test_a_failing_migration_stops_everything_behind_it_and_leaves_the_earlier_o
     tasks = app.task_runs(ended, 8)
     assert tasks.pop("prod: preflight") == "Completed"  # which changes nothing
     assert (tasks["dev: 004-step"], tasks["dev: 005-step"]) == ("Completed", "Failed")
-    # That prod could be backed up is asked before dev is changed; nothing else of it was begun.
-    assert [name for name in tasks if name.startswith("prod") or "006" in name] == ["prod: preflight"]
+    assert not [name for name in tasks if name.startswith("prod") or "006" in name]
     assert [(row["migration"], row["state"]) for row in ended.table("dev")] == [
         ("004-step", "applied"),
         ("005-step", "failed, rolled back"),

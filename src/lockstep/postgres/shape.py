@@ -93,7 +93,9 @@ def dress(connection: psycopg.Connection, name: str, shape: DatabaseShape) -> No
         limit = sql.Literal(shape.connection_limit)
         connection.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(database, limit))
     for setting in shape.settings:
-        parameter, _, value = setting.setting.partition("=")
+        parameter, known, value = setting.setting.partition("=")
+        if not known:
+            continue  # a shape as contents record it, without values that may be secrets
         place = sql.SQL("DATABASE {}").format(database)
         if setting.role is not None:
             place = sql.SQL("ROLE {} IN DATABASE {}").format(sql.Identifier(setting.role), database)
