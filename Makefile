@@ -15,7 +15,7 @@ help:
 	@echo "make soak-backups  100 random damages to stored backups (about three minutes)"
 	@echo "make check   ruff, mypy --strict, import contracts, squawk"
 	@echo "make bench   Lockstep beside dbmate, sqlx and a floor (about ten minutes; the table on stdout)"
-	@echo "make bench-backup  a backup and a restore of 2 GB beside pg_dump and pg_restore alone (about six minutes)"
+	@echo "make bench-backup  a backup and a restore of 2 GB beside pg_dump and pg_restore alone (about fifteen minutes)"
 	@echo "make format  format and fix what ruff can"
 	@echo "make lock    renew requirements.lock from pyproject.toml"
 	@echo "make wheel   build the wheel into dist/"

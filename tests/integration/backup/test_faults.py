@@ -24,6 +24,7 @@ from lockstep.errors import BackupFailed, BucketError, ConfigError, ProgramMissi
 from lockstep.postgres.throwaway import ThrowawayServer
 from lockstep.service.backup import BackupProgress, BackupReport, back_up
 from lockstep.storage import bucket as bucket_module
+from lockstep.storage import multipart
 from lockstep.storage.backups import Backups
 from lockstep.storage.bucket import Bucket, BucketSettings
 from tests.integration.backup.conftest import BUCKET, fill
@@ -330,6 +331,7 @@ def test_a_bucket_that_is_no_url_is_a_config_error(database: str, store: Store, 
 def test_an_s3_server_that_dies_in_the_middle_is_worth_another_try(
     large_database: str, new_store: Callable[[S3Server], Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(multipart, "RESUMES", 0)
     monkeypatch.setattr(bucket_module, "ATTEMPTS", 1)
     with S3Server() as own:
         own.make_bucket(BUCKET)
