@@ -9,10 +9,12 @@ from prefect.artifacts import create_table_artifact
 from lockstep.errors import LockstepError
 from lockstep.service.project import target_of
 from lockstep.service.proving import damage, to_verify, verify_chosen
+from lockstep.service.replacing import afterwards
 from lockstep.service.reporting import proof_table
 from lockstep.service.restoring import (
     Replacement,
     RestoreChoices,
+    chosen_line,
     loss,
     refuse_unless_named,
     restore,
@@ -39,9 +41,10 @@ def restore_backup(environment: str, backup: str, of: str | None, replace: bool,
     choices = RestoreChoices(replace=replace, confirm=confirm, programs=programs_of(run.settings))
     with open_store(run.settings) as store:
         manifest = store.backups.resolve(backup, whose, datetime.now(UTC))
+        run.progress.note(environment, chosen_line(manifest, backup))
         report = restore(store.stored(manifest), into, run.info, run.progress, choices)
-    for notice in report.notices:
-        run.progress.note(environment, notice)
+    for line in (*report.notices, *afterwards(report)):
+        run.progress.note(environment, line)
     return restored_line(report)
 
 

@@ -311,9 +311,12 @@ class RestoreFailed(LockstepError):
     exit_code = ExitCode.REFUSED
     more = "restore-failed"
 
-    def __init__(self, reason: str, *, target: str, outcome: str = "", hint: str | None = None) -> None:
+    def __init__(
+        self, reason: str, *, target: str, outcome: str = "", hint: str | None = None, killed: bool = False
+    ) -> None:
         super().__init__(f"{target}: {reason}" + (f"\n{outcome}" if outcome else ""), hint=hint)
         self.reason = reason
+        self.killed = killed  # the program was ended from outside: that says nothing about the backup
         self.target = target
         self.outcome = outcome
 

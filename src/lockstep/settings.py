@@ -183,6 +183,11 @@ class Settings:
         """Fill in the variables of one text. Raises ConfigError naming an unset variable."""
         return self._resolved(text, key)
 
+    @property
+    def backup_place(self) -> str:
+        """Where backups go, for messages."""
+        return self.resolved(self.backup.bucket, "backup.bucket") if self.backup else "[backup], which is not there"
+
     def where(self, key: str) -> str:
         """File and line of a key, for messages."""
         line = self.lines.get(key)
@@ -223,6 +228,8 @@ class Settings:
 
     def _value(self, key: str, value: object) -> Value:
         origin = self.where(key) if key in self.given else "default"
+        if isinstance(value, str):
+            value = _AGE_SECRET.sub("AGE-SECRET-KEY-***", value)
         if not isinstance(value, str):
             return Value(key=key, shown="" if value is None else str(value), origin=origin)
         names = VARIABLE.findall(value)
@@ -239,6 +246,7 @@ class Settings:
 
 
 _USERINFO = re.compile(r"(?<=://)[^/\s]*@")  # credentials in any other URL
+_AGE_SECRET = re.compile(r"AGE-SECRET-KEY-\w+", re.IGNORECASE)  # written where a public key belongs
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 

@@ -325,7 +325,7 @@ MARK = "\x1e"
 #: What differs from run to run, by what stands for it.
 VARYING = (
     (r"\d{8}-\d{6}-[0-9a-f]{4}", "RUN"),
-    (r"\d{8}T\d{6}Z|\d{4}-\d\d-\d\dT[\d:.]+Z", "MOMENT"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|\d{8}T\d{6}Z|\d{4}-\d\d-\d\dT[\d:.]+Z", "MOMENT"),
     (r"today \d\d:\d\d|\d{1,2} [A-Z][a-z]{2} (?:\d\d:\d\d|\d{4})", "WHEN"),
     (r"\b\d+ min \d\d s\b|\b\d+(?:\.\d+)? (?:ms|s)\b", "TIME"),
     (r"\b(plan|head) [0-9a-f]{12}\b", r"\1 DIGEST"),

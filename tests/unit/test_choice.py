@@ -59,7 +59,7 @@ def test_before_a_run_means_the_backup_that_it_took_last() -> None:
         ("", "is not an id"),
         ("2026-13-01 10:00", "is not an id"),
         ("2026-11-24", "is not an id"),
-        ("20261124T020001Z-r", "no backup has that id"),
+        ("20261124T020001Z-r", "no backup has the id"),
         ("2026-11-01 10:00", "there is no such backup"),
         ("2027-11-01 10:00", "lies in the future"),
         ("before:nightly", "run nightly took no backup, and its id holds no time"),

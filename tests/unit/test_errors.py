@@ -20,7 +20,7 @@ def _all(cls: type[LockstepError]) -> Iterator[type[LockstepError]]:
 
 SAMPLES: dict[str, object] = {
     "problem": "broken", "file": "001-a.sql", "line": 3, "column": 4, "excerpt": "x", "hint": "do this", "where": "f:1",
-    "target": "prod (h/d)", "reasons": (Refusal(reason=Reason.CHANGED, message="m"),),
+    "target": "prod (h/d)", "killed": True, "reasons": (Refusal(reason=Reason.CHANGED, message="m"),),
     "expected": "a" * 64, "actual": "b" * 64, "changed": ("001-a.sql",), "environment": "prod", "ledger": "public.l",
     "tool": "Rails", "role": "r", "owner": "o", "holder": "run 1", "sqlstate": "23514", "outcome": "0 of 1 done",
     "detail": "d", "reason": "refused", "retryable": True, "program": "pg_dump", "major": 17, "looked_in": ("/usr",),

@@ -98,7 +98,7 @@ def test_each_reason_by_example() -> None:
     why = retain(backups, last=2, days=30, now=NOW, referenced={"referenced"}, runs={"run-young"})
     assert {name: {reason.name for reason in reasons} for name, reasons in why.items()} == {
         "young": {"LAST", "YOUNG", "REFERENCED"},
-        "failed": {"YOUNG"},
+        "failed": {"LAST", "YOUNG"},
         "last": {"LAST"},
         "digests": {"VERIFIED"},
         "gone": set(),

@@ -36,12 +36,11 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     elif listed:
         show(_table(listed, datetime.now(UTC)))
     else:
-        show("there is no backup yet")
+        show(f"there is no backup in {context.settings.backup_place}")
     return ExitCode.DONE
 
 
 def _table(listed: list[tuple[str, ListedBackup]], now: datetime) -> str:
-    from lockstep.core.moments import format_moment
     from lockstep.core.size import format_bytes
     from lockstep.core.table import render_table
 
@@ -55,11 +54,13 @@ def _table(listed: list[tuple[str, ListedBackup]], now: datetime) -> str:
         ledger = "none" if manifest.ledger is None else "empty" if version is None else f"{version:03d}"
         rows.append(
             [
-                folder.id, environment, format_moment(manifest.taken_at, now), _size(manifest), ledger,
+                folder.id, environment, f"{manifest.taken_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}", _size(manifest), ledger,
                 _verified(backup, now), "age" if manifest.encrypted_to else "no", manifest.run_id,
             ]
         )  # fmt: skip
-    return render_table(["backup", "environment", "taken", "size", "ledger", "verified", "encrypted", "run"], rows)
+    return render_table(
+        ["backup", "environment", "taken (UTC)", "size", "ledger", "verified", "encrypted", "run"], rows
+    )
 
 
 def _size(manifest: Manifest) -> str:

@@ -97,7 +97,7 @@ def _short(text: str, width: int) -> str:
 
 def _about(event: str, details: Mapping[str, object]) -> str:
     """What an event without a migration is about."""
-    if event == "backup":
+    if event in ("backup", "verify", "restore"):
         return str(details.get("backup", ""))
     if event == "refuse":
         return f"lock held by {details.get('lock', '?')}"
@@ -110,7 +110,13 @@ def _about(event: str, details: Mapping[str, object]) -> str:
 def _more(event: str, details: Mapping[str, object]) -> str:
     """What was done, and the reason that was given."""
     what = ""
-    if event == "repair":
+    if event == "verify":
+        what = f"{details.get('level', '?')}: {'holds' if details.get('ok') else 'FAILED'}"
+    elif event == "restore":
+        old, lost = details.get("old_database"), details.get("rows_lost")
+        what = f"of {details.get('of', '?')}" + (f", the old database is {old}" if old else "")
+        what += f", {lost:,} rows only there" if isinstance(lost, int) and lost else ""
+    elif event == "repair":
         what = str(details.get("what") or "")
     elif event == "heal":
         what = f"dropped the invalid index {details.get('dropped', '?')}"

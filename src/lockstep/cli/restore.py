@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from datetime import UTC, datetime
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from lockstep.cli import words
@@ -53,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     from lockstep.service.progress import Silent
     from lockstep.service.project import destination
-    from lockstep.service.restoring import RestoreChoices, restore
+    from lockstep.service.restoring import RestoreChoices, chosen_line, restore
     from lockstep.service.store import open_store, programs_of
 
     settings = context.settings
@@ -65,7 +66,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         manifest = store.backups.resolve(arguments.backup, whose, datetime.now(UTC))
         backup = store.stored(manifest)
         if not context.as_json:
-            talk(f"backup {manifest.id} of {manifest.environment} → {into.name}")
+            talk(f"{chosen_line(manifest, arguments.backup)} → {into.name}")
         report = restore(
             backup,
             into,
@@ -100,24 +101,20 @@ def _confirmation(given: str | None, *, ask: bool) -> Callable[[Replacement], No
             sys.stderr.write(f"Type {name} to replace it, anything else to leave it as it is: ")
             sys.stderr.flush()
             answer = sys.stdin.readline().strip()
-        refuse_unless_named(replacement, answer, hint=f"--replace --yes-i-mean {name}")
+        refuse_unless_named(replacement, answer, hint=f"--replace --yes-i-mean {quote(name)}")
 
     return confirm
 
 
 def _tell(report: RestoreReport, environment: str | None) -> None:
-    from lockstep.service.replacing import way_back
+    from lockstep.service.replacing import afterwards
     from lockstep.service.restoring import took
 
     for notice in report.notices:
         talk(f"note: {notice}")
     show(f"{report.target}: backup {report.backup} is restored: {report.proof.text} ({took(report)})")
-    if report.kept:
-        show(f"the old database is kept as {report.kept}, closed to connections")
-        show(f'  to drop it:  DROP DATABASE "{report.kept}";')
-        show("  to take it back, from another database of the server:")
-        for statement in way_back(report):
-            show(f"    {statement}")
+    for line in afterwards(report):
+        show(line)
     if environment is not None and report.proof.ledger is not None:
         show(f"next: lockstep plan {environment}")
 

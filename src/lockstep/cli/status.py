@@ -82,15 +82,15 @@ def _table(found: tuple[TargetStatus, ...]) -> None:
         )
         show(f"{one.environment} ({place}): {text}")
         if one.backups is not None:
-            show(f"{one.environment} backup: {_backups(one.backups)}")
+            show(f"{one.environment} backup: {_backups(one.environment, one.backups)}")
 
 
-def _backups(record: BackupRecord) -> str:
+def _backups(environment: str, record: BackupRecord) -> str:
     from lockstep.core.moments import format_moment
 
     now = datetime.now(UTC)
     if record.taken_at is None:
-        return "none recorded → lockstep backup takes one"
+        return f"none recorded → lockstep backup {environment}"
     words = [format_moment(record.taken_at, now).strip()]
     if record.verified_at is None:
         words.append("never verified → lockstep backups verify")

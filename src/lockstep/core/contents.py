@@ -42,7 +42,7 @@ class TableContents:
     schema: str
     name: str
     rows: Count  # in the snapshot
-    exact: bool  # counted in the snapshot; else the server's estimate
+    exact: bool  # counted in the snapshot; else the server's estimate, at least 1: the table is known not to be empty
     size: Count  # bytes of the table with its TOAST, without indexes
     changes: Count | None = None  # rows inserted, updated, deleted since the server's statistics began
 
@@ -55,6 +55,14 @@ class SequenceContents:
     name: str
     last_value: int | None  # None: never used, or the role may not see it
     increment: int  # below 0: it counts down
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectCount:
+    """How many objects of one kind."""
+
+    kind: str  # in words: tables, views, …
+    count: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +103,8 @@ class Contents:
     large_objects: Count  # 0: none, or the role may not see
     tablespaces: tuple[str, ...] = ()  # other than the default that objects lie in
     subscriptions: tuple[str, ...] = ()  # of the database; () also where the role may not see them
+    objects: tuple[ObjectCount, ...] = ()  # by kind; () where schemas were left out
+    server_started: datetime | None = None  # when the server's process began: after a crash `changes` begin anew
     statistics_since: datetime | None = (
         None  # pg_stat_database.stats_reset; `changes` compare only while it is the same
     )

@@ -39,14 +39,15 @@ def retain(
 ) -> Mapping[str, frozenset[Because]]:
     """Return why each backup stays, by id; those that have no reason may go.
 
-    Stay: the newest `last` ones that are not known to be damaged, so that damaged ones push no good one out; all that
+    Stay: the newest `last` ones that are not known to be damaged, so that damaged ones push no good one out, and the
+    damaged ones among them, since a verification may have been wrong; all that
     are younger than `days` by `now`; the newest verified one of each strength; those whose id is in `referenced` or
-    whose run is in `runs`. A damaged one has only the other reasons.
+    whose run is in `runs`.
     """
     newest_first = sorted(backups, key=lambda backup: (backup.taken_at, backup.id), reverse=True)
     good = [backup for backup in newest_first if not backup.failed]
     limit = now - timedelta(days=days)
-    newest = {backup.id for backup in good[:last]}
+    newest = _last(newest_first, last)
     verified = {
         next(backup.id for backup in good if backup.strength >= strength)
         for strength in {backup.strength for backup in good if backup.strength}
@@ -62,3 +63,15 @@ def retain(
         return frozenset(reason for reason, holds in held.items() if holds)
 
     return {backup.id: reasons(backup) for backup in backups}
+
+
+def _last(newest_first: Sequence[Kept], last: int) -> set[str]:
+    """From the newest on, until `last` good ones are among them."""
+    found: set[str] = set()
+    good = 0
+    for backup in newest_first:
+        if good >= last:
+            break
+        good += not backup.failed
+        found.add(backup.id)
+    return found

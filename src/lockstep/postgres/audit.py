@@ -98,14 +98,23 @@ class BackupRecord:
     ok: bool = True  # False: it did not hold
 
 
+_STRENGTH = {"digests": 1, "archive": 2, "restored": 3}
+
+
 def read_backup_record(session: Session) -> BackupRecord:
     """Return the newest backup and the newest verification. Raises LedgerMissing, LedgerFiltered."""
     statement = sql.SQL(
-        "SELECT DISTINCT ON (event) event, at, details->>'level', details->>'ok' FROM {}.schema_migrations_log "
-        "WHERE event IN ('backup', 'verify') ORDER BY event, id DESC"
+        "SELECT DISTINCT ON (event, details->>'level', details->>'ok') event, at, details->>'level', details->>'ok' "
+        "FROM {}.schema_migrations_log WHERE event IN ('backup', 'verify') "
+        "ORDER BY event, details->>'level', details->>'ok', id DESC"
     ).format(sql.Identifier(session.target.ledger_schema))
-    found = {row[0]: row for row in _guarded_rows(session, statement, ())}
-    backup, verify = found.get("backup"), found.get("verify")
+    rows = _guarded_rows(session, statement, ())
+    backup = max((row for row in rows if row[0] == "backup"), key=lambda row: row[1], default=None)
+    proofs = [row for row in rows if row[0] == "verify"]
+    bad = max((row for row in proofs if row[3] != "true"), key=lambda row: row[1], default=None)
+    # The strongest proof counts, unless something failed after it.
+    good = [row for row in proofs if row[3] == "true" and (bad is None or row[1] > bad[1])]
+    verify = max(good, key=lambda row: (_STRENGTH.get(row[2], 0), row[1]), default=bad)
     return BackupRecord(
         taken_at=backup[1] if backup else None,
         verified_at=verify[1] if verify else None,

@@ -259,7 +259,9 @@ def _connect(
         used_password = bool(error.pgconn and error.pgconn.used_password)
         needs_password = bool(error.pgconn and error.pgconn.needs_password)
         hint = None
-        if needs_password:
+        if (used_password or target.address.is_local) and (closed := _closed(parameters)):
+            hint = f"it was left closed; to open it, in another database of the server: {closed}"
+        elif needs_password:
             hint = "no password was given: put the whole URL into .env"
         elif used_password:
             hint = "check user, password and database name in .env (special characters may stand as they are)"
@@ -271,6 +273,23 @@ def _connect(
         raise Unreachable(target=target.name, reason=lines[0] if lines else "no connection", hint=hint) from None
     except psycopg.Error as error:
         raise UsageError(f"{target.name}: {redact(str(error), target).strip()}", hint="lockstep config") from None
+
+
+def _closed(parameters: Mapping[str, str]) -> str | None:
+    """The SQL that opens the database, when it takes no connections. libpq gives no SQLSTATE for that, so the server's
+    other database is asked."""
+    home = "template1" if parameters.get("dbname") == "postgres" else "postgres"
+    try:
+        with psycopg.connect(**{**parameters, "dbname": home, "connect_timeout": "3"}, autocommit=True) as other:  # type: ignore[arg-type]
+            name = parameters.get("dbname") or other.info.user
+            row = other.execute(
+                "SELECT pg_catalog.format('ALTER DATABASE %%I ALLOW_CONNECTIONS true;', datname) "
+                "FROM pg_catalog.pg_database WHERE datname = %s AND NOT datallowconn",
+                (name,),
+            ).fetchone()
+    except psycopg.Error:
+        return None
+    return str(row[0]) if row else None
 
 
 def own_settings(target: Target, run_id: str, version: int, *, read_only: bool) -> dict[str, str]:

@@ -23,6 +23,7 @@ from lockstep.core.contents import (
     TableContents,
 )
 from lockstep.core.shards import SizedTable
+from lockstep.postgres.objects import count_objects
 from lockstep.postgres.scope import DUMPED
 from lockstep.postgres.shape import read_shape
 from lockstep.postgres.snapshot import Snapshot
@@ -113,17 +114,19 @@ def _contents(
     total: int | None,
 ) -> Contents:
     counted = _counted(connection, tables, each, total)
+    counted |= dict.fromkeys(_empty(connection, [table for table in tables if table.oid not in counted]), 0)
     found = connection.execute(_DATABASE, {"excluded": list(exclude_schemas)}).fetchone()
     assert found is not None
-    large_objects, tablespaces, subscriptions, since = found
+    large_objects, tablespaces, subscriptions, since, started = found
     return Contents(
         database=_recorded(read_shape(connection)),
         tables=tuple(
             TableContents(
                 schema=table.schema,
                 name=table.name,
-                rows=counted.get(table.oid, table.estimate),
-                exact=table.oid in counted,
+                rows=counted.get(table.oid, max(table.estimate, 1)),
+                # Of an extension's configuration only the rows of its filter are dumped.
+                exact=table.oid in counted and not table.member,
                 size=table.size,
                 changes=table.changes,
             )
@@ -133,6 +136,8 @@ def _contents(
         large_objects=large_objects,
         tablespaces=tuple(tablespaces),
         subscriptions=tuple(subscriptions),
+        objects=() if exclude_schemas else count_objects(connection),
+        server_started=started.astimezone(UTC),
         statistics_since=since.astimezone(UTC) if since else None,
     )
 
@@ -160,6 +165,19 @@ def _counted(
         connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
         found |= dict(connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall())
     return found
+
+
+def _empty(connection: psycopg.Connection[Any], tables: Sequence[_Table]) -> Iterator[int]:
+    """The oids of those without a row. The first row that is found answers for a table of any size."""
+    for some in _batches(tables):
+        parts = [
+            sql.SQL("SELECT {}::oid, EXISTS (SELECT FROM ONLY {})").format(
+                sql.Literal(table.oid), sql.Identifier(table.schema, table.name)
+            )
+            for table in some
+        ]
+        rows = connection.execute(sql.SQL(" UNION ALL ").join(parts)).fetchall()
+        yield from (oid for oid, filled in rows if not filled)
 
 
 def _sequences(connection: psycopg.Connection[Any], exclude_schemas: Sequence[str]) -> Iterator[SequenceContents]:
@@ -217,8 +235,6 @@ def _not_covered(
         yield f"schemas of extensions, excluded; make them before a restore: {_named(homeless)}"
     if keys:
         yield f"what foreign keys into excluded schemas refer to: {_named(keys)}"
-    if hidden := [s.setting for s in contents.database.settings if "=" not in s.setting]:
-        yield f"values of the database's own settings, which may be secrets: {_named(hidden)}"
 
 
 def _named(names: Sequence[str]) -> str:
@@ -263,7 +279,7 @@ SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata),
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
              WHERE s.spcname <> 'pg_global' AND n.nspname <> ALL (%(excluded)s::text[]) ORDER BY 1),
        ARRAY(SELECT s.subname::text FROM pg_catalog.pg_subscription s WHERE s.subdbid = d.oid ORDER BY 1),
-       pg_catalog.pg_stat_get_db_stat_reset_time(d.oid)
+       pg_catalog.pg_stat_get_db_stat_reset_time(d.oid), pg_catalog.pg_postmaster_start_time()
 FROM pg_catalog.pg_database d
 WHERE d.datname = pg_catalog.current_database()
 """
@@ -302,6 +318,7 @@ _FIRST_OWNED = {
     "pg_ts_config": "cfgowner",
     "pg_ts_dict": "dictowner",
     "pg_statistic_ext": "stxowner",
+    "pg_default_acl": "defaclrole",
 }
 _FIRST = sql.SQL(" OR ").join(
     sql.SQL(

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from lockstep.core.contents import Contents, SequenceContents, TableContents
+from lockstep.postgres.objects import count_objects
 
 AT_ONCE = 100  # tables counted by one query
 
@@ -47,7 +48,10 @@ def check_copy(connection: psycopg.Connection, contents: Contents | None) -> Cop
                 compared += 1
                 if count != table.rows:
                     differences.append(f"table {name} has {count:,} rows instead of {table.rows:,}")
+            elif not count and table.rows:
+                differences.append(f"table {name} is empty, and was not")
     differences += _sequences(connection, contents.sequences if contents else ())
+    differences += _objects(connection, contents) if contents else []
     return CopyCheck(tables=tables, rows=rows, compared=compared, differences=tuple(differences))
 
 
@@ -71,6 +75,19 @@ def _counts(connection: psycopg.Connection, tables: tuple[TableContents, ...]) -
     with connection.transaction():
         connection.execute("SET LOCAL row_security = off")
         return {(schema, table): count for schema, table, count in connection.execute(counts).fetchall()}
+
+
+def _objects(connection: psycopg.Connection, contents: Contents) -> list[str]:
+    found = []
+    if contents.objects:
+        there = {one.kind: one.count for one in count_objects(connection)}
+        for one in contents.objects:
+            if there.get(one.kind, 0) < one.count:
+                found.append(f"{there.get(one.kind, 0):,} {one.kind} instead of {one.count:,}")
+    row = connection.execute("SELECT count(*) FROM pg_catalog.pg_largeobject_metadata").fetchone()
+    if row and row[0] < contents.large_objects:
+        found.append(f"{row[0]:,} large objects instead of {contents.large_objects:,}")
+    return found
 
 
 def _invalid_indexes(connection: psycopg.Connection) -> list[str]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from lockstep.errors import BackupDamaged, RestoreFailed
+from lockstep.errors import RestoreFailed
 from lockstep.postgres.children import environment_of, network_of
 from lockstep.postgres.programs import Program
 
@@ -86,15 +86,12 @@ def restore_files(
 def read_whole(program: Program, source: Source, *, what: str) -> None:
     """Let pg_restore read an archive from its first byte to its last, and throw away what it says.
 
-    That finds what a look at the table of contents does not. Raises BackupDamaged, and whatever `source` raises.
+    That finds what a look at the table of contents does not. Raises RestoreFailed, and whatever `source` raises.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    try:
-        with _running(program, ["--format=custom", "--file=/dev/null"], environment, what) as process:
-            process.feed(source)
-            process.finish()
-    except RestoreFailed as error:
-        raise BackupDamaged(error.reason, what=what) from None
+    with _running(program, ["--format=custom", "--file=/dev/null"], environment, what) as process:
+        process.feed(source)
+        process.finish()
 
 
 # -- inside -------------------------------------------------------------------------------------------------------
@@ -149,7 +146,9 @@ class _Process:
         self._listener.join()
         if status != 0:
             how = f"was killed by {signal.Signals(-status).name}" if status < 0 else "failed"
-            raise RestoreFailed(f"pg_restore {self._program.version} {how}{self._reasons()}", target=self._target)
+            raise RestoreFailed(
+                f"pg_restore {self._program.version} {how}{self._reasons()}", target=self._target, killed=status < 0
+            )
 
     def end(self) -> None:
         """End it, whatever it is doing."""

@@ -64,14 +64,15 @@ def may_create_roles(connection: psycopg.Connection) -> bool:
     return bool(row and row[0])
 
 
-def create_stand_ins(connection: psycopg.Connection, roles: Sequence[str]) -> None:
+def create_stand_ins(connection: psycopg.Connection, roles: Sequence[str], *, superusers: bool = False) -> None:
     """Create roles that can own and be granted things, but cannot log in. Raises psycopg.Error.
 
-    A creator who is no superuser becomes a member: only members may hand objects over.
+    `superusers` can own what only a superuser may (event triggers): for a server that is thrown away. A creator who is no superuser becomes a member: only members may hand objects over.
     """
     row = connection.execute("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").fetchone()
     for role in roles:
-        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
+        ending = sql.SQL(" SUPERUSER" if superusers else "")
+        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)) + ending)
         if not (row and row[0]):
             connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(role)))
 

@@ -34,7 +34,13 @@ SELECT ARRAY(SELECT slot_name::text FROM pg_catalog.pg_replication_slots WHERE d
               WHERE setrole <> 0
                 AND setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())),
        (SELECT rolsuper OR pg_catalog.pg_has_role('pg_signal_backend', 'MEMBER')
-          FROM pg_catalog.pg_roles WHERE rolname = current_user)
+          FROM pg_catalog.pg_roles WHERE rolname = current_user),
+       (SELECT count(*) FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
+         WHERE a.datname = current_database() AND r.rolsuper AND a.backend_type = 'client backend'
+           AND a.pid <> pg_catalog.pg_backend_pid()),
+       (SELECT spcname FROM pg_catalog.pg_tablespace t JOIN pg_catalog.pg_database d ON d.dattablespace = t.oid
+         WHERE d.datname = current_database() AND t.spcname <> 'pg_default'
+           AND NOT pg_catalog.has_tablespace_privilege(t.oid, 'CREATE'))
 """
 
 
@@ -45,7 +51,7 @@ def obstacles(connection: psycopg.Connection) -> tuple[str, ...]:
     """
     row = connection.execute(_OBSTACLES).fetchone()
     assert row is not None
-    slots, subscriptions, prepared, supabase, creates, is_super, owns, template, roles, signals = row
+    slots, subscriptions, prepared, supabase, creates, is_super, owns, template, roles, signals, guarded, space = row
     role = connection.execute("SELECT current_user::text, current_database()::text").fetchone()
     assert role is not None
     who, database = role
@@ -66,6 +72,10 @@ def obstacles(connection: psycopg.Connection) -> tuple[str, ...]:
         found.append(f"role {who} is not a member of the role that owns database {database}")
     if not signals:
         found.append(f"role {who} may not end the sessions of others (pg_signal_backend)")
+    if guarded and not is_super:
+        found.append(f"{guarded} sessions of superusers are in the database, which {who} cannot end")
+    if space is not None:
+        found.append(f"role {who} may not create in tablespace {space}, where the database lies")
     if roles and not is_super:
         found.append(
             f"settings of roles in this database ({', '.join(sorted(roles))}) can be copied by a superuser only"
@@ -83,15 +93,17 @@ class Writes:
 
 
 _ACTIVITY = """
-SELECT schemaname, relname, n_tup_ins + n_tup_upd + n_tup_del FROM pg_catalog.pg_stat_all_tables
- WHERE schemaname !~ '^pg_' AND schemaname <> 'information_schema'
+SELECT s.schemaname, s.relname, s.n_tup_ins + s.n_tup_upd + s.n_tup_del
+  FROM pg_catalog.pg_stat_all_tables s JOIN pg_catalog.pg_class c ON c.oid = s.relid
+ WHERE s.schemaname !~ '^pg_' AND s.schemaname <> 'information_schema' AND c.relkind = 'r'
 """
 
 _SINCE = """
 SELECT (SELECT stats_reset FROM pg_catalog.pg_stat_database WHERE datname = current_database()),
        (SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = current_database()),
        CASE WHEN pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
-            THEN (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) END
+            THEN (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) END,
+       pg_catalog.pg_postmaster_start_time()
 """
 
 
@@ -100,12 +112,15 @@ def writes_since(
 ) -> Writes:
     """Count what was written since the contents were read. The ledger's own rows do not count.
 
-    The counts are those of the server's statistics: exact but for a second's delay and a crash of the server.
+    The counts are those of the server's statistics, which lag by a second and do not count TRUNCATE, definitions and
+    large objects. After a restart of the server nothing is known.
     """
     row = connection.execute(_SINCE).fetchone()
     assert row is not None
-    since, oid, system = row
-    if contents is None or (oid, since) != (contents.database.oid, contents.statistics_since):
+    since, oid, system, started = row
+    # A crash, and a standby that took over, begin to count anew without a word in stats_reset.
+    known = contents and (contents.database.oid, contents.statistics_since, contents.server_started)
+    if contents is None or known != (oid, since, started):
         return Writes(known=False, rows=0, tables=())
     if system_identifier and system and system != system_identifier:
         return Writes(known=False, rows=0, tables=())
@@ -155,11 +170,22 @@ def closed(maintenance: psycopg.Connection, name: str, *, own: int, target: str)
         try:
             maintenance.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(database))
         except psycopg.Error:
-            text = f"Database {name} is closed; open it again: ALTER DATABASE {name} ALLOW_CONNECTIONS true"
+            text = f"Database {name} may be closed. {opening(name)}"
             raise RestoreFailed(
                 f"{type(error).__name__}, and the server is gone", target=target, outcome=text
             ) from error
         raise
+
+
+def opening(name: str) -> str:
+    """How a database that was left closed is opened, for people."""
+    statement = f"ALTER DATABASE {sql.Identifier(name).as_string()} ALLOW_CONNECTIONS true;"
+    return f"To open it, in another database of the server: {statement}"
+
+
+def exists(maintenance: psycopg.Connection, name: str) -> bool:
+    """Whether the server has a database of this name."""
+    return maintenance.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", (name,)).rowcount > 0
 
 
 def change_places(maintenance: psycopg.Connection, *, current: str, fresh: str, kept: str) -> None:

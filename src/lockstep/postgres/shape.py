@@ -55,7 +55,7 @@ def create_like(
     ]
     if owner is not None:
         words.append(sql.SQL("OWNER {}").format(sql.Identifier(owner)))
-    if tablespace:
+    if tablespace and shape.tablespace != "pg_default":  # template0's own needs no right when it is not named
         words.append(sql.SQL("TABLESPACE {}").format(sql.Identifier(shape.tablespace)))
     if connection.info.server_version >= 150000:
         provider = {"c": "libc", "i": "icu", "b": "builtin"}[shape.locale_provider]
@@ -66,6 +66,10 @@ def create_like(
         if shape.icu_rules:
             words.append(sql.SQL("ICU_RULES {}").format(sql.Literal(shape.icu_rules)))
     connection.execute(sql.SQL(" ").join(words))
+    # Until it is dressed nobody else comes in: it holds the other one's rows.
+    database = sql.Identifier(name)
+    connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
+    connection.execute(sql.SQL("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {} TO SESSION_USER").format(database))
 
 
 def dress(connection: psycopg.Connection, name: str, shape: DatabaseShape) -> None:
@@ -74,7 +78,13 @@ def dress(connection: psycopg.Connection, name: str, shape: DatabaseShape) -> No
     Raises psycopg.Error where the role may not.
     """
     database = sql.Identifier(name)
-    if shape.acl is not None:
+    connection.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(database))
+    row = connection.execute("SELECT session_user::text").fetchone()
+    if row and row[0] != shape.owner:
+        connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM SESSION_USER").format(database))
+    if shape.acl is None:
+        connection.execute(sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO PUBLIC").format(database))
+    else:
         grants = connection.execute(
             "SELECT CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee) END, a.privilege_type, "
             "a.is_grantable FROM pg_catalog.aclexplode(%s::aclitem[]) a",

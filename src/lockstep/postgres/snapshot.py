@@ -75,7 +75,7 @@ def open_snapshot(conninfo: str, *, target: str, run_id: str, role: str | None =
             connection.execute(
                 "SELECT pg_catalog.set_config(name, value, false) FROM (VALUES"
                 " ('statement_timeout', '0'), ('lock_timeout', %s),"
-                " ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'), ('row_security', 'off'))"
+                " ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'), ('row_security', 'off'), ('DateStyle', 'ISO'))"
                 " AS wanted (name, value)"
                 " WHERE pg_catalog.current_setting(name, true) IS NOT NULL",  # 17 brought transaction_timeout
                 [str(LOCK_WAIT_MS)],

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -146,12 +147,18 @@ class ThrowawayServer:
 
     def stop(self) -> None:
         """End the server and wipe its folder. Safe to call twice."""
-        self._end(signal.SIGINT)
+        try:
+            self._end(signal.SIGINT)
+        finally:
+            self._wipe()
+
+    def _wipe(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.rmtree(self._sockets, ignore_errors=True)
         watchdog, self._watchdog = self._watchdog, None
         if watchdog is not None:
-            watchdog.communicate()  # closes its input: it sees that all is gone, and ends
+            with suppress(OSError):  # whoever ended our whole process group ended it, too
+                watchdog.communicate()  # closes its input: it sees that all is gone, and ends
 
     def __enter__(self) -> ThrowawayServer:
         return self
@@ -204,7 +211,8 @@ class ThrowawayServer:
     def _tell_watchdog(self, process_id: str) -> None:
         assert self._watchdog is not None
         assert self._watchdog.stdin is not None
-        self._watchdog.stdin.write(f"{process_id}\n".encode())
+        with suppress(OSError):
+            self._watchdog.stdin.write(f"{process_id}\n".encode())
 
     def _tail(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
@@ -213,6 +221,7 @@ class ThrowawayServer:
 
 #: Reads process ids until its input ends, which it does when we are gone; then ends the last one and wipes the folders.
 _WATCHDOG = """
+trap '' TERM INT HUP
 while read -r line; do pid=$line; done
 if [ -n "$pid" ]; then
   kill -QUIT "$pid" && { for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" || break; sleep 0.2; done; kill -KILL "$pid"; }

@@ -166,6 +166,13 @@ def _take(wanted: _Wanted, snapshot: Snapshot, bucket: Bucket, backups: Backups)
     head = wanted.read_ledger(snapshot.connection) if wanted.read_ledger else None
     with _noticing(snapshot):
         inventory = read_inventory(snapshot, exclude_schemas=excluded)
+    # Every archive of pg_dump's custom format holds them, whatever a restore does with them.
+    hidden = [s.setting for s in inventory.contents.database.settings if "=" not in s.setting]
+    if hidden and not wanted.encrypt_to:
+        wanted.note(
+            f"the dump holds the values of {', '.join(hidden[:5])} (ALTER DATABASE … SET) as they are: "
+            "[backup] encrypt_to keeps them from whoever reads the bucket"
+        )
     key = backups.dump_key(wanted.environment, taken_at=snapshot.taken_at, run_id=wanted.run_id)
     shards = choose_shards(inventory.tables, jobs=wanted.jobs, large=LARGE)
     apart = {(table.schema, table.name) for shard in shards for table in shard}

@@ -27,7 +27,7 @@ class CopyProof:
         tables, rows = self.check.tables, self.check.rows
         if not tables and self.ledger is None:
             return "restored; the backup carries no list to compare it with"
-        words = [f"{tables:,} {'table' if tables == 1 else 'tables'}, {rows:,} rows"]
+        words = [f"{tables:,} {'table' if tables == 1 else 'tables'}, {rows:,} {'row' if rows == 1 else 'rows'}"]
         if self.check.compared < tables:
             words.append(f"{self.check.compared:,} of them compared by exact count")
         if self.ledger is not None and self.ledger.version is not None:

@@ -16,7 +16,7 @@ import psycopg
 
 from lockstep.core.contents import Contents
 from lockstep.core.size import format_bytes
-from lockstep.errors import RestoreRefused, UsageError
+from lockstep.errors import IdentityMissing, RestoreRefused, UsageError
 from lockstep.postgres.pgrestore import RestoreOptions, restore_files, restore_stream
 from lockstep.postgres.prerequisites import lock_capacity
 from lockstep.postgres.programs import find_program
@@ -50,6 +50,15 @@ class StoredBackup:
     def major(self) -> int:
         """Major version of the programs that made it."""
         return int(self.manifest.client_version.split(".")[0].split("devel")[0])
+
+
+def refuse_without_key(backup: StoredBackup) -> None:
+    """Raise IdentityMissing when the backup is encrypted and no key at hand decrypts it."""
+    recipients = backup.manifest.encrypted_to
+    keys = backup.identity
+    if recipients and (keys is None or not keys.fits(recipients)):
+        have = keys.public if keys else ()
+        raise IdentityMissing(what=f"backup {backup.manifest.id}", encrypted_to=recipients, have=have)
 
 
 def refuse_older_server(backup: StoredBackup, server_version: int, *, target: str) -> None:

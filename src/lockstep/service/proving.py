@@ -67,7 +67,8 @@ def verify_backup(
     """Verify one backup. A damage is a finding and not an error.
 
     Raises BucketError (no answer), ProgramMissing and IdentityMissing (not on this machine), RestoreRefused (the
-    throw-away server lacks an extension, so it could not be verified), ServerStartError.
+    throw-away server lacks an extension), RestoreFailed (every byte is as stored, and a restore here failed all the
+    same: a full disk, a killed program), ServerStartError: all of them mean that nothing was found out.
     """
     started = time.monotonic()
     manifest = backup.manifest
@@ -85,7 +86,7 @@ def verify_backup(
     except BackupDamaged as error:
         text, findings = "", (error.message,)
     except RestoreFailed as error:
-        text, findings = "", (f"it does not restore: {error.reason}",)
+        text, findings = "", _judged(backup, level, error)
     took = int((time.monotonic() - started) * 1000)
     if not findings:
         progress.finished(name, what, f"{level.value}: {text}", took)
@@ -111,7 +112,7 @@ def verify_chosen(
     """
     if environment is not None:
         settings.environment(environment)
-    with open_store(settings, need_identity=level is not Level.DIGESTS) as store:
+    with open_store(settings) as store:
         names = store.backups.environments() if environment is None else (environment,)
         chosen: list[Manifest] = []
         damaged: list[Proof] = []
@@ -213,6 +214,22 @@ def _log(settings: Settings, manifest: Manifest, proof: Proof, run: RunInfo, pro
         progress.note(environment.name, f"status will not know of it, the audit log could not be written: {why}")
 
 
+def _judged(backup: StoredBackup, level: Level, failed: RestoreFailed) -> tuple[str, ...]:
+    """Tell damage from trouble of this machine. A backup is never called damaged because a disk was full here."""
+    try:
+        _digests(backup)
+    except BackupDamaged as error:
+        return (error.message,)
+    if level is Level.ARCHIVE and not failed.killed:
+        return (f"pg_restore cannot read it, though every byte is as stored: {failed.reason}",)
+    raise RestoreFailed(
+        f"it could not be verified, which says nothing about it: {failed.reason}",
+        target=failed.target,
+        outcome="Every stored byte is the one that was stored",
+        hint="a server that is killed or a full disk (TMPDIR) are causes on this machine; --level archive needs neither",
+    )
+
+
 def _digests(backup: StoredBackup) -> str:
     for archive in archives_of(backup.manifest):
         # What is encrypted is compared as it is stored: that needs no key.
@@ -245,7 +262,7 @@ def _restored(
                     target=f"backup {manifest.id}",
                     hint="install them here, or verify on another machine; --level archive needs none of them",
                 )
-            create_stand_ins(home, missing_roles(home, manifest.roles))
+            create_stand_ins(home, missing_roles(home, manifest.roles), superusers=True)
             notice = _create_copy(home, backup.contents.database if backup.contents else None)
         if notice:
             progress.note(manifest.environment, notice)

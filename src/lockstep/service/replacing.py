@@ -6,19 +6,31 @@ somebody drops it or takes it back.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
 from psycopg import sql
 
+from lockstep.core.contents import DatabaseShape
 from lockstep.errors import RestoreFailed, RestoreRefused
 from lockstep.postgres.connection import Session, open_session
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.lock import take_lock
 from lockstep.postgres.pgrestore import RestoreOptions
 from lockstep.postgres.prerequisites import drop_stand_ins
-from lockstep.postgres.replacement import Writes, beside, change_places, closed, drop, obstacles, writes_since
+from lockstep.postgres.replacement import (
+    Writes,
+    beside,
+    change_places,
+    closed,
+    drop,
+    exists,
+    obstacles,
+    opening,
+    writes_since,
+)
 from lockstep.postgres.shape import create_like, dress, read_shape
 from lockstep.service.filling import StoredBackup
 from lockstep.service.progress import Progress
@@ -58,7 +70,7 @@ def replace_database(
     try:
         _tell_leftovers(home.connection, database, progress, name)
         shape = read_shape(session.connection)
-        with _made_for_this(home, backup, choices, progress, fresh, database) as roles:
+        with _made_for_this(home, backup, choices, progress, fresh, database, kept) as roles:
             create_like(home.connection, fresh, shape, owner=shape.owner)
             copy = open_session(on_database(target, fresh), run_id=run.run_id)
             try:
@@ -70,12 +82,14 @@ def replace_database(
                         target=target.name,
                     )
                 dress(home.connection, fresh, shape)
-                notices = log_restore(backup, copy, run, replaced=kept)
             finally:
                 copy.close()
-            lost = _change_places(home, session, backup, database=database, fresh=fresh, kept=kept)
+            progress.note(name, f"closing {database} to change names. Should this be cut off: {opening(database)}")
+            lost, notices = _change_places(home, session, backup, run, shape, database=database, fresh=fresh, kept=kept)
     finally:
         home.close()
+    if lost.rows:
+        progress.note(name, f"{lost.rows:,} rows that were written since the backup are in {kept} only")
     progress.note(name, f"{database} is the restored database now; the old one is {kept}, closed to connections")
     return RestoreReport(
         backup=backup.manifest.id, target=target.name, database=database, proof=proof, duration_ms=0, kept=kept,
@@ -83,13 +97,32 @@ def replace_database(
     )  # fmt: skip
 
 
+def dropping(report: RestoreReport) -> str:
+    """SQL that drops the old database."""
+    return f"DROP DATABASE {sql.Identifier(report.kept or '').as_string()};"
+
+
+def afterwards(report: RestoreReport) -> tuple[str, ...]:
+    """What a person must know of the old database, line by line; () when there was none."""
+    if report.kept is None:
+        return ()
+    return (
+        f"the old database is kept as {report.kept}, closed to connections",
+        f"  to drop it:  {dropping(report)}",
+        "  to take it back, in another database of the server (psql):",
+        *(f"    {statement}" for statement in way_back(report)),
+    )
+
+
 def way_back(report: RestoreReport) -> tuple[str, ...]:
     """SQL statements that put the old database back, to be run in another database of the server."""
     current, kept = (sql.Identifier(text).as_string() for text in (report.database, report.kept or ""))
     away = sql.Identifier(beside(report.database, "restored", report.backup[-20:])).as_string()
+    ending = sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {};")
     return (
-        f"ALTER DATABASE {current} RENAME TO {away};",
-        f"ALTER DATABASE {kept} RENAME TO {current};",
+        f"ALTER DATABASE {current} ALLOW_CONNECTIONS false;",
+        ending.format(sql.Literal(report.database)).as_string(),
+        f"BEGIN; ALTER DATABASE {current} RENAME TO {away}; ALTER DATABASE {kept} RENAME TO {current}; COMMIT;",
         f"ALTER DATABASE {current} ALLOW_CONNECTIONS true;",
     )
 
@@ -149,22 +182,32 @@ def _made_for_this(
     progress: Progress,
     fresh: str,
     database: str,
+    kept: str,
 ) -> Iterator[tuple[str, ...]]:
     """Roles and the database beside; they go again when the block fails, however it fails."""
     roles = make_stand_ins(backup, home.connection, choices, progress, home.target.environment)
     try:
         yield roles
     except BaseException as error:
+        name = home.target.environment
         left = "the copy beside it was dropped"
+        replaced = False
         try:
-            drop(home.connection, fresh)
-            drop_stand_ins(home.connection, roles)
+            replaced = exists(home.connection, kept)  # both renames are one transaction
+            if not replaced:
+                drop(home.connection, fresh)
+                drop_stand_ins(home.connection, roles)
         except psycopg.Error:
             left = f"the copy beside it could not be dropped: DROP DATABASE {sql.Identifier(fresh).as_string()}"
-            progress.note(home.target.environment, left)
+            progress.note(name, left)
+        if replaced:
+            progress.note(name, f"{database} is the restored database already; the old one is {kept}, closed")
+            raise
         outcome = error.outcome if isinstance(error, RestoreFailed) and error.outcome else f"{database} is as it was"
         if isinstance(error, RestoreFailed):
             raise error.leaving(f"{outcome}; {left}") from None
+        if not isinstance(error, Exception):  # Ctrl-C, SIGTERM
+            progress.note(name, f"{outcome}; {left}")
         if isinstance(error, psycopg.Error):
             reason = f"{error.diag.message_primary or type(error).__name__} (SQLSTATE {error.sqlstate})"
             raise RestoreFailed(reason, target=home.target.name, outcome=f"{outcome}; {left}") from None
@@ -172,26 +215,40 @@ def _made_for_this(
 
 
 def _change_places(
-    home: Session, session: Session, backup: StoredBackup, *, database: str, fresh: str, kept: str
-) -> Writes:
+    home: Session,
+    session: Session,
+    backup: StoredBackup,
+    run: RunInfo,
+    shape: DatabaseShape,
+    *,
+    database: str,
+    fresh: str,
+    kept: str,
+) -> tuple[Writes, list[str]]:
     """Close the old database, count what was written to it, and rename. The lock is held until its last session ends."""
     if not session.idle:
         raise RestoreFailed("the session that holds the lock was lost", target=session.target.name)
     with closed(home.connection, database, own=session.facts.pid, target=session.target.name):
         take_lock(session)  # proves that this session still lives and holds it: nobody deployed meanwhile
+        if new := obstacles(session.connection):
+            raise RestoreFailed(f"meanwhile it came to this: {'; '.join(new)}", target=session.target.name)
+        if (now := read_shape(session.connection)) != shape:  # a grant or a setting came meanwhile
+            dress(home.connection, fresh, now)
         lost = _writes(backup, session)
         session.close()
+        copy = open_session(on_database(session.target, fresh), run_id=run.run_id)
+        try:
+            notices = log_restore(backup, copy, run, replaced=kept, lost=lost)
+        finally:
+            copy.close()
         change_places(home.connection, current=database, fresh=fresh, kept=kept)
-    return lost
+    return lost, notices
 
 
 def _tell_leftovers(connection: psycopg.Connection, database: str, progress: Progress, name: str) -> None:
     """Copies of earlier tries whose process was killed, and databases that earlier restores replaced."""
-    rows = connection.execute(
-        "SELECT datname FROM pg_catalog.pg_database "
-        "WHERE pg_catalog.starts_with(datname, %s) OR pg_catalog.starts_with(datname, %s) ORDER BY 1",
-        (f"{database}_restored_", f"{database}_before_"),
-    ).fetchall()
-    if rows:
-        names = ", ".join(row[0] for row in rows)
+    rows = connection.execute("SELECT datname FROM pg_catalog.pg_database ORDER BY 1").fetchall()
+    ours = re.compile(rf"{re.escape(database)}_(restored|before)_\d{{8}}-\d{{6}}-[0-9a-f]{{4}}")
+    if found := [name for (name,) in rows if ours.fullmatch(name)]:
+        names = ", ".join(found[-5:]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
         progress.note(name, f"of earlier restores there still are: {names} (DROP DATABASE when they are not needed)")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC
 from pathlib import Path
 
 import psycopg
@@ -32,8 +34,9 @@ from lockstep.postgres.prerequisites import (
 )
 from lockstep.postgres.replacement import Writes
 from lockstep.service.copying import CopyProof, analyze, prove_copy
-from lockstep.service.filling import StoredBackup, fill, refuse_older_server
+from lockstep.service.filling import StoredBackup, fill, refuse_older_server, refuse_without_key
 from lockstep.service.progress import Progress
+from lockstep.storage.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +88,8 @@ def restore(
     BackupDamaged, IdentityMissing, BucketError.
     """
     started = time.monotonic()
+    refuse_without_key(backup)
+    choices, asked = _timed(choices)
     session = open_session(into, run_id=run.run_id)
     try:
         refuse_standby(session)
@@ -108,8 +113,22 @@ def restore(
     finally:
         session.close()
     report.notices[:0] = notices
-    report.duration_ms = int((time.monotonic() - started) * 1000)
+    report.duration_ms = int((time.monotonic() - started - sum(asked)) * 1000)
     return report
+
+
+def _timed(choices: RestoreChoices) -> tuple[RestoreChoices, list[float]]:
+    """The same choices, and a list that will hold the seconds that a person thought about it."""
+    asked: list[float] = []
+
+    def confirm(replacement: Replacement) -> None:
+        since = time.monotonic()
+        try:
+            choices.confirm(replacement)
+        finally:
+            asked.append(time.monotonic() - since)
+
+    return replace(choices, confirm=confirm), asked
 
 
 def _prerequisites(backup: StoredBackup, session: Session, choices: RestoreChoices) -> tuple[list[str], RestoreOptions]:
@@ -164,8 +183,10 @@ def _into_empty(
                 hint="restore without --jobs: then a failure leaves nothing",
             ) from None
         raise error.leaving(f"Database {database} is empty as before") from None
-    except BaseException:
+    except BaseException as error:
         drop_stand_ins(session.connection, roles)
+        if not isinstance(error, Exception) and not occupants(session.connection):  # Ctrl-C, SIGTERM
+            progress.note(name, f"database {database} is empty as before")
         raise
     proof = finish(backup, session, progress)
     if proof.differences:
@@ -176,7 +197,7 @@ def _into_empty(
         )
     notices = log_restore(backup, session, run, replaced=None)
     if not whole:
-        notices.append("restored by several sessions, not in one transaction")
+        notices.append("not restored in one transaction")
     return RestoreReport(
         backup=backup.manifest.id, target=target.name, database=database, proof=proof, duration_ms=0,
         stand_ins=roles, notices=notices,
@@ -234,13 +255,18 @@ def finish(backup: StoredBackup, session: Session, progress: Progress) -> CopyPr
     progress.finished(name, "statistics (ANALYZE)", "gathered", _since(started))
     started = time.monotonic()
     progress.started(name, "comparison with the backup")
+    if "public" not in {*backup.manifest.schemas, *backup.manifest.excluded_schemas}:
+        with suppress(psycopg.Error):  # every new database has one; the source had none. What is in it keeps it
+            session.connection.execute("DROP SCHEMA IF EXISTS public")
     proof = prove_copy(backup, session.connection, ledger_schema=session.target.ledger_schema)
     if not proof.differences:
         progress.finished(name, "comparison with the backup", f"as backed up: {proof.text}", _since(started))
     return proof
 
 
-def log_restore(backup: StoredBackup, session: Session, run: RunInfo, *, replaced: str | None) -> list[str]:
+def log_restore(
+    backup: StoredBackup, session: Session, run: RunInfo, *, replaced: str | None, lost: Writes | None = None
+) -> list[str]:
     """Write the restore into the copy's own audit log, which goes on where the backup's ended. Returns notices."""
     if backup.manifest.ledger is None:
         return []
@@ -250,7 +276,9 @@ def log_restore(backup: StoredBackup, session: Session, run: RunInfo, *, replace
         event="restore",
         run_id=run.run_id,
         orchestrator_url=run.orchestrator_url,
-        details=details | ({"old_database": replaced} if replaced else {}),
+        details=details
+        | ({"old_database": replaced} if replaced else {})
+        | ({"rows_lost": lost.rows} if lost is not None and lost.known else {}),
     )
     try:
         write_event(session, event)
@@ -268,13 +296,21 @@ def _since(started: float) -> int:
     return int((time.monotonic() - started) * 1000)
 
 
+def chosen_line(manifest: Manifest, text: str) -> str:
+    """Which backup was chosen, for people. `text` is what they asked for."""
+    line = f"backup {manifest.id} of {manifest.environment}, taken {manifest.taken_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if text.startswith("before:") and text.removeprefix("before:") != manifest.run_id:
+        line += f", the newest before run {text.removeprefix('before:')}, which took none"
+    return line
+
+
 def loss(replacement: Replacement) -> tuple[str, ...]:
     """What a person must read before a database is replaced, line by line."""
     writes = replacement.writes
     if not writes.known:
-        told = "how much was written to it since the backup is not known: the server's statistics do not reach back"
+        told = "how much was written to it since the backup is not known: the server was restarted, or its statistics do not reach back"
     elif not writes.rows:
-        told = "nothing was written to it since the backup, by the server's count"
+        told = "no row of a table was written since the backup, by the server's count (TRUNCATE, definitions and large objects do not count)"
     else:
         tables = ", ".join(f"{name} {count:,}" for name, count in writes.tables[:5])
         more = f" and {len(writes.tables) - 5} more tables" if len(writes.tables) > 5 else ""

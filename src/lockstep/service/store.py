@@ -28,28 +28,30 @@ class OpenStore:
 
     bucket: Bucket
     backups: Backups
-    identity: Identity | None  # None: none is configured
+    identity: Identity | None  # None: none is configured, or it cannot be read
+    trouble: ConfigError | None = None  # why it cannot be read
 
     def stored(self, manifest: Manifest) -> StoredBackup:
         """Return a backup with all that is needed to read it. Raises BackupDamaged (its contents), BucketError."""
+        if manifest.encrypted_to and self.trouble is not None:
+            raise self.trouble
         contents = self.backups.contents(manifest)
         return StoredBackup(bucket=self.bucket, manifest=manifest, contents=contents, identity=self.identity)
 
 
 @contextmanager
-def open_store(settings: Settings, *, need_identity: bool = False) -> Iterator[OpenStore]:
+def open_store(settings: Settings) -> Iterator[OpenStore]:
     """Open the bucket. An identity that cannot be read is an error only where it is needed.
 
     Raises ConfigError and BucketError.
     """
+    keys, trouble = None, None
     try:
         keys = identity(settings)
-    except ConfigError:
-        if need_identity:
-            raise
-        keys = None
+    except ConfigError as error:
+        trouble = error
     with Bucket(bucket_settings(settings)) as bucket:
-        yield OpenStore(bucket=bucket, backups=Backups(bucket), identity=keys)
+        yield OpenStore(bucket=bucket, backups=Backups(bucket), identity=keys, trouble=trouble)
 
 
 def programs_of(settings: Settings) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lockstep.errors import BackupDamaged, UsageError
@@ -34,12 +34,12 @@ def choose(text: str, listings: Mapping[str, Listing], *, now: datetime) -> Mani
     damaged = [key for listing in listings.values() for key in listing.unreadable if _id(key) == text]
     if damaged:
         raise BackupDamaged("the manifest cannot be read", what=damaged[0])
-    if (moment := _moment(text)) is None:
-        word = "no backup has that id" if backup_time(text) else f"is not {FORMS}"
-        raise _none(f"'{text}': {word}", listings)
+    if (meant := _moment(text)) is None:
+        raise _none(f"no backup has the id {text}" if backup_time(text) else f"'{text}' is not {FORMS}", listings)
+    moment, until = meant
     if moment > now:
         raise _none(f"'{text}' lies in the future", listings)
-    return _newest(text, listings, lambda at: at <= moment)
+    return _newest(text, listings, lambda at: at < until)
 
 
 def _before(text: str, listings: Mapping[str, Listing], there: list[tuple[str, Manifest]]) -> Manifest:
@@ -84,14 +84,18 @@ def _newest(text: str, listings: Mapping[str, Listing], wanted: Callable[[dateti
     return best
 
 
-def _moment(text: str) -> datetime | None:
+def _moment(text: str) -> tuple[datetime, datetime] | None:
+    """Begin and end of the time that is meant: a minute, a second, or less."""
     if not re.fullmatch(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?", text):
         return None
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    digits = text[11:].removesuffix("Z").split("+")[0].split("-")[0]
+    size = timedelta(minutes=1) if digits.count(":") == 1 else timedelta(seconds=1)
+    return found, found + (timedelta(microseconds=1) if "." in digits else size)
 
 
 def _id(manifest_key: str) -> str:

@@ -97,7 +97,7 @@ def test_nothing_without_a_manifest_is_offered(backups: Backups, taken: Callable
     store.client.put_object(Bucket=store.name, Key=f"{store.prefix}prod/20261124T113000Z-s/database.dump", Body=b"x")
     assert backups.listing("prod").backups == (made,)
     assert backups.resolve("latest", "prod", NOW) == made
-    with pytest.raises(UsageError, match="no backup has that id"):
+    with pytest.raises(UsageError, match="no backup has the id"):
         backups.resolve("20261124T113000Z-s", "prod", NOW)
     assert [listed.manifest for listed in backups.listed(backups.folders("prod"))] == [made]
 

@@ -83,9 +83,12 @@ def test_the_way_back_that_is_printed_works(shop: Project, server: ThrowawayServ
     name = parse_address(shop.urls["prod"]).database
     done = shop.run("restore", "latest", "--into", "prod", "--replace", "--yes-i-mean", name)
     assert done.code == 0, done.err
-    statements = [line.strip() for line in done.out.splitlines() if line.startswith("    ALTER DATABASE")]
-    assert len(statements) == 3
-    with psycopg.connect(server.url(), autocommit=True) as connection:
+    statements = [line.strip() for line in done.out.splitlines() if line.startswith("    ")]
+    assert len(statements) == 4
+    with (
+        psycopg.connect(shop.urls["prod"]),  # the application is back already
+        psycopg.connect(server.url(), autocommit=True) as connection,
+    ):
         for statement in statements:
             connection.execute(statement.encode())
     assert shop.query("SELECT sum(total) FROM orders", "prod") == [(0,)]
