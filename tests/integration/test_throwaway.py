@@ -50,6 +50,22 @@ def test_server_and_data_are_gone_when_the_process_that_started_it_is_killed(
     assert not Path(folder).exists() and not Path(sockets).exists() and _gone(int(pid))
 
 
+def test_a_signal_to_the_whole_process_group_leaves_nothing(pg_bin: Path) -> None:
+    server = ThrowawayServer(pg_bin, tcp=False)
+    watchdog, folder = server._watchdog, server.folder
+    assert watchdog is not None
+    try:
+        for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            watchdog.send_signal(ending)
+        time.sleep(0.2)
+        assert watchdog.poll() is None, "it waits for us"
+        watchdog.kill()
+        watchdog.wait(10)
+    finally:
+        server.stop()
+    assert not folder.exists()
+
+
 def test_it_is_made_for_a_major_and_reaches_no_network(pg_bin: Path) -> None:
     from lockstep.postgres.programs import find_program
 

@@ -36,7 +36,7 @@ SELECT ARRAY(SELECT slot_name::text FROM pg_catalog.pg_replication_slots WHERE d
        (SELECT rolsuper OR pg_catalog.pg_has_role('pg_signal_backend', 'MEMBER')
           FROM pg_catalog.pg_roles WHERE rolname = current_user),
        (SELECT count(*) FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
-         WHERE a.datname = current_database() AND r.rolsuper AND a.backend_type = 'client backend'
+         WHERE a.datname = current_database() AND r.rolsuper -- backend_type is hidden from others
            AND a.pid <> pg_catalog.pg_backend_pid()),
        (SELECT spcname FROM pg_catalog.pg_tablespace t JOIN pg_catalog.pg_database d ON d.dattablespace = t.oid
          WHERE d.datname = current_database() AND t.spcname <> 'pg_default'
@@ -160,8 +160,11 @@ def closed(maintenance: psycopg.Connection, name: str, *, own: int, target: str)
             if time.monotonic() > deadline:
                 raise RestoreFailed(f"{left} sessions of database {name} did not end", target=target)
             maintenance.execute(
-                "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
-                "WHERE datname = %s AND pid <> %s",
+                # Autovacuum gives way to a rename by itself; a superuser's session that is about to end may not be ended.
+                "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a "
+                "JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid CROSS JOIN pg_catalog.pg_roles me "
+                "WHERE a.datname = %s AND a.pid <> %s "
+                "AND me.rolname = current_user AND (me.rolsuper OR NOT r.rolsuper)",
                 (name, own),
             )
             time.sleep(0.1)
@@ -204,7 +207,8 @@ def drop(maintenance: psycopg.Connection, name: str) -> None:
 
 def _sessions(maintenance: psycopg.Connection, name: str, own: int) -> int:
     row = maintenance.execute(
-        "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = %s AND pid <> %s", (name, own)
+        "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = %s AND pid <> %s AND usesysid IS NOT NULL",
+        (name, own),
     ).fetchone()
     assert row is not None
     return int(row[0])

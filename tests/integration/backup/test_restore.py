@@ -11,8 +11,10 @@ import psycopg
 import pytest
 
 from lockstep.core.address import parse_address
-from lockstep.errors import BackupDamaged, RestoreFailed, RestoreRefused
+from lockstep.errors import BackupDamaged, RestoreFailed, RestoreRefused, Unreachable
 from lockstep.postgres.connection import Target
+from lockstep.postgres.contents import read_contents
+from lockstep.postgres.copycheck import check_copy
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.throwaway import ThrowawayServer
 from lockstep.service.filling import StoredBackup
@@ -217,3 +219,105 @@ def test_a_damaged_backup_replaces_nothing(server: ThrowawayServer, living: str,
     assert databases(server) == {"living"}
     with stored(store, manifest) as backup:
         assert not verify_backup(backup, Level.DIGESTS, Silent(), programs=pg_bin).holds
+
+
+def test_settings_and_grants_that_come_while_it_is_restored_are_kept(
+    server: ThrowawayServer, living: str, store: Store
+) -> None:
+    execute(living, "CREATE TABLE public.t AS SELECT 1 AS i")
+    manifest = take(living, store).manifest
+
+    class Meddling(Silent):
+        def finished(self, environment: str, what: str, outcome: str, ms: int | None) -> None:
+            if what == "restore":
+                execute(server.url(), "ALTER DATABASE living SET work_mem = '9MB'")
+                execute(server.url(), "GRANT TEMPORARY ON DATABASE living TO living_guest")
+
+    with stored(store, manifest) as backup:
+        into = Target(environment="copy", address=parse_address(living))
+        restore(backup, into, RUN, Meddling(), RestoreChoices(replace=True))
+    owner, *_, acl = whole_shape(server, "living")[0]
+    assert owner == "living_owner"
+    assert "living_guest=Tc*/living_owner" in acl
+    assert "work_mem=9MB" in str(whole_shape(server, "living"))
+
+
+def test_the_owner_may_replace_without_being_a_superuser(server: ThrowawayServer, living: str, store: Store) -> None:
+    execute(living, "CREATE TABLE public.t AS SELECT 1 AS i; ALTER TABLE public.t OWNER TO living_owner")
+    manifest = take(living, store).manifest
+    execute(
+        server.url(), "ALTER ROLE living_owner LOGIN CREATEDB PASSWORD 'pw'; GRANT pg_signal_backend TO living_owner"
+    )
+    execute(server.url(), "ALTER ROLE living_guest IN DATABASE living RESET ALL")
+    execute(server.url(), "ALTER DATABASE living RESET ALL")
+    execute(living, "ALTER SCHEMA public OWNER TO living_owner")
+    url = server.url("living", user="living_owner", password="pw")
+    with psycopg.connect(living) as superuser:
+        superuser.execute("SELECT 1")
+        with pytest.raises(RestoreRefused, match="1 sessions of superusers"):
+            restore_into(store, manifest, url, replace=True)
+    report = restore_into(store, manifest, url, replace=True)
+    assert report.kept in databases(server)
+
+
+def test_trouble_of_this_machine_is_no_damage(taken: Manifest, store: Store, pg_bin: Path, tmp_path: Path) -> None:
+    for program in pg_bin.iterdir():
+        (tmp_path / program.name).symlink_to(program)
+    (tmp_path / "pg_restore").unlink()
+    killed = tmp_path / "pg_restore"
+    killed.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && exec {pg_bin}/pg_restore --version\nhead -c 100 >/dev/null; kill -9 $$\n'
+    )
+    killed.chmod(0o755)
+    with stored(store, taken) as backup:
+        for level in (Level.ARCHIVE, Level.RESTORED):
+            with pytest.raises(RestoreFailed, match="says nothing about it"):
+                verify_backup(backup, level, Silent(), programs=tmp_path)
+
+
+def test_what_only_a_superuser_may_own_is_verified(
+    database: str, server: ThrowawayServer, store: Store, pg_bin: Path
+) -> None:
+    execute(server.url(), "CREATE ROLE dba SUPERUSER")
+    try:
+        execute(database, "CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'")
+        execute(database, "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f()")
+        execute(database, "ALTER EVENT TRIGGER e OWNER TO dba")
+        execute(database, "CREATE TABLE t AS SELECT 1 AS i")
+        execute(database, f"ALTER DATABASE {parse_address(database).database} SET DateStyle = 'SQL, DMY'")
+        with stored(store, take(database, store).manifest) as backup:
+            proof = verify_backup(backup, Level.RESTORED, Silent(), programs=pg_bin)
+        assert proof.holds, proof.findings
+    finally:
+        execute(database, "DROP EVENT TRIGGER IF EXISTS e")
+        execute(server.url(), "DROP ROLE dba")
+
+
+def test_a_copy_that_lacks_something_is_not_what_was_backed_up(database: str) -> None:
+    execute(
+        database,
+        "CREATE TABLE big (i int); CREATE VIEW v AS SELECT 1; CREATE INDEX ON big (i); SELECT lo_create(0);"
+        "INSERT INTO big SELECT 1",
+    )
+    with psycopg.connect(database, autocommit=True) as connection:
+        with connection.transaction():
+            contents = read_contents(connection, each=0)
+        assert check_copy(connection, contents).differences == ()
+        connection.execute(
+            "TRUNCATE big; DROP VIEW v; DROP INDEX big_i_idx; SELECT lo_unlink(max(oid)) FROM pg_largeobject_metadata"
+        )
+        found = check_copy(connection, contents).differences
+    assert found == (
+        "table public.big is empty, and was not", "0 indexes instead of 1", "0 views instead of 1",
+        "0 large objects instead of 1",
+    )  # fmt: skip
+
+
+def test_a_database_that_was_left_closed_is_told_how_to_open(
+    server: ThrowawayServer, living: str, store: Store
+) -> None:
+    manifest = take(living, store).manifest
+    execute(server.url(), "ALTER DATABASE living ALLOW_CONNECTIONS false")
+    with pytest.raises(Unreachable) as caught:
+        restore_into(store, manifest, living, replace=True)
+    assert "ALTER DATABASE living ALLOW_CONNECTIONS true;" in (caught.value.hint or "")
