@@ -259,9 +259,7 @@ def _connect(
         used_password = bool(error.pgconn and error.pgconn.used_password)
         needs_password = bool(error.pgconn and error.pgconn.needs_password)
         hint = None
-        if (used_password or target.address.is_local) and (closed := _closed(parameters)):
-            hint = f"it was left closed; to open it, in another database of the server: {closed}"
-        elif needs_password:
+        if needs_password:
             hint = "no password was given: put the whole URL into .env"
         elif used_password:
             hint = "check user, password and database name in .env (special characters may stand as they are)"
@@ -275,9 +273,12 @@ def _connect(
         raise UsageError(f"{target.name}: {redact(str(error), target).strip()}", hint="lockstep config") from None
 
 
-def _closed(parameters: Mapping[str, str]) -> str | None:
-    """The SQL that opens the database, when it takes no connections. libpq gives no SQLSTATE for that, so the server's
-    other database is asked."""
+def opening_sql(target: Target, *, run_id: str) -> str | None:
+    """Return the SQL that opens the target's database, when it takes no connections; else None.
+
+    libpq gives no SQLSTATE for that, so another database of the server is asked: one more try with the same password.
+    """
+    parameters = _parameters(replace(target, settings={}), run_id)
     home = "template1" if parameters.get("dbname") == "postgres" else "postgres"
     try:
         with psycopg.connect(**{**parameters, "dbname": home, "connect_timeout": "3"}, autocommit=True) as other:  # type: ignore[arg-type]

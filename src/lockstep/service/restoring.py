@@ -17,9 +17,9 @@ import psycopg
 
 from lockstep.core.duration import format_ms
 from lockstep.core.size import format_bytes
-from lockstep.errors import LockstepError, RestoreFailed, RestoreRefused
+from lockstep.errors import LockstepError, RestoreFailed, RestoreRefused, Unreachable
 from lockstep.postgres.audit import Event, write_event
-from lockstep.postgres.connection import Session, Target, guard, open_session, refuse_standby
+from lockstep.postgres.connection import Session, Target, guard, open_session, opening_sql, refuse_standby
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.lock import take_lock
 from lockstep.postgres.pgrestore import RestoreOptions
@@ -90,7 +90,13 @@ def restore(
     started = time.monotonic()
     refuse_without_key(backup)
     choices, asked = _timed(choices)
-    session = open_session(into, run_id=run.run_id)
+    try:
+        session = open_session(into, run_id=run.run_id)
+    except Unreachable as error:
+        if statement := opening_sql(into, run_id=run.run_id):
+            hint = f"it was left closed; to open it, in another database of the server: {statement}"
+            raise Unreachable(target=error.target, reason=error.reason, hint=hint) from None
+        raise
     try:
         refuse_standby(session)
         take_lock(session, wait_seconds=choices.wait_seconds)
