@@ -26,35 +26,35 @@ def listed(store: Store, key: str, pg_bin: Path, folder: Path) -> str:
 
 
 @pytest.fixture
-def migrator(server: ThrowawayServer, database: str) -> Iterator[str]:
-    """A login that inherits nothing, a member of `migrator`, which owns a table; its URL."""
+def dump_migrator(server: ThrowawayServer, database: str) -> Iterator[str]:
+    """A login that inherits nothing, a member of `dump_migrator`, which owns a table; its URL."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("""
-            CREATE ROLE migrator; CREATE ROLE deployer LOGIN NOINHERIT PASSWORD 'pw' IN ROLE migrator;
-            CREATE SCHEMA app AUTHORIZATION migrator; CREATE TABLE app.t AS SELECT 7 AS i; ALTER TABLE app.t OWNER TO migrator;
+            CREATE ROLE dump_migrator; CREATE ROLE dump_deployer LOGIN NOINHERIT PASSWORD 'pw' IN ROLE dump_migrator;
+            CREATE SCHEMA app AUTHORIZATION dump_migrator; CREATE TABLE app.t AS SELECT 7 AS i; ALTER TABLE app.t OWNER TO dump_migrator;
             ALTER TABLE app.t ENABLE ROW LEVEL SECURITY
         """)
-        yield make_conninfo(database, user="deployer", password="pw")
-        connection.execute("DROP OWNED BY migrator, deployer CASCADE; DROP ROLE deployer, migrator")
+        yield make_conninfo(database, user="dump_deployer", password="pw")
+        connection.execute("DROP OWNED BY dump_migrator, dump_deployer CASCADE; DROP ROLE dump_deployer, dump_migrator")
 
 
 def test_the_dump_runs_as_the_configured_role(
-    migrator: str, new_database: Callable[[], str], store: Store, pg_bin: Path, tmp_path: Path
+    dump_migrator: str, new_database: Callable[[], str], store: Store, pg_bin: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(BackupFailed, match="role deployer cannot read all"):
-        take(migrator, store)
-    manifest = take(migrator, store, role="migrator").manifest
+    with pytest.raises(BackupFailed, match="role dump_deployer cannot read all"):
+        take(dump_migrator, store)
+    manifest = take(dump_migrator, store, role="dump_migrator").manifest
     copy = new_database()
     restore(store, manifest.key, copy, pg_bin, tmp_path)
     with psycopg.connect(copy) as connection:
         assert connection.execute("SELECT i FROM app.t").fetchall() == [(7,)]
-    execute(copy, "DROP OWNED BY migrator CASCADE")
+    execute(copy, "DROP OWNED BY dump_migrator CASCADE")
 
 
 @pytest.mark.parametrize("role", ["nobody_knows", "postgres"])
-def test_a_role_that_cannot_be_taken_is_named(migrator: str, store: Store, role: str) -> None:
+def test_a_role_that_cannot_be_taken_is_named(dump_migrator: str, store: Store, role: str) -> None:
     with pytest.raises(ConfigError, match=f'cannot take the role "{role}"'):
-        take(migrator, store, role=role)
+        take(dump_migrator, store, role=role)
     store.assert_empty()
 
 
