@@ -172,6 +172,8 @@ class _Process:
         """Its own words without DETAIL, CONTEXT and the commands, which may hold rows."""
         lines = self._talk.decode(errors="replace").splitlines()
         told = [line for line in lines if re.match(r"pg_restore: (?!while |from TOC )", line)]
+        # What the server says of a row that it could not load may quote it.
+        told = [re.sub(r'(COPY failed for table ".*?"): .*', r"\1", line) for line in told]
         text = "".join(f"\n  {line.removeprefix('pg_restore: ')}" for line in told[-4:])
         return text.replace(self._secret, "***") if self._secret else text
 
