@@ -1,0 +1,167 @@
+"""Reads the fingerprint of a database: every object of the configured schemas, by one catalog query, in one snapshot.
+
+Read-only, takes no lock beyond ACCESS SHARE on views for as long as the query runs. Judges nothing. Passwords are not
+read: no user mappings, no subscription's connection string, and secrets among a foreign server's options are masked.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from lockstep.core.fingerprint import Fingerprint, SchemaObject, fingerprint_of
+from lockstep.errors import LedgerError
+from lockstep.postgres.connection import Session, guard
+
+_SQL = Path(__file__).with_name("sql") / "fingerprint"
+_PARTS = ("relations", "on_relations", "routines", "types", "database")
+
+#: The ledger's own: never part of what is compared.
+TABLES = ("schema_migrations", "schema_migrations_log", "schema_migrations_states")
+FUNCTIONS = (
+    "schema_migrations_log_hash", "schema_migrations_log_chain", "schema_migrations_log_refuse", "schema_migrations_guard",
+)  # fmt: skip
+
+#: How the server prints expressions must not depend on role or database; a large UNION gains nothing from JIT.
+_SETTINGS = """
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'postgres';
+SET LOCAL extra_float_digits = 1; SET LOCAL quote_all_identifiers = off; SET LOCAL bytea_output = 'hex';
+SET LOCAL jit = off; SET LOCAL work_mem = '32MB'; SET LOCAL max_parallel_workers_per_gather = 0;
+SET LOCAL search_path = pg_catalog
+"""
+
+_TRIES = 3  # an object that is dropped while it is being looked at is an error of the server's
+
+
+def read_fingerprint(session: Session) -> Fingerprint:
+    """Read the fingerprint of the target's configured schemas. The session must be idle; it is afterwards.
+
+    Raises Unreachable; LedgerError when somebody keeps a view locked, or objects go away under the query again and again.
+    """
+    text = _copy(session)
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            with guard(session.target):
+                objects = _read(session, text)
+            return fingerprint_of(objects, major=session.facts.version // 10000, schemas=session.target.schemas)
+        except psycopg.errors.LockNotAvailable:
+            _roll_back(session)
+            reason = "another session has a view or a table locked"
+        except (psycopg.errors.InternalError_, psycopg.errors.UndefinedObject, psycopg.errors.UndefinedTable) as error:
+            _roll_back(session)
+            reason = f"objects go away while they are looked at (SQLSTATE {error.sqlstate})"
+        except psycopg.Error:
+            _roll_back(session)
+            raise
+        if tries == _TRIES:
+            raise LedgerError(
+                f"{session.target.name}: the schema could not be read: {reason}",
+                hint="try again when it is quiet: SELECT pid, query FROM pg_stat_activity WHERE state <> 'idle'",
+            )
+        time.sleep(0.2 * tries)
+
+
+def read_token(session: Session) -> str:
+    """Return a text that stays the same while nothing of what the fingerprint covers is changed. Some milliseconds."""
+    namespaces = sql.SQL(
+        "UNION ALL SELECT 'publication schema', count(*), bit_xor(hashtextextended(xmin::text, oid::int8)) FROM pg_publication_namespace"
+        if session.facts.version >= 150000
+        else ""
+    )
+    text = sql.SQL(_file("token")).format(
+        schemas=sql.Literal(list(session.target.schemas)), publication_namespace=namespaces
+    )
+    with guard(session.target):
+        row = session.connection.execute(text).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+# -- inside -------------------------------------------------------------------------------------------------------
+
+
+def _read(session: Session, text: sql.Composed) -> list[SchemaObject]:
+    session.connection.execute(_SETTINGS.encode())
+    objects = []
+    with session.connection.cursor() as cursor, cursor.copy(text) as copy:
+        for line in copy:
+            fields = bytes(line).decode()[:-1].split("\t")
+            if "\\" in fields[4] or "\\" in fields[5] or "\\" in "".join(fields[:4]):
+                fields = [_unescaped(field) if field != "\\N" else field for field in fields]
+            kind, schema, parent, name, definition, body, xid = fields
+            objects.append(
+                SchemaObject(
+                    kind, schema, parent, name, definition, None if body == "\\N" else body,
+                    None if xid == "\\N" else int(xid),
+                )
+            )  # fmt: skip
+    session.connection.execute("COMMIT")
+    return objects
+
+
+def _unescaped(field: str) -> str:
+    """COPY's text format: https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.2"""
+    if "\\" not in field:
+        return field
+    parts = field.split("\\\\")
+    for escape, character in _ESCAPES:
+        parts = [part.replace(escape, character) for part in parts]
+    return "\\".join(parts)
+
+
+_ESCAPES = (("\\n", "\n"), ("\\r", "\r"), ("\\t", "\t"), ("\\b", "\b"), ("\\f", "\f"), ("\\v", "\v"))
+
+
+def _roll_back(session: Session) -> None:
+    if not session.connection.closed and not session.idle:
+        session.connection.execute("ROLLBACK")
+
+
+@cache
+def _file(name: str) -> str:
+    return (_SQL / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _copy(session: Session) -> sql.Composed:
+    newer = session.facts.version >= 150000
+    pieces = {
+        "schemas": sql.Literal(list(session.target.schemas)),
+        "ledger": sql.Literal(session.target.ledger_schema),
+        "ledger_tables": sql.Literal(list(TABLES)),
+        "ledger_functions": sql.Literal(list(FUNCTIONS)),
+        "table_options": sql.SQL(_options("f.ftoptions")),
+        "column_options": sql.SQL(_options("a.attfdwoptions")),
+        "fdw_options": sql.SQL(_options("f.fdwoptions")),
+        "server_options": sql.SQL(_options("s.srvoptions")),
+        "publication_schemas": sql.SQL(_PUBLICATION_SCHEMAS if newer else "NULL"),
+        "publication_columns": sql.SQL(_PUBLICATION_COLUMNS if newer else ""),
+        "publication_filter": sql.SQL(_PUBLICATION_FILTER if newer else ""),
+    }
+    text = _file("head") + "\nUNION ALL\n".join(_file(part) for part in _PARTS) + _file("tail")
+    return sql.SQL("COPY (" + text + ") TO STDOUT").format(**pieces)  # our own files
+
+
+def _options(column: str) -> str:
+    """SQL of a list of options without what may be a secret. Column names of ours alone."""
+    return (
+        "(SELECT format('OPTIONS (%s)', string_agg(CASE WHEN split_part(o, '=', 1) ~* 'pass|secret|token|key|credential' "  # noqa: S608
+        f"THEN split_part(o, '=', 1) || '=***' ELSE o END, ', ' ORDER BY o)) FROM unnest({column}) o HAVING count(*) > 0)"
+    )
+
+
+_PUBLICATION_SCHEMAS = (
+    "(SELECT 'SCHEMAS ' || string_agg(n.pnnspid::regnamespace::text, ', ' ORDER BY n.pnnspid::regnamespace::text) "
+    "FROM pg_publication_namespace n WHERE n.pnpubid = p.oid)"
+)
+_PUBLICATION_COLUMNS = (
+    ", ' (' || (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attname) FROM pg_attribute a "
+    "WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs)) || ')'"
+)
+_PUBLICATION_FILTER = ", ' WHERE ' || pg_get_expr(r.prqual, r.prrelid)"
