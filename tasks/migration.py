@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lockstep.service.applying import ApplyRun, open_apply
+from lockstep.service.recording import tell
 from lockstep.service.syncing import apply_step
 from tasks.boundary import step
 from tasks.run import current
@@ -30,6 +31,8 @@ def take_lock(environment: str, digest: str) -> None:
         )
     )
     run.results[environment].applied = run.applying.applied
+    run.results[environment].recording = run.applying.recording
+    tell(run.applying.recording, lambda text: run.progress.note(environment, text))
 
 
 @contextmanager

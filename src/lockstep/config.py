@@ -12,14 +12,17 @@ from pathlib import Path
 import msgspec
 
 from lockstep.core.duration import parse_duration
+from lockstep.core.ignoring import ABSENT_ROLES, KINDS, MAY_DIFFER
 from lockstep.errors import ConfigError
 from lockstep.settings import (
     FILE,
     VARIABLE,
     BackupTable,
+    DriftTable,
     Environment,
     EnvironmentTable,
     FileShape,
+    IgnoreTable,
     KeepTable,
     ProjectTable,
     RehearsalTable,
@@ -30,9 +33,11 @@ from lockstep.settings import (
 
 __all__ = [
     "BackupTable",
+    "DriftTable",
     "Environment",
     "EnvironmentTable",
     "FileShape",
+    "IgnoreTable",
     "KeepTable",
     "ProjectTable",
     "RehearsalTable",
@@ -61,6 +66,7 @@ def load_settings(start: Path, environ: Mapping[str, str] | None = None) -> Sett
     shape = _shape(data, lines)
     variables, origins = _variables(file.parent, os.environ if environ is None else environ)
     environments = _environments(shape, lines)
+    _check_drift(shape, lines)
     if re.search(r"[%\x00-\x1f]", shape.project.ledger_schema):
         raise ConfigError(
             "project.ledger_schema holds a character that no schema should have",
@@ -73,6 +79,7 @@ def load_settings(start: Path, environ: Mapping[str, str] | None = None) -> Sett
         environments=environments,
         backup=shape.backup,
         rehearsal=shape.rehearsal,
+        drift=shape.drift,
         variables=variables,
         origins=origins,
         lines=lines,
@@ -134,9 +141,9 @@ def _lines(text: str) -> dict[str, int]:
     table = ""
     for number, line in enumerate(text.split("\n"), start=1):
         stripped = line.strip()
-        if match := re.match(r"\[([^\[\]]+)\]", stripped):
+        if match := re.match(r"\[\[?([^\[\]]+)\]", stripped):
             table = re.sub(r"[\"'\s]", "", match[1])
-            found[table] = number
+            found.setdefault(table, number)
         elif match := re.match(r"([A-Za-z0-9_.\"-]+)\s*=\s*(.*)", stripped):
             key = f"{table}.{match[1]}".replace('"', "").lstrip(".")
             found[key] = number
@@ -195,6 +202,8 @@ _KNOWN = sorted(
         *BackupTable.__struct_fields__,
         *KeepTable.__struct_fields__,
         *RehearsalTable.__struct_fields__,
+        *DriftTable.__struct_fields__,
+        *IgnoreTable.__struct_fields__,
     }
 )
 
@@ -228,8 +237,32 @@ def _environments(shape: FileShape, lines: Mapping[str, int]) -> dict[str, Envir
             max_blocking_ms=_ms(table.max_blocking, where, f"environments.{name}.max_blocking"),
             statement_timeout_ms=_ms(table.statement_timeout, where, f"environments.{name}.statement_timeout"),
             retry_budget_ms=_ms(table.retry_budget, where, f"environments.{name}.retry_budget") or 0,
+            stops_on_drift=(table.on_drift or shape.drift.on_drift or ("stop" if protected else "warn")) == "stop",
         )
     return _promotion_order(made, where)
+
+
+def _check_drift(shape: FileShape, lines: Mapping[str, int]) -> None:
+    for rule in shape.drift.ignore:
+        problem = None
+        if not rule.reason.strip():
+            problem = "a rule of drift.ignore needs a reason: whoever reads it next wants to know"
+        elif rule.kind is None and rule.object is None and rule.schema is None:
+            problem = "a rule of drift.ignore names no kind, object or schema, so it would hide everything"
+        elif rule.kind is not None and rule.kind not in KINDS:
+            problem = f"drift.ignore: there is no kind '{rule.kind}' (there are: {', '.join(KINDS)})"
+        elif unknown := [name for name in rule.environments if name not in shape.environments]:
+            problem = f"drift.ignore names the environment '{unknown[0]}', which is none"
+        if problem:
+            line = lines.get("drift.ignore")
+            raise ConfigError(problem, where=f"{FILE}:{line}" if line else FILE)
+    for kind in shape.drift.parity_ignores:
+        if kind not in KINDS and kind not in MAY_DIFFER:
+            line = lines.get("drift.parity_ignores", 1)
+            raise ConfigError(
+                f"drift.parity_ignores: there is no kind '{kind}' (there are: {', '.join((*KINDS, ABSENT_ROLES))})",
+                where=f"{FILE}:{line}",
+            )
 
 
 def _ms(text: str | None, where: object, key: str) -> int | None:

@@ -13,6 +13,8 @@
     │   ├── LedgerMissing               4   not initialised
     │   ├── LedgerForeign               4   the table belongs to another tool
     │   ├── LedgerFiltered              4   row level security hides rows from this role
+    │   ├── DriftFound              4   somebody changed the schema by hand
+    │   ├── ChangedOtherwise        4   a run changed other things than was predicted
     │   └── LedgerNotOwned              7   the role that would deploy does not own the ledger
     ├── LockHeld                        5   another run works on this target
     ├── MigrationFailed                 6   SQLSTATE, statement, line, caret; what was and was not done
@@ -221,6 +223,44 @@ class LedgerNotOwned(LedgerError):
         self.target = target
         self.role = role
         self.owner = owner
+
+
+class DriftFound(LedgerError):
+    """The live schema is not what the ledger's fingerprint says: somebody changed it by hand."""
+
+    more = "drift"
+
+    def __init__(
+        self, *, target: str, environment: str, since: str, lines: tuple[str, ...], more_lines: int = 0
+    ) -> None:
+        count = len(lines) + more_lines
+        what = "1 object differs" if count == 1 else f"{count} objects differ"
+        rest = (f"  and {more_lines} more",) if more_lines else ()
+        listed = "\n".join([*(f"  {line}" for line in lines), *rest])
+        super().__init__(
+            f"{target}: drift: {what} from the schema as it was left {since}. Nothing was applied.\n{listed}",
+            hint=f"lockstep drift {environment}",
+        )
+        self.target = target
+        self.lines = lines
+
+
+class ChangedOtherwise(LedgerError):
+    """A run changed other things than it was predicted to. What it applied stays applied."""
+
+    more = "drift"
+
+    def __init__(
+        self, *, target: str, environment: str, source: str, lines: tuple[str, ...], more_lines: int = 0
+    ) -> None:
+        rest = (f"  and {more_lines} more",) if more_lines else ()
+        listed = "\n".join([*(f"  {line}" for line in lines), *rest])
+        super().__init__(
+            f"{target}: everything is applied, but it changed other things than {source} predicts:\n{listed}",
+            hint=f"lockstep diff {source} {environment}",
+        )
+        self.target = target
+        self.lines = lines
 
 
 class LockHeld(LockstepError):

@@ -10,9 +10,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
+from lockstep.core.ignoring import MAY_DIFFER
 from lockstep.errors import ConfigError, UsageError
 
 FILE = "lockstep.toml"
@@ -67,6 +69,7 @@ class EnvironmentTable(_Table):
     max_blocking: str | None = None
     statement_timeout: str | None = None
     retry_budget: str = "2min"
+    on_drift: Literal["stop", "warn"] | None = None
     settings: dict[str, str] = {}
 
 
@@ -94,11 +97,26 @@ class RehearsalTable(_Table):
     identity: str | None = None
 
 
+class IgnoreTable(_Table):
+    reason: str
+    kind: str | None = None
+    object: str | None = None
+    schema: str | None = None
+    environments: list[str] = []
+
+
+class DriftTable(_Table):
+    on_drift: Literal["stop", "warn"] | None = None
+    ignore: list[IgnoreTable] = []
+    parity_ignores: list[str] = msgspec.field(default_factory=lambda: list(MAY_DIFFER))
+
+
 class FileShape(_Table):
     project: ProjectTable = msgspec.field(default_factory=ProjectTable)
     environments: dict[str, EnvironmentTable] = {}
     backup: BackupTable | None = None
     rehearsal: RehearsalTable = msgspec.field(default_factory=RehearsalTable)
+    drift: DriftTable = msgspec.field(default_factory=DriftTable)
 
 
 # -- the settings -------------------------------------------------------------------------------------------------
@@ -115,6 +133,7 @@ class Environment:
     max_blocking_ms: int | None
     statement_timeout_ms: int | None
     retry_budget_ms: int
+    stops_on_drift: bool  # a deploy is refused when the schema was changed by hand; else it is only told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +154,7 @@ class Settings:
     environments: Mapping[str, Environment]  # in promotion order
     backup: BackupTable | None
     rehearsal: RehearsalTable
+    drift: DriftTable
     variables: Mapping[str, str] = field(repr=False)  # environment over .env
     origins: Mapping[str, str] = field(repr=False)  # variable -> "environment" or ".env"
     lines: Mapping[str, int] = field(repr=False)  # dotted key -> line in lockstep.toml
@@ -224,6 +244,8 @@ class Settings:
                 shown.append(self._value(name, value))
         for name, value in _flat("rehearsal", self.rehearsal):
             shown.append(self._value(name, value))
+        for name, value in _flat("drift", self.drift):
+            shown.append(self._value(name, value))
         return shown
 
     def _value(self, key: str, value: object) -> Value:
@@ -269,6 +291,12 @@ def _flat(prefix: str, table: msgspec.Struct) -> list[tuple[str, object]]:
             found += _flat(f"{prefix}.{name}", value)
         elif isinstance(value, dict):
             found += [(f"{prefix}.{name}.{inner}", text) for inner, text in value.items()]
+        elif isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
+            for number, one in enumerate(value, start=1):
+                words = [f"{key}={inner}" for key, inner in _flat("", one) if inner is not None]
+                found.append(
+                    (f"{prefix}.{name}.{number}", " ".join(words).replace("=.", "=").replace(" .", " ").lstrip("."))
+                )
         elif isinstance(value, list):
             found.append((f"{prefix}.{name}", ", ".join(value) if value else None))
         else:

@@ -117,6 +117,7 @@ class Fingerprint:
     major: int  # of the server
     schemas: tuple[str, ...]  # that are covered, sorted
     objects: Mapping[Key, SchemaObject]  # in no order that means anything
+    roles: frozenset[str] = frozenset()  # that the server knows; no part of what is compared
 
     @property
     def digest(self) -> str:
@@ -132,7 +133,7 @@ class Fingerprint:
         """Return the part that the given schemas have: for one that was taken when others were configured."""
         kept = set(schemas) & set(self.schemas)
         objects = {key: one for key, one in self.objects.items() if not one.schema or one.schema in kept}
-        return Fingerprint(major=self.major, schemas=tuple(sorted(kept)), objects=objects)
+        return Fingerprint(major=self.major, schemas=tuple(sorted(kept)), objects=objects, roles=self.roles)
 
 
 def _digest(objects: Iterable[SchemaObject]) -> str:
@@ -143,6 +144,13 @@ def _digest(objects: Iterable[SchemaObject]) -> str:
     return whole.hexdigest()
 
 
-def fingerprint_of(objects: Iterable[SchemaObject], *, major: int, schemas: Iterable[str]) -> Fingerprint:
+def fingerprint_of(
+    objects: Iterable[SchemaObject], *, major: int, schemas: Iterable[str], roles: Iterable[str] = ()
+) -> Fingerprint:
     """Gather objects into a fingerprint."""
-    return Fingerprint(major=major, schemas=tuple(sorted(schemas)), objects={one.key: one for one in objects})
+    return Fingerprint(
+        major=major,
+        schemas=tuple(sorted(schemas)),
+        objects={one.key: one for one in objects},
+        roles=frozenset(roles),
+    )

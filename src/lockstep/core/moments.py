@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -16,3 +16,8 @@ def format_moment(moment: datetime, now: datetime, zone: tzinfo | None = None) -
     if there.year != here.year:
         return f"{day} {there.year}"
     return f"{day} {there:%H:%M}"
+
+
+def utc_minute(moment: datetime) -> str:
+    """Return a time for messages that are read elsewhere: `2026-03-12 10:15 UTC`."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

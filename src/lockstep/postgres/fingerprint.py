@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -38,7 +39,14 @@ SET LOCAL search_path = pg_catalog
 _TRIES = 3  # an object that is dropped while it is being looked at is an error of the server's
 
 
-def read_fingerprint(session: Session) -> Fingerprint:
+class Live(NamedTuple):
+    """A schema as it is, and the token of the same snapshot."""
+
+    fingerprint: Fingerprint
+    token: str  # stays the same while nothing of what the fingerprint covers is changed
+
+
+def read_live(session: Session) -> Live:
     """Read the fingerprint of the target's configured schemas. The session must be idle; it is afterwards.
 
     Raises Unreachable; LedgerError when somebody keeps a view locked, or objects go away under the query again and again.
@@ -49,8 +57,7 @@ def read_fingerprint(session: Session) -> Fingerprint:
         tries += 1
         try:
             with guard(session.target):
-                objects = _read(session, text)
-            return fingerprint_of(objects, major=session.facts.version // 10000, schemas=session.target.schemas)
+                return _read(session, text)
         except psycopg.errors.LockNotAvailable:
             _roll_back(session)
             reason = "another session has a view or a table locked"
@@ -68,34 +75,37 @@ def read_fingerprint(session: Session) -> Fingerprint:
         time.sleep(0.2 * tries)
 
 
-def read_token(session: Session) -> str:
-    """Return a text that stays the same while nothing of what the fingerprint covers is changed. Some milliseconds."""
+def token_sql(session: Session) -> sql.Composed:
+    """Return a query of one value: the token of what the fingerprint covers. Some milliseconds."""
     namespaces = sql.SQL(
         "UNION ALL SELECT 'publication schema', count(*), bit_xor(hashtextextended(xmin::text, oid::int8)) FROM pg_publication_namespace"
         if session.facts.version >= 150000
         else ""
     )
-    text = sql.SQL(_file("token")).format(
+    return sql.SQL(_file("token")).format(
         schemas=sql.Literal(list(session.target.schemas)), publication_namespace=namespaces
     )
-    with guard(session.target):
-        row = session.connection.execute(text).fetchone()
-    assert row is not None
-    return str(row[0])
 
 
 # -- inside -------------------------------------------------------------------------------------------------------
 
 
-def _read(session: Session, text: sql.Composed) -> list[SchemaObject]:
-    session.connection.execute(_SETTINGS.encode())
-    objects = []
+def _read(session: Session, text: sql.Composed) -> Live:
+    cursor = session.connection.execute(sql.SQL(_SETTINGS + "; ") + token_sql(session))
+    while cursor.nextset():
+        pass
+    row = cursor.fetchone()
+    assert row is not None
+    objects, roles = [], []
     with session.connection.cursor() as cursor, cursor.copy(text) as copy:
         for line in copy:
             fields = bytes(line).decode()[:-1].split("\t")
             if "\\" in fields[4] or "\\" in fields[5] or "\\" in "".join(fields[:4]):
                 fields = [_unescaped(field) if field != "\\N" else field for field in fields]
             kind, schema, parent, name, definition, body, xid = fields
+            if kind == "role":
+                roles.append(name)
+                continue
             objects.append(
                 SchemaObject(
                     kind, schema, parent, name, definition, None if body == "\\N" else body,
@@ -103,7 +113,9 @@ def _read(session: Session, text: sql.Composed) -> list[SchemaObject]:
                 )
             )  # fmt: skip
     session.connection.execute("COMMIT")
-    return objects
+    major = session.facts.version // 10000
+    found = fingerprint_of(objects, major=major, schemas=session.target.schemas, roles=roles)
+    return Live(found, str(row[0]))
 
 
 def _unescaped(field: str) -> str:

@@ -183,7 +183,7 @@ def _close(session: Session, reader: str | None) -> None:
     for (role,) in rows:
         session.connection.execute(
             sql.SQL(
-                "REVOKE ALL ON {0}.schema_migrations, {0}.schema_migrations_log FROM {1};"
+                "REVOKE ALL ON {0}.schema_migrations, {0}.schema_migrations_log, {0}.schema_migrations_states FROM {1};"
                 "REVOKE ALL ON FUNCTION {0}.schema_migrations_log_hash({0}.schema_migrations_log), "
                 "{0}.schema_migrations_log_chain(), {0}.schema_migrations_log_refuse(), {0}.schema_migrations_guard() FROM {1}"
             ).format(schema, sql.Identifier(role))
@@ -191,7 +191,7 @@ def _close(session: Session, reader: str | None) -> None:
     if reader is None:
         return
     who = sql.Identifier(reader)
-    for table in ("schema_migrations", "schema_migrations_log"):
+    for table in ("schema_migrations", "schema_migrations_log", "schema_migrations_states"):
         session.connection.execute(
             sql.SQL(
                 "GRANT SELECT ON {0}.{1} TO {2};"

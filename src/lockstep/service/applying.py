@@ -15,11 +15,13 @@ from lockstep.config import Environment, Settings
 from lockstep.core.ledger import Progress
 from lockstep.core.migration import Folder, label
 from lockstep.core.planner import Plan, Step
+from lockstep.core.runs import Ran
 from lockstep.errors import MigrationFailed, StalePlan, Unreachable
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.executor import Attempt, Done, Waiting, outcome_text
 from lockstep.postgres.message import CHUNK, Frame, Message, transaction_message
 from lockstep.service.planning import make_plan, options_for
+from lockstep.service.recording import Recording, recorded
 from lockstep.service.worksession import WorkSession, work_session
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class ApplyRun:
     plan: Plan
     target: str  # shown name
     before: tuple[str, ...]  # environments that get each migration before this one
+    recording: Recording  # of the schema; complete once the run is closed
     applied: list[Applied] = field(default_factory=list)
     _ready: tuple[Step, Frame, Message] | None = None  # the next step's message, made while the server was at work
 
@@ -183,7 +186,7 @@ def open_apply(
 ) -> Iterator[ApplyRun]:
     """Take the lock, plan under it, and yield the run; the caller applies its steps in order.
 
-    Raises what `work_session` raises, PlanRefused, and StalePlan when the plan is not the expected one.
+    Raises what `work_session` raises, PlanRefused, StalePlan when the plan is not the expected one, and DriftFound.
     """
     with ExitStack() as stack:
         try:
@@ -195,4 +198,17 @@ def open_apply(
         if expected_digest is not None and made.digest != expected_digest:
             raise StalePlan(target=target.name, expected=expected_digest, actual=made.digest)
         work.entries = {row.entry.name: row.entry.checksum for row in made.rows if row.entry is not None}
-        yield ApplyRun(work=work, plan=made, target=target.name, before=tuple(environment.table.after))
+        applied: list[Applied] = []
+
+        def ran() -> list[Ran]:
+            return [Ran(one.name, one.checksum, "applied") for one in applied]
+
+        recording = stack.enter_context(recorded(settings, environment, work, ran, something_to_do=bool(made.steps)))
+        yield ApplyRun(
+            work=work,
+            plan=made,
+            target=target.name,
+            before=tuple(environment.table.after),
+            applied=applied,
+            recording=recording,
+        )

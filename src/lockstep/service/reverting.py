@@ -10,6 +10,7 @@ from lockstep.config import Environment, Settings
 from lockstep.core.ledger import Progress as Reached
 from lockstep.core.migration import Folder, Kind, label
 from lockstep.core.reverting import RevertPlan, RevertStep, plan_revert
+from lockstep.core.runs import Ran
 from lockstep.errors import MigrationFailed, PlanRefused, Unreachable
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.executor import Attempt, Done, Waiting, outcome_text
@@ -17,6 +18,7 @@ from lockstep.postgres.ledger import read_ledger, recorded_downs
 from lockstep.postgres.message import Message, transaction_message
 from lockstep.service.piecewise import PieceRun, Telling
 from lockstep.service.progress import Progress
+from lockstep.service.recording import Recording, recorded, tell
 from lockstep.service.safeguard import MISSING_GATES, take_backup
 from lockstep.service.worksession import WorkSession, work_session
 
@@ -44,6 +46,7 @@ class RevertRun:
     target: str  # shown name
     reason: str | None
     repeatables: frozenset[str]  # file names of the ledger's repeatable entries
+    recording: Recording  # of the schema; complete once the run is closed
     reverted: list[tuple[str, int]] = field(default_factory=list)  # (file name, ms)
 
     def revert(self, step: RevertStep, waiting: Waiting | None = None, tell: Telling = _silent) -> int:
@@ -141,7 +144,22 @@ def open_revert(
             step.down.check()
         work.entries = {e.name: e.checksum for e in ledger.entries}
         repeatables = frozenset(e.name for e in ledger.entries if e.kind is Kind.REPEATABLE)
-        yield RevertRun(work=work, plan=made, target=session.target.name, reason=reason, repeatables=repeatables)
+        reverted: list[tuple[str, int]] = []
+        before = dict(work.entries)
+
+        def ran() -> list[Ran]:
+            return [Ran(name, before.get(name), "reverted") for name, _ in reverted]
+
+        with recorded(settings, environment, work, ran, something_to_do=bool(made.steps), may_stop=False) as recording:
+            yield RevertRun(
+                work=work,
+                plan=made,
+                target=session.target.name,
+                reason=reason,
+                repeatables=repeatables,
+                recording=recording,
+                reverted=reverted,
+            )
 
 
 def revert(
@@ -165,6 +183,7 @@ def revert(
         if environment.protected and reverting.plan.steps:
             backup_key = take_backup(settings, environment, run, progress).manifest.key
             progress.note(name, MISSING_GATES)
+        tell(reverting.recording, lambda text: progress.note(name, text))
         for step in reverting.plan.steps:
             what = label(step.entry.name)
             if step.source == "ledger":
@@ -178,6 +197,7 @@ def revert(
                 lambda text: progress.note(name, text),
             )
             progress.finished(name, what, "reverted", ms)
-        return Reverted(
-            run_id=run.run_id, target=reverting.target, reverted=tuple(reverting.reverted), backup_key=backup_key
-        )
+    tell(reverting.recording, lambda text: progress.note(name, text))
+    return Reverted(
+        run_id=run.run_id, target=reverting.target, reverted=tuple(reverting.reverted), backup_key=backup_key
+    )

@@ -9,12 +9,14 @@ from lockstep.config import Environment, Settings
 from lockstep.core.duration import format_ms
 from lockstep.core.migration import Folder
 from lockstep.core.planner import Plan, Step
+from lockstep.core.runs import Ran
 from lockstep.errors import Held, LockstepError
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.applying import Applied, ApplyRun, open_apply
 from lockstep.service.planning import TargetPlan, plan_target
 from lockstep.service.progress import Progress
 from lockstep.service.promotion import refuse_unpromoted
+from lockstep.service.recording import Recording, tell
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,6 +28,7 @@ class EnvironmentResult:
     plan_digest: str = ""
     applied: list[Applied] = field(default_factory=list)
     backup_key: str | None = None  # of the dump in the bucket
+    recording: Recording | None = None  # what the run did to the schema
     error: LockstepError | None = None  # why it stopped
 
 
@@ -94,7 +97,9 @@ def _one(
     ) as applying:
         plan = applying.plan
         result.target, result.plan_digest, result.applied = applying.target, plan.digest, applying.applied
+        result.recording = applying.recording
         tell_plan(progress, name, applying.target, plan)
+        tell(applying.recording, lambda text: progress.note(name, text))
         refuse_unpromoted(settings, environment, applying.target, plan, progress, done=done)
         if plan.steps:
             later, unchecked[:] = later_protected(unchecked, environment), []
@@ -185,6 +190,13 @@ def verify_applied(
     scripts = f", {word}" if checked.scripts else ""
     total = format_ms(sum(a.execution_ms for a in result.applied))
     progress.note(environment.name, f"{checked.migrations} applied and verified in {total}{scripts}")
+    recording = result.recording
+    tell(recording, lambda text: progress.note(environment.name, text))
+    if recording is not None and recording.after is not None:
+        from lockstep.service.predicting import check_changes
+
+        ran = [Ran(one.name, one.checksum, "applied") for one in result.applied]
+        progress.note(environment.name, check_changes(settings, environment, result.target, recording, ran))
 
 
 def summary(applied: Mapping[str, int], *, whole: bool) -> str:

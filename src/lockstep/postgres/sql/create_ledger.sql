@@ -44,6 +44,28 @@ CREATE TABLE IF NOT EXISTS {schema}.schema_migrations_log (
 CREATE INDEX IF NOT EXISTS schema_migrations_log_version ON {schema}.schema_migrations_log (version, id)
     WHERE version IS NOT NULL;
 
+-- What the schema was after each run, so that what others change can be seen. `objects` is compressed JSON, kept for the
+-- newest rows only; `seen` where the schema as it was is not the one that was intended.
+CREATE TABLE IF NOT EXISTS {schema}.schema_migrations_states (
+    id              bigint NOT NULL,
+    at              timestamptz NOT NULL DEFAULT clock_timestamp(),
+    event           text NOT NULL,
+    actor           text NOT NULL DEFAULT session_user,
+    run_id          text,
+    version         bigint,
+    entries         text NOT NULL,
+    server_major    integer NOT NULL,
+    schemas         text[] NOT NULL,
+    digest          text NOT NULL,
+    portable_digest text NOT NULL,
+    token           text NOT NULL,
+    migrations      jsonb NOT NULL DEFAULT '[]',
+    changes         bytea,
+    objects         bytea,
+    seen            bytea,
+    CONSTRAINT schema_migrations_states_pkey PRIMARY KEY (id)
+);
+
 -- What a row's hash covers. jsonb keeps the parts apart; times go in as microseconds, since text depends on settings.
 CREATE OR REPLACE FUNCTION {schema}.schema_migrations_log_hash(entry {schema}.schema_migrations_log) RETURNS text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -95,6 +117,8 @@ $function$;
 
 CREATE OR REPLACE TRIGGER schema_migrations_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE
     ON {schema}.schema_migrations FOR EACH STATEMENT EXECUTE FUNCTION {schema}.schema_migrations_guard();
+CREATE OR REPLACE TRIGGER schema_migrations_states_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON {schema}.schema_migrations_states FOR EACH STATEMENT EXECUTE FUNCTION {schema}.schema_migrations_guard();
 CREATE OR REPLACE TRIGGER schema_migrations_log_chain BEFORE INSERT ON {schema}.schema_migrations_log
     FOR EACH ROW EXECUTE FUNCTION {schema}.schema_migrations_log_chain();
 CREATE OR REPLACE TRIGGER schema_migrations_log_keep BEFORE UPDATE OR DELETE ON {schema}.schema_migrations_log
@@ -103,6 +127,7 @@ CREATE OR REPLACE TRIGGER schema_migrations_log_keep_all BEFORE TRUNCATE ON {sch
     FOR EACH STATEMENT EXECUTE FUNCTION {schema}.schema_migrations_log_refuse();
 -- A session in replica mode skips ordinary triggers. These fire always.
 ALTER TABLE {schema}.schema_migrations ENABLE ALWAYS TRIGGER schema_migrations_guard;
+ALTER TABLE {schema}.schema_migrations_states ENABLE ALWAYS TRIGGER schema_migrations_states_guard;
 ALTER TABLE {schema}.schema_migrations_log
     ENABLE ALWAYS TRIGGER schema_migrations_log_chain,
     ENABLE ALWAYS TRIGGER schema_migrations_log_keep,
@@ -110,9 +135,11 @@ ALTER TABLE {schema}.schema_migrations_log
 
 ALTER TABLE {schema}.schema_migrations ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {schema}.schema_migrations_log ENABLE ROW LEVEL SECURITY;
-REVOKE ALL ON {schema}.schema_migrations, {schema}.schema_migrations_log FROM PUBLIC;
+ALTER TABLE {schema}.schema_migrations_states ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON {schema}.schema_migrations, {schema}.schema_migrations_log, {schema}.schema_migrations_states FROM PUBLIC;
 REVOKE ALL ON FUNCTION {schema}.schema_migrations_log_hash({schema}.schema_migrations_log),
     {schema}.schema_migrations_log_chain(), {schema}.schema_migrations_log_refuse(),
     {schema}.schema_migrations_guard() FROM PUBLIC;
 COMMENT ON TABLE {schema}.schema_migrations IS 'Lockstep: which migrations this database has. Do not edit by hand: lockstep repair.';
 COMMENT ON TABLE {schema}.schema_migrations_log IS 'Lockstep: audit log, append-only, each row chained to the one before by its hash.';
+COMMENT ON TABLE {schema}.schema_migrations_states IS 'Lockstep: the schema after each run, to tell what others changed. Do not edit by hand.';

@@ -22,7 +22,8 @@ SELECT coalesce((SELECT details->>'salt' FROM {schema}.schema_migrations_log
             ELSE (SELECT count(*) FROM pg_catalog.pg_class c
                     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                    WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname = ANY ({schemas}::text[])
-                     AND NOT (n.nspname = {schema_name} AND c.relname IN ('schema_migrations', 'schema_migrations_log'))
+                     AND NOT (n.nspname = {schema_name} AND c.relname IN ('schema_migrations', 'schema_migrations_log',
+                                                                                       'schema_migrations_states'))
                      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                                       WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
                                         AND d.objid = c.oid AND d.deptype = 'e'))

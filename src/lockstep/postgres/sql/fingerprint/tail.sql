@@ -40,3 +40,6 @@ UNION ALL
 SELECT 'default privileges', d.schema, d.role, concat(d.what, ' to PUBLIC'), '(none)', NULL, d.xid::xid
   FROM defaults d
  WHERE d.schema = '' AND d.defaclobjtype IN ('f', 'T') AND NOT EXISTS (SELECT FROM aclexplode(d.defaclacl) x WHERE x.grantee = 0)
+UNION ALL
+-- Not compared: which roles a grant could be for.
+SELECT 'role', '', '', rolname::text, '', NULL, NULL FROM pg_roles WHERE rolname !~ '^pg_'

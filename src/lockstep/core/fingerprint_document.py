@@ -1,0 +1,68 @@
+"""Fingerprints and change sets as bytes: compressed JSON, for the ledger's states. Knows no table."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from lockstep.core.changes import Touched
+from lockstep.core.fingerprint import Fingerprint, SchemaObject, fingerprint_of
+
+FORMAT = 1
+
+
+class _Document(msgspec.Struct):
+    format: int
+    major: int
+    schemas: list[str]
+    roles: list[str]
+    objects: list[tuple[str, str, str, str, str, str | None]]
+
+
+def encode_fingerprint(fingerprint: Fingerprint) -> bytes:
+    """Return a fingerprint as bytes: equal ones give equal bytes."""
+    document = _Document(
+        format=FORMAT,
+        major=fingerprint.major,
+        schemas=list(fingerprint.schemas),
+        roles=sorted(fingerprint.roles),
+        objects=[one[:6] for _, one in sorted(fingerprint.objects.items())],
+    )
+    return zlib.compress(msgspec.json.encode(document), 5)
+
+
+def decode_fingerprint(data: bytes) -> Fingerprint:
+    """Read what `encode_fingerprint` wrote. Raises ValueError when it is damaged or of a newer format."""
+    document = _decoded(data, _Document)
+    objects = (SchemaObject(*fields) for fields in document.objects)
+    return fingerprint_of(objects, major=document.major, schemas=document.schemas, roles=document.roles)
+
+
+def encode_touched(changes: Iterable[Touched]) -> bytes:
+    """Return a change set as bytes."""
+    rows = [[*one.key, one.before, one.after] for one in changes]
+    return zlib.compress(msgspec.json.encode({"format": FORMAT, "changes": rows}), 5)
+
+
+class _Changes(msgspec.Struct):
+    format: int
+    changes: list[tuple[str, str, str, str, str | None, str | None]]
+
+
+def decode_touched(data: bytes) -> tuple[Touched, ...]:
+    """Read what `encode_touched` wrote. Raises ValueError."""
+    rows = _decoded(data, _Changes).changes
+    return tuple(Touched(key=(row[0], row[1], row[2], row[3]), before=row[4], after=row[5]) for row in rows)
+
+
+def _decoded(data: bytes, kind: type[Any]) -> Any:
+    try:
+        document = msgspec.json.decode(zlib.decompress(data), type=kind)
+    except (zlib.error, msgspec.DecodeError) as error:
+        raise ValueError(f"a recorded state cannot be read: {error}") from error
+    if document.format > FORMAT:
+        raise ValueError(f"a recorded state is of format {document.format}, which a newer Lockstep wrote")
+    return document

@@ -1,0 +1,104 @@
+"""What a run should change: the change set that the same migrations had in the environment before. Read-only there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lockstep.config import Environment, Settings
+from lockstep.core.changes import Mismatch, Touched, joined, mismatches
+from lockstep.core.ignoring import ABSENT_ROLES, roles_in
+from lockstep.core.runs import Ran, matching
+from lockstep.errors import ChangedOtherwise, LockstepError
+from lockstep.postgres.connection import open_session
+from lockstep.postgres.states import read_changes, read_intended, read_states
+from lockstep.service.project import target_of
+from lockstep.service.recording import LISTED, Recording, rules_of
+from lockstep.service.run import new_run_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What the same migrations changed somewhere else."""
+
+    source: str  # environment
+    changes: tuple[Touched, ...]
+    roles: frozenset[str] | None  # that exist there; None: not known any more
+
+
+def predict(settings: Settings, environment: Environment, ran: Sequence[Ran]) -> Prediction | None:
+    """Return the change set of these migrations in the environment before; None when it ran them in other company.
+
+    An environment that cannot be asked predicts nothing.
+    """
+    for before in environment.table.after:
+        try:
+            target = target_of(settings, settings.environment(before), with_settings=False)
+            session = open_session(target, run_id=new_run_id(), read_only=True)
+        except LockstepError:
+            continue
+        try:
+            states = read_states(session)
+            chosen = matching([runs for _, runs in states], ran)
+            if chosen is None:
+                continue
+            found = [states[index][0] for index in chosen]
+            intended = read_intended(session, states[0][0])
+            return Prediction(
+                source=before,
+                changes=joined(read_changes(session, found)),
+                roles=intended.roles if intended else None,
+            )
+        except LockstepError:
+            continue
+        finally:
+            session.close()
+    return None
+
+
+def compare_prediction(
+    settings: Settings, environment: Environment, target: str, recording: Recording, prediction: Prediction
+) -> tuple[Mismatch, ...]:
+    """Return what the run changed otherwise than predicted, as far as environments must not differ there.
+
+    Raises ChangedOtherwise where the environment stops on drift.
+    """
+    assert recording.after is not None
+    rules, kinds = rules_of(settings), settings.drift.parity_ignores
+    both = recording.after.roles & (prediction.roles if prediction.roles is not None else recording.after.roles)
+    found = tuple(
+        one
+        for one in mismatches(prediction.changes, recording.changes, recording.after)
+        if one.key[0] not in kinds
+        and not any(rule.fits(one.key, [environment.name, prediction.source]) for rule in rules)
+        and not (ABSENT_ROLES in kinds and roles_in(one.key) - both)
+    )
+    if found and environment.stops_on_drift:
+        raise ChangedOtherwise(
+            target=target,
+            environment=environment.name,
+            source=prediction.source,
+            lines=tuple(one.text for one in found[:LISTED]),
+            more_lines=max(0, len(found) - LISTED),
+        )
+    return found
+
+
+def check_changes(
+    settings: Settings, environment: Environment, target: str, recording: Recording, ran: Sequence[Ran]
+) -> str:
+    """Check what a run changed against the prediction, where there is one; return what came of it, in words.
+
+    Raises ChangedOtherwise where the environment stops on drift.
+    """
+    count = len(recording.changes)
+    what = "no object changed" if not count else "1 object changed" if count == 1 else f"{count} objects changed"
+    prediction = predict(settings, environment, ran)
+    if prediction is None:
+        return f"schema: {what}"
+    found = compare_prediction(settings, environment, target, recording, prediction)
+    if not found:
+        return f"schema: {what}, as on {prediction.source}, and nothing else"
+    listed = "; ".join(one.text for one in found[:LISTED])
+    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    return f"schema: {what}, not all as on {prediction.source}: {listed}{more} → lockstep diff {prediction.source} {environment.name}"

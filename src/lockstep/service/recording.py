@@ -1,0 +1,204 @@
+"""What a run does to the schema: looked at before and after, under the lock, and recorded with the ledger.
+
+Before anything runs, the schema must be the one that was recorded, else somebody changed it by hand. Afterwards what was
+intended is the old intention with this run's own changes laid over it, so drift never becomes intended in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import psycopg
+
+from lockstep.config import Environment, Settings
+from lockstep.core.changes import Action, Change, Comparison, compare, exact_changes, laid_over, touched
+from lockstep.core.fingerprint import Fingerprint
+from lockstep.core.ignoring import Rule, sift
+from lockstep.core.runs import Ran
+from lockstep.errors import DriftFound, LedgerError, LockHeld, LockstepError, Unreachable
+from lockstep.postgres.connection import Session
+from lockstep.postgres.fingerprint import read_live
+from lockstep.postgres.states import Recorded, State, read_intended, read_recorded, write_state
+from lockstep.service.worksession import WorkSession
+
+#: Objects that an error lists; `lockstep drift` lists all.
+LISTED = 5
+
+
+@dataclass(slots=True, kw_only=True)
+class Recording:
+    """One run's look at the schema."""
+
+    before: Fingerprint | None  # None: nothing was to be done, so nobody looked
+    intended: Fingerprint | None  # before the run
+    drift: tuple[Change, ...] = ()  # that the run found and went on with
+    notices: list[str] = field(default_factory=list)  # for people
+    after: Fingerprint | None = None  # None: not looked at, or not possible
+    changes: tuple[Change, ...] = ()  # what the run changed
+
+
+def rules_of(settings: Settings) -> tuple[Rule, ...]:
+    """Return the team's own rules about what does not count."""
+    return tuple(
+        Rule(reason=r.reason, kind=r.kind, object=r.object, schema=r.schema, environments=tuple(r.environments))
+        for r in settings.drift.ignore
+    )
+
+
+@contextmanager
+def recorded(
+    settings: Settings,
+    environment: Environment,
+    work: WorkSession,
+    ran: Callable[[], Sequence[Ran]],
+    *,
+    something_to_do: bool,
+    may_stop: bool = True,
+) -> Iterator[Recording]:
+    """Look at the schema before the block, and record what it is after it. Call it under the lock.
+
+    `ran`: what was applied or taken back so far. Raises DriftFound before anything runs, where the environment stops on
+    drift and the run may be stopped (a way back never is). A block that fails is recorded as far as it came; trouble with recording hides no error of the block.
+    """
+    recording = _before(settings, environment, work, something_to_do=something_to_do, may_stop=may_stop)
+    try:
+        yield recording
+    except (Unreachable, LockHeld, LedgerError):
+        raise  # the lock may be somebody else's by now
+    except BaseException:
+        if recording.before is not None:
+            _quietly(work, recording, ran())
+        raise
+    if recording.before is not None:
+        _quietly(work, recording, ran())
+
+
+def record_now(session: Session, *, event: str, run_id: str) -> Fingerprint:
+    """Record the schema as it stands as what is intended. The caller holds the lock."""
+    live, token = read_live(session)
+    write_state(session, live, live, event=event, run_id=run_id, token=token)
+    return live
+
+
+def drift_of(live: Fingerprint, intended: Fingerprint, rules: Sequence[Rule], environment: str) -> Comparison:
+    """Compare what is with what was intended, without what the team's rules take out."""
+    found = compare(intended, live)
+    kept, _ = sift(found.changes, rules, [environment])
+    return replace(found, changes=tuple(kept))
+
+
+def since(state: State) -> str:
+    """Return when a state was recorded, in words: after 017 on 2026-03-12 10:15 UTC."""
+    from lockstep.core.moments import utc_minute
+
+    what = {"accepted": "as accepted", "first": "as first seen", "baseline": "by the baseline"}.get(
+        state.event, "by the last run"
+    )
+    version = f" at version {state.version:03d}" if state.version is not None else ""
+    return f"{what}{version} ({utc_minute(state.at)})"
+
+
+# -- inside -------------------------------------------------------------------------------------------------------
+
+
+def _before(
+    settings: Settings, environment: Environment, work: WorkSession, *, something_to_do: bool, may_stop: bool
+) -> Recording:
+    session = work.session
+    now = read_recorded(session)
+    if not something_to_do:
+        if (now.state is None and not now.empty) or now.is_stale:
+            event = "first" if now.state is None else "unrecorded"
+            record_now(session, event=event, run_id=work.run.run_id)
+        return Recording(before=None, intended=None)
+    intended = _intended(session, now)
+    if intended is None:
+        live = read_live(session).fingerprint
+        recording = Recording(before=live, intended=live)
+        if now.is_stale:
+            recording.notices.append(
+                "the ledger went on since the schema was last recorded (a run was cut off, or a repair): the schema counts as "
+                "intended as it stands"
+            )
+        return recording
+    state = now.state
+    assert state is not None
+    if state.token == now.token and not state.seen_differs:
+        return Recording(before=intended, intended=intended)  # to the letter what it was: no need to read it again
+    live = read_live(session).fingerprint
+    drift = drift_of(live, intended, rules_of(settings), environment.name).changes
+    if drift and may_stop and environment.stops_on_drift:
+        raise DriftFound(
+            target=session.target.name,
+            environment=environment.name,
+            since=since(state),
+            lines=tuple(line(change) for change in drift[:LISTED]),
+            more_lines=max(0, len(drift) - LISTED),
+        )
+    recording = Recording(before=live, intended=_without(live, drift), drift=drift)
+    if drift:
+        shown = "; ".join(line(change) for change in drift[:LISTED])
+        more = f" and {len(drift) - LISTED} more" if len(drift) > LISTED else ""
+        recording.notices.append(f"drift: {shown}{more} → lockstep drift {environment.name}")
+    return recording
+
+
+def tell(recording: Recording | None, note: Callable[[str], None]) -> None:
+    """Tell a recording's notices, each once."""
+    while recording is not None and recording.notices:
+        note(recording.notices.pop(0))
+
+
+def line(change: Change) -> str:
+    """Return one difference in one line: index public.a was added."""
+    word = {Action.CREATED: "added", Action.ALTERED: "changed", Action.DROPPED: "removed"}[change.action]
+    return f"{change.label} was {word}"
+
+
+def _intended(session: Session, now: Recorded) -> Fingerprint | None:
+    return None if now.state is None or now.is_stale else read_intended(session, now.state)
+
+
+def _without(live: Fingerprint, drift: Sequence[Change]) -> Fingerprint:
+    """The live schema with drift undone: what is intended, in the words that the server has for it now."""
+    objects = dict(live.objects)
+    for change in drift:
+        if change.before is None:
+            objects.pop(change.key, None)
+        else:
+            objects[change.key] = change.before
+    return replace(live, objects=objects)
+
+
+def _quietly(work: WorkSession, recording: Recording, ran: Sequence[Ran]) -> None:
+    session = work.session
+    try:
+        if session.connection.closed or not session.idle:
+            raise LockstepError("the session is gone")
+        _after(session, recording, ran, work.run.run_id)
+    except (LockstepError, psycopg.Error) as error:
+        reason = error.message if isinstance(error, LockstepError) else f"SQLSTATE {error.sqlstate}"
+        recording.notices.append(f"the schema could not be recorded ({reason}); the next run does it")
+
+
+def _after(session: Session, recording: Recording, ran: Sequence[Ran], run_id: str) -> None:
+    assert recording.before is not None and recording.intended is not None
+    live, token = read_live(session)
+    recording.changes = exact_changes(recording.before, live)
+    recording.after = live
+    if not ran and not recording.changes:
+        return
+    intended = laid_over(recording.intended, recording.changes)
+    intended = replace(intended, major=live.major, schemas=live.schemas, roles=live.roles)
+    write_state(
+        session,
+        intended,
+        live,
+        event="run",
+        run_id=run_id,
+        token=token,
+        migrations=ran,
+        changes=touched(recording.changes),
+    )
