@@ -120,7 +120,9 @@ def test_a_configured_role_owns_what_the_run_makes(server: ThrowawayServer, proj
     done = project.run("sync")
     assert done.code == 0, done.err
     owners = project.query("SELECT tablename, tableowner FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
-    assert set(owners) == {(t, "owner_role") for t in ("a", "b", "schema_migrations", "schema_migrations_log", "schema_migrations_states")}
+    assert set(owners) == {
+        (t, "owner_role") for t in ("a", "b", "schema_migrations", "schema_migrations_log", "schema_migrations_states")
+    }
     assert project.query("SELECT DISTINCT applied_by FROM schema_migrations") == [("owner_role",)]
 
 

@@ -35,6 +35,8 @@ COMMANDS = {
     "backup": ("backup", "back an environment's whole database up to S3"),
     "backups": ("backups", "list, verify and prune the backups in the bucket"),
     "restore": ("restore", "a backup into an empty database, or in the place of another one"),
+    "drift": ("drift", "what others changed in a schema since Lockstep left it"),
+    "diff": ("diff", "two environments' schemas against each other, object by object"),
     "history": ("history", "who applied what, when, and how long it took"),
     "new": ("new", "start a migration: up and down skeletons with the next number"),
     "new-project": ("new_project", "start a project folder of your own"),

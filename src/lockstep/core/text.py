@@ -39,3 +39,14 @@ def display_width(text: str) -> int:
             continue
         cells += 2 if unicodedata.east_asian_width(char) in "WF" else 1
     return cells
+
+
+def printable(text: str) -> str:
+    """Return a text of others made safe for a terminal: control characters but line ends and tabs are written out."""
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) not in _CONTROL else c.encode("unicode_escape").decode()
+        for c in text
+    )
+
+
+_CONTROL = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})  # escapes, and what turns the direction of a line
