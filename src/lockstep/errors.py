@@ -238,7 +238,7 @@ class DriftFound(LedgerError):
         rest = (f"  and {more_lines} more",) if more_lines else ()
         listed = "\n".join([*(f"  {line}" for line in lines), *rest])
         super().__init__(
-            f"{target}: drift: {what} from the schema as it was left {since}. Nothing was applied.\n{listed}",
+            f"{target}: drift: {what} from the schema {since}. Nothing was applied.\n{listed}",
             hint=f"lockstep drift {environment}",
         )
         self.target = target

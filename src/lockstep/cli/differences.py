@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Lines of a definition; --json has them whole.
 LINES = 30
+UNDO_LINES = 4
 
 
 def show_difference(one: Difference, *, word: str | None = None, when: str | None = None, undo: bool = True) -> None:
@@ -37,7 +38,9 @@ def show_difference(one: Difference, *, word: str | None = None, when: str | Non
     if when:
         show(f"    {when}")
     found = remedy(change) if undo else None
-    if found is not None:
+    if found is not None and found.undo.count("\n") > UNDO_LINES:
+        show(f"    take it back: {found.undo.count(chr(10)) + 1} lines of SQL (--json has them)")
+    elif found is not None:
         first, *rest = found.undo.splitlines()
         show(f"    take it back: {words.safe(first)}")
         for text in rest:

@@ -109,11 +109,11 @@ def _show(one: DriftReport) -> None:
     assert one.state is not None
     left = since(one.state)
     if one.verdict is Verdict.NONE:
-        show(f"{one.target}: no drift: the schema is as it was left {left}")
+        show(f"{one.target}: no drift: the schema is {left}")
     else:
         count = len(one.found)
         what = "1 object differs" if count == 1 else f"{count} objects differ"
-        show(f"{one.target}: {what} from the schema as it was left {left}")
+        show(f"{one.target}: {what} from the schema {left}")
         if one.verdict is Verdict.STALE:
             show(
                 "  The ledger went on since: a run was cut off before it could record the schema, or a repair. Its own changes"

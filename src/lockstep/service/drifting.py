@@ -12,7 +12,7 @@ from lockstep.core.changes import Change, compare
 from lockstep.core.drift import Difference, grouped
 from lockstep.core.fingerprint import Key
 from lockstep.core.ignoring import Ignored, sift
-from lockstep.errors import LedgerError, UsageError
+from lockstep.errors import DriftFound, LedgerError, UsageError
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, open_session
 from lockstep.postgres.dating import Around, Dating, date_changes
@@ -20,7 +20,7 @@ from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.fingerprint import read_live
 from lockstep.postgres.states import State, read_intended, read_recorded, read_seen, read_states, write_state
 from lockstep.service.project import target_of
-from lockstep.service.recording import rules_of
+from lockstep.service.recording import LISTED, line, rules_of, since
 from lockstep.service.run import new_run_id
 from lockstep.service.worksession import work_session
 
@@ -74,6 +74,27 @@ def find_drift(settings: Settings, environment: Environment) -> DriftReport:
         return _look(settings, environment, session)
     finally:
         session.close()
+
+
+def refuse_drift(settings: Settings, environment: Environment) -> str | None:
+    """Look before a deploy begins; return what was found, in words, where the environment only warns. Read-only.
+
+    Raises DriftFound where it stops on drift.
+    """
+    report = find_drift(settings, environment)
+    if report.verdict is not Verdict.DRIFT or report.state is None:
+        return None
+    lines = [line(one.difference.change) for one in report.found]
+    if environment.stops_on_drift:
+        raise DriftFound(
+            target=report.target,
+            environment=environment.name,
+            since=since(report.state),
+            lines=tuple(lines[:LISTED]),
+            more_lines=max(0, len(lines) - LISTED),
+        )
+    more = f" and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
+    return f"drift: {'; '.join(lines[:LISTED])}{more} → lockstep drift {environment.name}"
 
 
 def accept_drift(settings: Settings, environment: Environment, run: RunInfo, reason: str) -> DriftReport:

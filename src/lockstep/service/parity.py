@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from lockstep.core.drift import Difference, grouped
 from lockstep.core.fingerprint import Fingerprint, Key
 from lockstep.core.ignoring import Ignored, sift, sift_parity
 from lockstep.core.ledger import Entry, EntryState
+from lockstep.core.migration import Kind
 from lockstep.errors import LedgerError, LedgerMissing, LockstepError
 from lockstep.postgres.connection import open_session
 from lockstep.postgres.fingerprint import read_live
@@ -29,7 +30,7 @@ class Side:
     environment: str
     target: str  # shown name
     schema: Fingerprint
-    applied: frozenset[tuple[str, str | None]]  # (file name, checksum); of an environment without a ledger: none
+    applied: frozenset[tuple[str, str | None]]  # see `applied_set`; of an environment without a ledger: none
     version: int | None  # newest applied
 
 
@@ -82,6 +83,14 @@ def sift_all(
     return kept, [*by_rule, *by_nature]
 
 
+def applied_set(entries: Iterable[Entry]) -> frozenset[tuple[str, str | None]]:
+    """Return what makes two ledgers hold the same migrations: file names, each with what the file said.
+
+    A repeatable's checksum covers its settings' values, which rightly differ; its content digest does not.
+    """
+    return frozenset((e.name, e.content_digest if e.kind is Kind.REPEATABLE else e.checksum) for e in entries)
+
+
 def _side(settings: Settings, environment: Environment) -> Side:
     target = target_of(settings, environment, with_settings=False)
     session = open_session(target, run_id=new_run_id(), read_only=True)
@@ -98,7 +107,7 @@ def _side(settings: Settings, environment: Environment) -> Side:
         environment=environment.name,
         target=target.name,
         schema=schema,
-        applied=frozenset((entry.name, entry.checksum) for entry in done),
+        applied=applied_set(done),
         version=max((entry.version for entry in done if entry.version is not None), default=None),
     )
 
@@ -114,6 +123,17 @@ class RecordedParity:
     right: str
     differences: int  # 0: equal, or but for what may differ
     example: str | None = None  # one of them, in words
+
+    @property
+    def text(self) -> str:
+        """Return the comparison in one line."""
+        if not self.differences:
+            return f"{self.left} = {self.right}: the same migrations, the same schema"
+        more = f" and {self.differences - 1} more" if self.differences > 1 else ""
+        return (
+            f"{self.right} is out of parity with {self.left}, with the same migrations: {self.example}{more} "
+            f"→ lockstep diff {self.left} {self.right}"
+        )
 
 
 def recorded_parity(

@@ -195,7 +195,7 @@ def verify_applied(
     if recording is not None and recording.after is not None:
         from lockstep.service.predicting import check_changes
 
-        ran = [Ran(one.name, one.checksum, "applied") for one in result.applied]
+        ran = [Ran(one.name, one.file_checksum, "applied") for one in result.applied]
         progress.note(environment.name, check_changes(settings, environment, result.target, recording, ran))
 
 
