@@ -37,7 +37,7 @@ def show_difference(one: Difference, *, word: str | None = None, when: str | Non
         show(f"      … {len(lines) - LINES} more lines: --json")
     if when:
         show(f"    {when}")
-    found = remedy(change) if undo else None
+    found = remedy(one) if undo else None
     if found is not None and found.undo.count("\n") > UNDO_LINES:
         show(f"    take it back: {found.undo.count(chr(10)) + 1} lines of SQL (--json has them)")
     elif found is not None:
@@ -62,7 +62,7 @@ def ignored_line(ignored: Sequence[Ignored], reprinted: Sequence[Key], other_tex
 def difference_document(one: Difference) -> dict[str, Any]:
     """One difference as JSON documents hold it."""
     change = one.change
-    found = remedy(change)
+    found = remedy(one)
     return {
         "action": change.action.value,
         "object": change.label,

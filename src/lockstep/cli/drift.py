@@ -89,7 +89,7 @@ def _draft(reports: list[DriftReport], context: Context) -> dict[str, list[str]]
         simple = [
             (one.difference.change.label, found)
             for one in report.found
-            if (found := remedy(one.difference.change)) is not None
+            if (found := remedy(one.difference)) is not None
         ]
         paths = draft_migrations(context.settings, report.environment, simple)
         written[report.environment] = [str(path) for path in paths]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lockstep.core.changes import Change
+from lockstep.core.drift import Difference
 from lockstep.core.fingerprint import SchemaObject
 from lockstep.core.locking.nodes import quote
 
@@ -25,8 +26,22 @@ class Remedy:
     note: str | None = None  # what undo cannot bring back
 
 
-def remedy(change: Change) -> Remedy | None:
-    """Return what to do about a difference; None when it is not simple."""
+def remedy(difference: Difference) -> Remedy | None:
+    """Return what to do about a difference, its comments and grants included; None when it is not simple."""
+    head = _remedy(difference.change)
+    if head is None or not difference.parts:
+        return head
+    parts = [_remedy(part) for part in difference.parts]
+    if any(part is None for part in parts):
+        return None
+    # What is dropped takes its parts along; what is made needs each of them.
+    made = difference.change.after is not None
+    keep = [head.keep, *(part.keep for part in parts if part is not None and made)]
+    undo = [head.undo, *(part.undo for part in parts if part is not None and not made)]
+    return replace(head, keep="\n".join(keep), undo="\n".join(undo))
+
+
+def _remedy(change: Change) -> Remedy | None:
     make = _KINDS.get(change.key[0])
     if make is None:
         return None
