@@ -39,6 +39,7 @@ PAGES = (
     "docs/tutorial.md",
     "docs/guide.md",
     "docs/how-to/large-tables.md",
+    "docs/how-to/drift.md",
     "docs/how-to/encrypt-backups.md",
     "docs/how-to/restore-production.md",
 )
@@ -198,6 +199,8 @@ def test_the_reference_has_the_options_of_all_commands_and_no_other_command() ->
         ("[environments.NAME]", config.EnvironmentTable),
         ("[backup]", config.BackupTable),
         ("[rehearsal]", config.RehearsalTable),
+        ("[drift]", config.DriftTable),
+        ("[[drift.ignore]]", config.IgnoreTable),
     ],
 )
 def test_the_reference_has_every_config_key_with_its_default(heading: str, table: type[msgspec.Struct]) -> None:
@@ -243,13 +246,14 @@ def test_the_reference_has_every_directive() -> None:
 def test_the_reference_has_every_column_of_the_ledger() -> None:
     text = (ROOT / "src/lockstep/postgres/sql/create_ledger.sql").read_text()
     ledger, log = text.split("CREATE TABLE IF NOT EXISTS {schema}.schema_migrations_log")
-    log = log.split("CONSTRAINT")[0]
+    log, states = (part.split("CONSTRAINT")[0] for part in log.split("CREATE TABLE IF NOT EXISTS {schema}.schema_migrations_states"))
     form = re.compile(
-        r"^    (?:ADD COLUMN IF NOT EXISTS )?([a-z_]+) +(?:text|bigint|integer|boolean|timestamptz|jsonb)", re.M
+        r"^    (?:ADD COLUMN IF NOT EXISTS )?([a-z_]+) +(?:text|bigint|integer|boolean|timestamptz|jsonb|bytea)", re.M
     )
-    for heading, columns in (("schema_migrations", form.findall(ledger)), ("schema_migrations_log", form.findall(log))):
+    tables = {"schema_migrations": ledger, "schema_migrations_log": log, "schema_migrations_states": states}
+    for heading, made in tables.items():
         listed = [row[0].strip("`") for row in rows(section(REFERENCE / "ledger.md", heading))]
-        assert sorted(listed) == sorted(columns)
+        assert sorted(listed) == sorted(form.findall(made))
 
 
 @pytest.mark.parametrize("name", ["guarantees.md", "bad-input.md"])

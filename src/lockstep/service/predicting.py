@@ -9,11 +9,11 @@ from lockstep.config import Environment, Settings
 from lockstep.core.changes import Mismatch, Touched, joined, mismatches
 from lockstep.core.ignoring import ABSENT_ROLES, roles_in
 from lockstep.core.runs import Ran, matching
-from lockstep.errors import ChangedOtherwise, LockstepError
+from lockstep.errors import LockstepError
 from lockstep.postgres.connection import open_session
 from lockstep.postgres.states import read_changes, read_intended, read_states
 from lockstep.service.project import target_of
-from lockstep.service.recording import LISTED, Recording, rules_of
+from lockstep.service.recording import Recording, rules_of
 from lockstep.service.run import new_run_id
 
 
@@ -56,49 +56,38 @@ def predict(settings: Settings, environment: Environment, ran: Sequence[Ran]) ->
     return None
 
 
-def compare_prediction(
-    settings: Settings, environment: Environment, target: str, recording: Recording, prediction: Prediction
-) -> tuple[Mismatch, ...]:
-    """Return what the run changed otherwise than predicted, as far as environments must not differ there.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What a run changed, beside what was predicted."""
 
-    Raises ChangedOtherwise where the environment stops on drift.
-    """
+    text: str  # in words
+    source: str | None = None  # environment that predicted it; None: nobody did
+    otherwise: tuple[str, ...] = ()  # what is not as predicted, a line each
+
+
+def check_changes(settings: Settings, environment: Environment, recording: Recording, ran: Sequence[Ran]) -> Checked:
+    """Check what a run changed against the prediction, where there is one. Read-only."""
+    count = len(recording.changes)
+    what = "no object changed" if not count else "1 object changed" if count == 1 else f"{count} objects changed"
+    prediction = predict(settings, environment, ran)
+    if prediction is None:
+        return Checked(text=what)
+    found = tuple(one.text for one in _mismatches(settings, environment, recording, prediction))
+    text = f"{what}, not all as on {prediction.source}:" if found else f"{what}, as on {prediction.source}"
+    return Checked(text=text, source=prediction.source, otherwise=found)
+
+
+def _mismatches(
+    settings: Settings, environment: Environment, recording: Recording, prediction: Prediction
+) -> tuple[Mismatch, ...]:
+    """What a run changed otherwise than predicted, as far as environments must not differ there."""
     assert recording.after is not None
     rules, kinds = rules_of(settings), settings.drift.parity_ignores
     both = recording.after.roles & (prediction.roles if prediction.roles is not None else recording.after.roles)
-    found = tuple(
+    return tuple(
         one
         for one in mismatches(prediction.changes, recording.changes, recording.after)
         if one.key[0] not in kinds
         and not any(rule.fits(one.key, [environment.name, prediction.source]) for rule in rules)
         and not (ABSENT_ROLES in kinds and roles_in(one.key) - both)
     )
-    if found and environment.stops_on_drift:
-        raise ChangedOtherwise(
-            target=target,
-            environment=environment.name,
-            source=prediction.source,
-            lines=tuple(one.text for one in found[:LISTED]),
-            more_lines=max(0, len(found) - LISTED),
-        )
-    return found
-
-
-def check_changes(
-    settings: Settings, environment: Environment, target: str, recording: Recording, ran: Sequence[Ran]
-) -> str:
-    """Check what a run changed against the prediction, where there is one; return what came of it, in words.
-
-    Raises ChangedOtherwise where the environment stops on drift.
-    """
-    count = len(recording.changes)
-    what = "no object changed" if not count else "1 object changed" if count == 1 else f"{count} objects changed"
-    prediction = predict(settings, environment, ran)
-    if prediction is None:
-        return f"schema: {what}"
-    found = compare_prediction(settings, environment, target, recording, prediction)
-    if not found:
-        return f"schema: {what}, as on {prediction.source}, and nothing else"
-    listed = "; ".join(one.text for one in found[:LISTED])
-    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
-    return f"schema: {what}, not all as on {prediction.source}: {listed}{more} → lockstep diff {prediction.source} {environment.name}"

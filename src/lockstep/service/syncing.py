@@ -10,13 +10,13 @@ from lockstep.core.duration import format_ms
 from lockstep.core.migration import Folder
 from lockstep.core.planner import Plan, Step
 from lockstep.core.runs import Ran
-from lockstep.errors import Held, LockstepError
+from lockstep.errors import ChangedOtherwise, Held, LockstepError
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.applying import Applied, ApplyRun, open_apply
 from lockstep.service.planning import TargetPlan, plan_target
 from lockstep.service.progress import Progress
 from lockstep.service.promotion import refuse_unpromoted
-from lockstep.service.recording import Recording, tell
+from lockstep.service.recording import LISTED, Recording, tell
 
 
 @dataclass(slots=True, kw_only=True)
@@ -189,14 +189,27 @@ def verify_applied(
     word = "1 verify script holds" if checked.scripts == 1 else f"{checked.scripts} verify scripts hold"
     scripts = f", {word}" if checked.scripts else ""
     total = format_ms(sum(a.execution_ms for a in result.applied))
-    progress.note(environment.name, f"{checked.migrations} applied and verified in {total}{scripts}")
+    said = f"{checked.migrations} applied and verified in {total}{scripts}"
     recording = result.recording
     tell(recording, lambda text: progress.note(environment.name, text))
-    if recording is not None and recording.after is not None:
-        from lockstep.service.predicting import check_changes
+    if recording is None or recording.after is None:
+        progress.note(environment.name, said)
+        return
+    from lockstep.service.predicting import check_changes
 
-        ran = [Ran(one.name, one.file_checksum, "applied") for one in result.applied]
-        progress.note(environment.name, check_changes(settings, environment, result.target, recording, ran))
+    ran = [Ran(one.name, one.file_checksum, "applied") for one in result.applied]
+    changed = check_changes(settings, environment, recording, ran)
+    progress.note(environment.name, f"{said}; {changed.text}")
+    for text in changed.otherwise:
+        progress.note(environment.name, text)
+    if changed.otherwise and environment.stops_on_drift:
+        raise ChangedOtherwise(
+            target=result.target,
+            environment=environment.name,
+            source=changed.source or "",
+            lines=changed.otherwise[:LISTED],
+            more_lines=max(0, len(changed.otherwise) - LISTED),
+        )
 
 
 def summary(applied: Mapping[str, int], *, whole: bool) -> str:
