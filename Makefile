@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.ready
 
 help:
 	@echo "make demo    the main job end to end, on real servers (Ctrl-C stops it)"
-	@echo "make test    every test (real PostgreSQL, real S3, real Prefect; about seven minutes on two cores)"
+	@echo "make test    every test (real PostgreSQL, real S3, real Prefect; several at once)"
 	@echo "make soak    250 random kills of a run at work (about six minutes)"
 	@echo "make soak-backups  100 random damages to stored backups (about three minutes)"
 	@echo "make check   ruff, mypy --strict, import contracts, squawk"
