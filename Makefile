@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.ready
 
 help:
 	@echo "make demo    the main job end to end, on real servers (Ctrl-C stops it)"
-	@echo "make test    every test (real PostgreSQL, real S3, real Prefect)"
+	@echo "make test    every test (real PostgreSQL, real S3, real Prefect; several at once)"
 	@echo "make soak    250 random kills of a run at work (about six minutes)"
 	@echo "make soak-backups  100 random damages to stored backups (about three minutes)"
 	@echo "make check   ruff, mypy --strict, import contracts, squawk"
@@ -29,8 +29,9 @@ setup: $(STAMP)
 demo: $(STAMP)
 	@$(BIN)/python -m demo
 
+# Several tests at once, each process with servers of its own: tests/workers.py says how.
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto
 
 soak: $(STAMP)
 	@LOCKSTEP_KILLS=$${LOCKSTEP_KILLS:-250} $(BIN)/python -m pytest tests/faults
