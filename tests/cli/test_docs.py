@@ -246,7 +246,10 @@ def test_the_reference_has_every_directive() -> None:
 def test_the_reference_has_every_column_of_the_ledger() -> None:
     text = (ROOT / "src/lockstep/postgres/sql/create_ledger.sql").read_text()
     ledger, log = text.split("CREATE TABLE IF NOT EXISTS {schema}.schema_migrations_log")
-    log, states = (part.split("CONSTRAINT")[0] for part in log.split("CREATE TABLE IF NOT EXISTS {schema}.schema_migrations_states"))
+    log, states = (
+        part.split("CONSTRAINT")[0]
+        for part in log.split("CREATE TABLE IF NOT EXISTS {schema}.schema_migrations_states")
+    )
     form = re.compile(
         r"^    (?:ADD COLUMN IF NOT EXISTS )?([a-z_]+) +(?:text|bigint|integer|boolean|timestamptz|jsonb|bytea)", re.M
     )

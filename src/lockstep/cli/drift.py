@@ -92,7 +92,7 @@ def _draft(reports: list[DriftReport], context: Context) -> dict[str, list[str]]
             if (found := remedy(one.difference)) is not None
         ]
         paths = draft_migrations(context.settings, report.environment, simple)
-        written[report.environment] = [str(path) for path in paths]
+        written[report.environment] = [str(path.relative_to(context.settings.folder)) for path in paths]
     return written
 
 

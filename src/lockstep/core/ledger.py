@@ -8,6 +8,9 @@ from enum import Enum
 
 from lockstep.core.migration import Kind
 
+#: Lockstep's own tables in the ledger's schema.
+TABLES = ("schema_migrations", "schema_migrations_log", "schema_migrations_states")
+
 
 class EntryState(Enum):
     """State of an entry, as stored."""

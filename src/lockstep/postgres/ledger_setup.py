@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from lockstep.core.filename import parse_file_name
+from lockstep.core.ledger import TABLES
 from lockstep.errors import LedgerError
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, guard
@@ -191,7 +192,7 @@ def _close(session: Session, reader: str | None) -> None:
     if reader is None:
         return
     who = sql.Identifier(reader)
-    for table in ("schema_migrations", "schema_migrations_log", "schema_migrations_states"):
+    for table in TABLES:
         session.connection.execute(
             sql.SQL(
                 "GRANT SELECT ON {0}.{1} TO {2};"
