@@ -74,7 +74,7 @@ def test_all_is_well_where_all_is_well(project: Project) -> None:
     project.run("init")
     done = project.run("doctor")
     assert (done.code, done.err) == (0, "")
-    assert "  ok           connection         PostgreSQL 17" in done.out
+    assert "  ok           connection         PostgreSQL 1" in done.out
     assert done.out.splitlines()[-1].startswith("no problems, no warnings")
 
 
@@ -170,10 +170,13 @@ def test_a_part_that_hangs_keeps_nobody_waiting_and_what_it_found_is_shown(monke
         slow.add(Check(name="first", outcome=Outcome.OK, text=""))
         let_go.wait(30)
 
+    begun = time.monotonic()
     try:
         late = doctor._side_by_side([(slow, hang), (quick, lambda: None)], patient_with=quick)
+        took = time.monotonic() - begun
     finally:
         let_go.set()
+    assert took < 2
     assert (late, len(slow.checks)) == ([slow], 1)
 
 
@@ -316,9 +319,9 @@ def test_missing_programs_are_named_with_the_package(project: Project, tmp_path:
     project.configure(dev="protected = true")
     found = checks(project.run("doctor", "--json"), "dev")
     assert found["client programs"]["outcome"] == "problem" and found["client programs"]["exit_code"] == 2
-    assert "apt-get install postgresql-client-17" in found["client programs"]["remedy"]
+    assert re.match(r"apt-get install postgresql-client-\d\d,", found["client programs"]["remedy"])
     assert found["server programs"]["outcome"] == "warning"
-    assert "apt-get install postgresql-17" in found["server programs"]["remedy"]
+    assert re.match(r"apt-get install postgresql-\d\d,", found["server programs"]["remedy"])
     project.configure(dev="protected = false")
     assert checks(project.run("doctor", "--json"), "dev")["client programs"]["outcome"] == "warning"
 

@@ -72,7 +72,7 @@ def encryption(mode: str, *, protocol: str | None = "TLSv1.3", in_use: bool = Tr
     [
         (encryption("verify-full"), Outcome.OK, "TLSv1.3 AES, verify-full"),
         (encryption("verify-ca"), Outcome.WARNING, "name is not compared"),
-        (encryption("require"), Outcome.WARNING, "who the server is is not verified"),
+        (encryption("require"), Outcome.WARNING, "nobody verifies"),
         (encryption("verify-full", protocol="TLSv1.1"), Outcome.WARNING, "outdated"),
         (encryption("", in_use=False, local=True), Outcome.OK, "does not leave this machine"),
         (encryption("", in_use=False), Outcome.PROBLEM, "in clear"),

@@ -77,8 +77,8 @@ def tls(found: Encryption) -> Check:
         )
     return warning(
         "TLS",
-        f"{said}: who the server is is not verified",
-        "add sslrootcert=FILE (its authority's certificate; sslrootcert=system for a public one) to the environment's URL",
+        f"{said}: nobody verifies that it is the server",
+        "add sslmode=verify-full and sslrootcert=FILE (its authority's certificate; system for a public one) to the URL",
     )
 
 

@@ -21,7 +21,7 @@ from lockstep.errors import BucketError
 from lockstep.storage.bucket import Bucket, BucketSettings, Patience
 from lockstep.storage.refusals import FORBIDDEN, NO_LOCK, explained
 
-PATIENCE = Patience(connect=3, read=10, attempts=2)
+PATIENCE = Patience(connect=3, read=5, attempts=2)
 NAME = "doctor-probe-"  # right below the configured folder, where no environment's backup lies
 LEFT_OVER = timedelta(minutes=2)  # an older probe is nobody's any more
 LOCK_MS = 20 * 60_000  # of a probe: beyond any skew that a signature survives, and over soon

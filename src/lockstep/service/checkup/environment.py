@@ -144,7 +144,7 @@ def _rights(findings: Findings, settings: Settings, environment: Environment, se
         wanted = tuple(dict.fromkeys((settings.project.ledger_schema, *settings.project.schemas)))
         role = look_at_role(session, wanted)
         taken = f", taken by {role.login}" if role.login != role.name else ""
-        much = ", superuser" if role.superuser else ""
+        much = ", superuser" if role.superuser else ", passes row level security by" if role.bypasses_rls else ""
         findings.add(ok("role", f"{role.name}{taken}{much}"))
     with findings.checking("ledger", target=target.name):
         _ledger(findings, session, role)
