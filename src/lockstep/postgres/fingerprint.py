@@ -138,7 +138,9 @@ def _roll_back(session: Session) -> None:
 
 @cache
 def _file(name: str) -> str:
-    return (_SQL / f"{name}.sql").read_text(encoding="utf-8")
+    """A file without what is for people: it travels with every look."""
+    lines = (line.strip() for line in (_SQL / f"{name}.sql").read_text(encoding="utf-8").splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("--")) + "\n"
 
 
 def _copy(session: Session) -> sql.Composed:

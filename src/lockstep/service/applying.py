@@ -209,7 +209,12 @@ def open_apply(
         def ran() -> list[Ran]:
             return [Ran(one.name, one.file_checksum, "applied") for one in applied]
 
-        recording = stack.enter_context(recorded(settings, environment, work, ran, something_to_do=bool(made.steps)))
+        try:
+            recording = stack.enter_context(
+                recorded(settings, environment, work, ran, something_to_do=bool(made.steps))
+            )
+        except Unreachable as lost:
+            raise lost.noting("Nothing was applied.") from None
         yield ApplyRun(
             work=work,
             plan=made,
