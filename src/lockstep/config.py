@@ -20,6 +20,8 @@ from lockstep.settings import (
     Environment,
     EnvironmentTable,
     FileShape,
+    HealthIgnoreTable,
+    HealthTable,
     KeepTable,
     ProjectTable,
     RehearsalTable,
@@ -33,6 +35,8 @@ __all__ = [
     "Environment",
     "EnvironmentTable",
     "FileShape",
+    "HealthIgnoreTable",
+    "HealthTable",
     "KeepTable",
     "ProjectTable",
     "RehearsalTable",
@@ -73,6 +77,7 @@ def load_settings(start: Path, environ: Mapping[str, str] | None = None) -> Sett
         environments=environments,
         backup=shape.backup,
         rehearsal=shape.rehearsal,
+        health=shape.health,
         variables=variables,
         origins=origins,
         lines=lines,
@@ -129,12 +134,20 @@ def _variables(folder: Path, environ: Mapping[str, str]) -> tuple[dict[str, str]
 
 
 def _lines(text: str) -> dict[str, int]:
-    """Dotted key -> line, good enough for messages: tables, keys, and the keys of inline tables on their line."""
+    """Dotted key -> line, good enough for messages: tables, keys, and the keys of inline tables on their line.
+
+    The tables of an array are `name[0]`, `name[1]`, …, as msgspec calls them.
+    """
     found: dict[str, int] = {}
     table = ""
     for number, line in enumerate(text.split("\n"), start=1):
         stripped = line.strip()
-        if match := re.match(r"\[([^\[\]]+)\]", stripped):
+        if match := re.match(r"\[\[([^\[\]]+)\]\]", stripped):
+            name = re.sub(r"[\"'\s]", "", match[1])
+            place = sum(key.startswith(f"{name}[") and key.endswith("]") for key in found)
+            table = f"{name}[{place}]"
+            found[table] = number
+        elif match := re.match(r"\[([^\[\]]+)\]", stripped):
             table = re.sub(r"[\"'\s]", "", match[1])
             found[table] = number
         elif match := re.match(r"([A-Za-z0-9_.\"-]+)\s*=\s*(.*)", stripped):
@@ -195,6 +208,8 @@ _KNOWN = sorted(
         *BackupTable.__struct_fields__,
         *KeepTable.__struct_fields__,
         *RehearsalTable.__struct_fields__,
+        *HealthTable.__struct_fields__,
+        *HealthIgnoreTable.__struct_fields__,
     }
 )
 

@@ -198,6 +198,7 @@ def test_the_reference_has_the_options_of_all_commands_and_no_other_command() ->
         ("[environments.NAME]", config.EnvironmentTable),
         ("[backup]", config.BackupTable),
         ("[rehearsal]", config.RehearsalTable),
+        ("[health]", config.HealthTable),
     ],
 )
 def test_the_reference_has_every_config_key_with_its_default(heading: str, table: type[msgspec.Struct]) -> None:

@@ -35,6 +35,7 @@ COMMANDS = {
     "backup": ("backup", "back an environment's whole database up to S3"),
     "backups": ("backups", "list, verify and prune the backups in the bucket"),
     "restore": ("restore", "a backup into an empty database, or in the place of another one"),
+    "health": ("health", "what a DBA would look at: keys, indexes, sessions, replication, …"),
     "history": ("history", "who applied what, when, and how long it took"),
     "new": ("new", "start a migration: up and down skeletons with the next number"),
     "new-project": ("new_project", "start a project folder of your own"),
