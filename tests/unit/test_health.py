@@ -29,7 +29,7 @@ SERVER = Server(
 )  # fmt: skip
 KEY = Sequence(
     schema="public", name="t_id_seq", oid=1, minimum=1, maximum=2**31 - 1, increment=1, cycles=False, readable=True,
-    table_schema="public", table="t", column="id", type="integer", narrow_name=None, narrow_type=None, inserted=0,
+    table_schema="public", table="t", column="id", type="integer", table_oid=7, attnum=1, inserted=0,
 )  # fmt: skip
 
 

@@ -117,7 +117,7 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequence:
-    """sequences.sql"""
+    """sequences.sql, with the first of sequence_feeds.sql."""
 
     schema: str
     name: str
@@ -127,13 +127,37 @@ class Sequence:
     increment: int
     cycles: bool
     readable: bool  # the role may ask for its value
-    table_schema: str | None  # of the column that it feeds
-    table: str | None
-    column: str | None
-    type: str | None
-    narrow_name: str | None  # quoted: the narrowest column of a foreign key that refers to that column
-    narrow_type: str | None
-    inserted: int  # rows into that table since the counters began
+    table_schema: str | None = None  # of the column that it feeds
+    table: str | None = None
+    column: str | None = None
+    type: str | None = None
+    table_oid: int | None = None
+    attnum: int | None = None
+    inserted: int = 0  # rows into that table since the counters began
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceFeed:
+    """sequence_feeds.sql: a column that a sequence feeds."""
+
+    sequence: int  # oid
+    table_schema: str
+    table: str
+    column: str
+    type: str
+    table_oid: int
+    attnum: int
+    inserted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NarrowColumn:
+    """narrow_columns.sql"""
+
+    table_oid: int  # whose column it refers to
+    attnum: int
+    name: str  # its own, quoted
+    type: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,6 +308,7 @@ class Facts:
     constraints: tuple[Constraint, ...] | None = None
     sequences: tuple[Sequence, ...] | None = None
     sequence_values: tuple[SequenceValue, ...] | None = None
+    narrow_columns: tuple[NarrowColumn, ...] | None = None  # narrowest first
     tables: tuple[Table, ...] | None = None
     sizes: tuple[TableSize, ...] | None = None  # also None without an earlier observation
     triggers: tuple[Trigger, ...] | None = None

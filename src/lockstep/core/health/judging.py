@@ -18,6 +18,8 @@ NEEDS = {
     "constraints": ("unvalidated-constraint", "unindexed-foreign-key"),
     "sequences": ("key-exhaustion",),
     "sequence_values": ("key-exhaustion",),
+    "sequence_feeds": ("key-exhaustion",),
+    "narrow_columns": ("key-exhaustion",),
     "tables": ("no-primary-key", "dead-rows", "stale-statistics", "autovacuum-off", "table-growth"),
     "sizes": ("table-growth",),
     "triggers": ("disabled-trigger",),

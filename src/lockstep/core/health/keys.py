@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lockstep.core.health.facts import Earlier, Facts, Server
+from lockstep.core.health.facts import Earlier, Facts, NarrowColumn, Server
 from lockstep.core.health.facts import Sequence as SequenceFacts
 from lockstep.core.health.findings import Finding, Measure
 from lockstep.core.health.names import number, percent, quoted
@@ -31,11 +31,14 @@ def exhausted_keys(facts: Facts, thresholds: Thresholds) -> Iterator[Finding]:
         return
     values = {one.oid: one.value for one in facts.sequence_values}
     earlier = _earlier_values(facts.earlier)
+    # The narrowest comes first and is the one that counts.
+    narrow = {(one.table_oid, one.attnum): one for one in reversed(facts.narrow_columns or ())}
     for sequence in facts.sequences:
         value = values.get(sequence.oid)
         if value is None or sequence.cycles:
             continue
-        name, limit, ended_by = _end(sequence)
+        referring = narrow.get((sequence.table_oid or 0, sequence.attnum or 0))
+        name, limit, ended_by = _end(sequence, referring)
         first = sequence.minimum if sequence.increment > 0 else sequence.maximum
         used = percent(abs(value - first), abs(limit - first))
         rate = _rate(sequence, value, facts.server, facts.earlier, earlier)
@@ -54,7 +57,7 @@ def exhausted_keys(facts: Facts, thresholds: Thresholds) -> Iterator[Finding]:
             severity=severity,
             object=name,
             text=text,
-            fix=_fix(sequence, ended_by),
+            fix=_fix(sequence, referring, ended_by),
             measures=(
                 Measure(name="used", value=used, unit="percent"),
                 Measure(name="last_value", value=value, unit="number"),
@@ -65,7 +68,7 @@ def exhausted_keys(facts: Facts, thresholds: Thresholds) -> Iterator[Finding]:
         )
 
 
-def _end(sequence: SequenceFacts) -> tuple[str, int, str]:
+def _end(sequence: SequenceFacts, referring: NarrowColumn | None) -> tuple[str, int, str]:
     """What the finding is about, its last number, and what ends there in words."""
     own = quoted(sequence.schema, sequence.name)
     up = sequence.increment > 0
@@ -73,10 +76,10 @@ def _end(sequence: SequenceFacts) -> tuple[str, int, str]:
     name = own
     if sequence.table_schema and sequence.table and sequence.column:
         name = quoted(sequence.table_schema, sequence.table, sequence.column)
-        for type_, what in (
-            (sequence.type, f"column of type {sequence.type}"),
-            (sequence.narrow_type, f"{sequence.narrow_name}, which refers to it, is {sequence.narrow_type}"),
-        ):
+        types = [(sequence.type, f"column of type {sequence.type}")]
+        if referring is not None:
+            types.append((referring.type, f"{referring.name}, which refers to it, is {referring.type}"))
+        for type_, what in types:
             if type_ in _LARGEST:
                 ends.append((_LARGEST[type_] if up else -_LARGEST[type_] - 1, what))
     ends.append((sequence.maximum if up else sequence.minimum, f"sequence {own}"))
@@ -120,7 +123,7 @@ def _days(left: int, rate: Rate | None) -> float | None:
     return left / rate.per_day if rate is not None and rate.per_day > 0 else None
 
 
-def _fix(sequence: SequenceFacts, ended_by: str) -> str:
+def _fix(sequence: SequenceFacts, referring: NarrowColumn | None, ended_by: str) -> str:
     own = quoted(sequence.schema, sequence.name)
     by_column = ended_by.startswith("column ")
     if by_column and sequence.type != "bigint" and sequence.table_schema and sequence.table and sequence.column:
@@ -129,8 +132,8 @@ def _fix(sequence: SequenceFacts, ended_by: str) -> str:
             f"-- ALTER TABLE {table} ALTER COLUMN {quoted(sequence.column)} TYPE bigint; rewrites the table while all wait.\n"
             "-- On a large one: a new bigint column, filled in batches, then swapped (docs/how-to/large-tables.md)."
         )
-    if sequence.narrow_name and ended_by.startswith(sequence.narrow_name):
-        return f"-- make {sequence.narrow_name} bigint, as the column is that it refers to"
+    if referring is not None and ended_by.startswith(referring.name):
+        return f"-- make {referring.name} bigint, as the column is that it refers to"
     return (
         f"ALTER SEQUENCE {own} AS bigint NO MAXVALUE;"
         if sequence.increment > 0

@@ -19,6 +19,7 @@ SELECT n.nspname::text AS schema,
   JOIN pg_class t ON t.oid = k.conrelid
   JOIN pg_namespace n ON n.oid = t.relnamespace
  WHERE (k.contype = 'f' OR NOT k.convalidated) AND k.conparentid = 0 AND t.relkind IN ('r', 'p')
-   AND coalesce((to_jsonb(k) ->> 'conenforced')::bool, true)  -- since 18: not to be validated, on purpose
+   -- Since 18: not to be validated, on purpose.
+   AND (k.convalidated OR coalesce((to_jsonb(k) ->> 'conenforced')::bool, true))
    AND {ours_t}
  ORDER BY 1, 2, 3

@@ -28,7 +28,7 @@ SELECT n.nspname::text AS schema,
        i.indisexclusion AS exclusion,
        i.indisreplident AS replica_identity,
        i.indimmediate AS immediate,
-       coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false) AS nulls_not_distinct,  -- since 15
+       i.indisunique AND coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false) AS nulls_not_distinct,  -- since 15
        coalesce(b."constraint", false) AS "constraint",
        coalesce(b.referenced, false) AS referenced,
        c.relispartition AS attached,

@@ -5,7 +5,7 @@ Catalog and counters only: no row of anybody's table is read, and nothing is loc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,6 +45,7 @@ _PARTS: dict[str, type[Any]] = {
     "indexes": facts.Index,
     "tables": facts.Table,
     "sequences": facts.Sequence,
+    "narrow_columns": facts.NarrowColumn,
 }
 
 
@@ -88,6 +89,9 @@ class _Reader:
             self._managed = [schema for schema, owner in pairs if is_managed(schema, owner)]
         parts: dict[str, Any] = {name: self._part(name, row) for name, row in _PARTS.items()}
         found = replace(found, **parts)
+        if found.sequences is not None:
+            feeds = self._part("sequence_feeds", facts.SequenceFeed) or ()
+            found = replace(found, sequences=tuple(_fed(found.sequences, feeds)))
         if found.sequences is not None:
             oids = [one.oid for one in found.sequences if one.readable and not one.cycles]
             found = replace(found, sequence_values=self._batches("sequence_values", facts.SequenceValue, oids))
@@ -182,6 +186,26 @@ class _Reader:
             ).format(managed=managed, alias=sql.Identifier(alias), ledger=ledger)
             for alias in ("c", "t")
         }
+
+
+def _fed(sequences: Sequence[facts.Sequence], feeds: Sequence[facts.SequenceFeed]) -> Iterator[facts.Sequence]:
+    first = {feed.sequence: feed for feed in reversed(feeds)}
+    for sequence in sequences:
+        feed = first.get(sequence.oid)
+        yield (
+            sequence
+            if feed is None
+            else replace(
+                sequence,
+                table_schema=feed.table_schema,
+                table=feed.table,
+                column=feed.column,
+                type=feed.type,
+                table_oid=feed.table_oid,
+                attnum=feed.attnum,
+                inserted=feed.inserted,
+            )
+        )
 
 
 def _text(name: str) -> str:
