@@ -224,3 +224,13 @@ def test_a_size_is_read_as_it_is_written() -> None:
     assert parse_bytes(format_bytes(4_500_000)) == 4_500_000
     with pytest.raises(ValueError, match="is no size"):
         parse_bytes("10")
+
+
+@pytest.mark.parametrize(("cycles", "count"), [(False, 1), (True, 0)])
+def test_a_sequence_that_cycles_is_never_used_up(cycles: bool, count: int) -> None:
+    facts = Facts(
+        server=SERVER,
+        sequences=(replace(KEY, cycles=cycles),),
+        sequence_values=(SequenceValue(oid=1, value=2**31 - 1),),
+    )
+    assert len(judged(facts)) == count
