@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: help setup demo test soak soak-backups check bench bench-backup format lock wheel clean
+.PHONY: help setup demo test soak soak-backups check bench bench-backup bench-health format lock wheel clean
 
 help:
 	@echo "make demo    the main job end to end, on real servers (Ctrl-C stops it)"
@@ -16,6 +16,7 @@ help:
 	@echo "make check   ruff, mypy --strict, import contracts, squawk"
 	@echo "make bench   Lockstep beside dbmate, sqlx and a floor (about ten minutes; the table on stdout)"
 	@echo "make bench-backup  a backup and a restore of 2 GB beside pg_dump and pg_restore alone (about fifteen minutes)"
+	@echo "make bench-health  what lockstep health costs at 50, 500 and 5,000 tables (about a minute)"
 	@echo "make format  format and fix what ruff can"
 	@echo "make lock    renew requirements.lock from pyproject.toml"
 	@echo "make wheel   build the wheel into dist/"
@@ -54,6 +55,9 @@ bench: $(STAMP)
 
 bench-backup: $(STAMP)
 	@$(BIN)/python -m bench.backups
+
+bench-health: $(STAMP)
+	@$(BIN)/python -m bench.health
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix . || true

@@ -201,6 +201,7 @@ def test_the_reference_has_the_options_of_all_commands_and_no_other_command() ->
         ("[rehearsal]", config.RehearsalTable),
         ("[drift]", config.DriftTable),
         ("[[drift.ignore]]", config.IgnoreTable),
+        ("[health]", config.HealthTable),
     ],
 )
 def test_the_reference_has_every_config_key_with_its_default(heading: str, table: type[msgspec.Struct]) -> None:

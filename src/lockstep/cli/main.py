@@ -37,6 +37,7 @@ COMMANDS = {
     "restore": ("restore", "a backup into an empty database, or in the place of another one"),
     "drift": ("drift", "what others changed in a schema since Lockstep left it"),
     "diff": ("diff", "two environments' schemas against each other, object by object"),
+    "health": ("health", "what a DBA would look at: keys, indexes, sessions, replication, …"),
     "history": ("history", "who applied what, when, and how long it took"),
     "new": ("new", "start a migration: up and down skeletons with the next number"),
     "new-project": ("new_project", "start a project folder of your own"),

@@ -20,6 +20,7 @@ from lockstep.service.status import TargetStatus
 from lockstep.service.syncing import EnvironmentResult
 
 if TYPE_CHECKING:
+    from lockstep.service.health import HealthReport
     from lockstep.service.proving import Proof
 
 Cell = str | int | None
@@ -140,6 +141,26 @@ def proof_table(proofs: Mapping[str, Sequence[Proof]], failures: Mapping[str, Lo
         for name, error in failures.items()
         if name not in proofs
     ]
+    return rows
+
+
+def health_table(reports: Sequence[HealthReport]) -> Table:
+    """Return a row per finding, worst first in each environment, and per environment that could not be read."""
+    rows: Table = []
+    for one in reports:
+        if one.error is not None:
+            rows.append({"environment": one.environment, "severity": "not readable", "what": one.error.message})
+        rows += [
+            {
+                "environment": one.environment,
+                "severity": finding.severity.value,
+                "check": finding.check,
+                "object": finding.object,
+                "what": finding.text,
+                "run": finding.fix,
+            }
+            for finding in one.findings
+        ]
     return rows
 
 
