@@ -126,7 +126,7 @@ def _show(one: DriftReport) -> None:
         show(text)
     if one.found:
         show("")
-        talk(
+        show(
             f"keep: lockstep drift {one.environment} --fix-sql writes it as a migration; "
             f'meant so: lockstep drift {one.environment} --accept "why"'
         )
