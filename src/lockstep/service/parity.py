@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,8 +11,7 @@ from lockstep.core.changes import Change, compare
 from lockstep.core.drift import Difference, grouped
 from lockstep.core.fingerprint import Fingerprint, Key
 from lockstep.core.ignoring import Ignored, sift, sift_parity
-from lockstep.core.ledger import Entry, EntryState
-from lockstep.core.migration import Kind
+from lockstep.core.ledger import Entry, EntryState, applied_set
 from lockstep.errors import LedgerError, LedgerMissing, LockstepError
 from lockstep.postgres.connection import open_session
 from lockstep.postgres.fingerprint import read_live
@@ -83,14 +82,6 @@ def sift_all(
     return kept, [*by_rule, *by_nature]
 
 
-def applied_set(entries: Iterable[Entry]) -> frozenset[tuple[str, str | None]]:
-    """Return what makes two ledgers hold the same migrations: file names, each with what the file said.
-
-    A repeatable's checksum covers its settings' values, which rightly differ; its content digest does not.
-    """
-    return frozenset((e.name, e.content_digest if e.kind is Kind.REPEATABLE else e.checksum) for e in entries)
-
-
 def _side(settings: Settings, environment: Environment) -> Side:
     target = target_of(settings, environment, with_settings=False)
     session = open_session(target, run_id=new_run_id(), read_only=True)
@@ -107,7 +98,7 @@ def _side(settings: Settings, environment: Environment) -> Side:
         environment=environment.name,
         target=target.name,
         schema=schema,
-        applied=applied_set(done),
+        applied=applied_set(entries),
         version=max((entry.version for entry in done if entry.version is not None), default=None),
     )
 

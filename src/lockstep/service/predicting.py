@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lockstep.config import Environment, Settings
-from lockstep.core.changes import Mismatch, Touched, joined, mismatches
+from lockstep.core.changes import Mismatch, Touched, joined, mismatches, touched
 from lockstep.core.ignoring import ABSENT_ROLES, roles_in
+from lockstep.core.ledger import applied_set
 from lockstep.core.runs import Ran, matching
 from lockstep.errors import LockstepError
-from lockstep.postgres.connection import open_session
-from lockstep.postgres.states import read_changes, read_intended, read_states
+from lockstep.postgres.connection import Session, open_session
+from lockstep.postgres.ledger import read_ledger
+from lockstep.postgres.states import read_changes, read_intended, read_newest, read_states
 from lockstep.service.project import target_of
 from lockstep.service.recording import Recording, rules_of
 from lockstep.service.run import new_run_id
+
+Applied = frozenset[tuple[str, str | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +30,14 @@ class Prediction:
     roles: frozenset[str] | None  # that exist there; None: not known any more
 
 
-def predict(settings: Settings, environment: Environment, ran: Sequence[Ran]) -> Prediction | None:
-    """Return the change set of these migrations in the environment before; None when it ran them in other company.
+def predict(
+    settings: Settings, environment: Environment, recording: Recording, ran: Sequence[Ran], applied: Applied
+) -> Prediction | None:
+    """Predict what a run should have changed by what an environment before this one became.
 
-    An environment that cannot be asked predicts nothing.
+    Where the same migrations ran there by themselves, their change sets say it. Else, where that environment has just
+    what this one has now (`applied`), each object that the run changed should be what it is there. None: it can say
+    nothing, or cannot be asked.
     """
     for before in environment.table.after:
         try:
@@ -38,22 +46,38 @@ def predict(settings: Settings, environment: Environment, ran: Sequence[Ran]) ->
         except LockstepError:
             continue
         try:
-            states = read_states(session)
-            chosen = matching([runs for _, runs in states], ran)
-            if chosen is None:
-                continue
-            found = [states[index][0] for index in chosen]
-            intended = read_intended(session, states[0][0])
-            return Prediction(
-                source=before,
-                changes=joined(read_changes(session, found)),
-                roles=intended.roles if intended else None,
-            )
+            found = _by_runs(session, before, ran) or _by_outcome(session, before, recording, applied)
         except LockstepError:
             continue
         finally:
             session.close()
+        if found is not None:
+            return found
     return None
+
+
+def _by_runs(session: Session, source: str, ran: Sequence[Ran]) -> Prediction | None:
+    states = read_states(session)
+    chosen = matching([runs for _, runs in states], ran)
+    if chosen is None:
+        return None
+    intended = read_intended(session, states[0][0])
+    changes = joined(read_changes(session, [states[index][0] for index in chosen]))
+    return Prediction(source=source, changes=changes, roles=intended.roles if intended else None)
+
+
+def _by_outcome(session: Session, source: str, recording: Recording, applied: Applied) -> Prediction | None:
+    state = read_newest(session)
+    if state is None or applied_set(read_ledger(session).entries) != applied:
+        return None
+    there = read_intended(session, state)
+    if there is None:
+        return None
+    changes = []
+    for change in touched(recording.changes):
+        one = there.objects.get(change.key)
+        changes.append(replace(change, after=None if one is None else one.portable_digest))
+    return Prediction(source=source, changes=tuple(changes), roles=there.roles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +89,16 @@ class Checked:
     otherwise: tuple[str, ...] = ()  # what is not as predicted, a line each
 
 
-def check_changes(settings: Settings, environment: Environment, recording: Recording, ran: Sequence[Ran]) -> Checked:
-    """Check what a run changed against the prediction, where there is one. Read-only."""
+def check_changes(
+    settings: Settings, environment: Environment, recording: Recording, ran: Sequence[Ran], applied: Applied
+) -> Checked:
+    """Check what a run changed against the prediction, where there is one. Read-only.
+
+    `applied`: all that the ledger holds after the run (core.ledger.applied_set).
+    """
     count = len(recording.changes)
     what = "no object changed" if not count else "1 object changed" if count == 1 else f"{count} objects changed"
-    prediction = predict(settings, environment, ran)
+    prediction = predict(settings, environment, recording, ran, applied)
     if prediction is None:
         return Checked(text=what)
     found = tuple(one.text for one in _mismatches(settings, environment, recording, prediction))

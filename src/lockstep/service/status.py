@@ -62,7 +62,8 @@ def parity(settings: Settings, found: Sequence[TargetStatus]) -> tuple[RecordedP
     states = {one.environment: one for one in found if one.schema is not None}
     if not any(before in states for name in states for before in settings.environment(name).table.after):
         return ()
-    from lockstep.service.parity import applied_set, recorded_parity  # late: what most calls do not need
+    from lockstep.core.ledger import applied_set
+    from lockstep.service.parity import recorded_parity  # late: what most calls do not need
 
     known = {
         name: (one.schema, applied_set(row.entry for row in one.rows if row.entry is not None))

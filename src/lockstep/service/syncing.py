@@ -198,7 +198,7 @@ def verify_applied(
     from lockstep.service.predicting import check_changes
 
     ran = [Ran(one.name, one.file_checksum, "applied") for one in result.applied]
-    changed = check_changes(settings, environment, recording, ran)
+    changed = check_changes(settings, environment, recording, ran, checked.applied)
     progress.note(environment.name, f"{said}; {changed.text}")
     for text in changed.otherwise:
         progress.note(environment.name, text)
