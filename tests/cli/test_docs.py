@@ -233,6 +233,7 @@ def test_the_reference_has_every_exit_code() -> None:
 def test_the_reference_has_every_json_document() -> None:
     modules = [importlib.import_module(f"lockstep.cli.{module}") for module, _ in COMMANDS.values()]
     modules += [backups.word_module(word) for word in backups.WORDS]
+    modules += [importlib.import_module(f"lockstep.cli.history_{word}") for word in ("prune", "stats", "verify")]
     modules.append(importlib.import_module("lockstep.cli.terminal"))
     made = {kind for m in modules for kind in re.findall(r"show_json\(\s*\"([\w-]+)\"", inspect.getsource(m))}
     assert set(re.findall(r"^## lockstep\.([\w-]+)/1$", (REFERENCE / "json.md").read_text(), re.MULTILINE)) == made
@@ -333,7 +334,7 @@ MARK = "\x1e"
 #: What differs from run to run, by what stands for it.
 VARYING = (
     (r"\d{8}-\d{6}-[0-9a-f]{4}", "RUN"),
-    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|\d{8}T\d{6}Z|\d{4}-\d\d-\d\dT[\d:.]+Z", "MOMENT"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d| UTC)|\d{8}T\d{6}Z|\d{4}-\d\d-\d\dT[\d:.]+Z", "MOMENT"),
     (r"today \d\d:\d\d|\d{1,2} [A-Z][a-z]{2} (?:\d\d:\d\d|\d{4})", "WHEN"),
     (r"\b\d+ min \d\d s\b|\b\d+(?:\.\d+)? (?:ms|s)\b", "TIME"),
     (r"\b(plan|head) [0-9a-f]{12}\b", r"\1 DIGEST"),

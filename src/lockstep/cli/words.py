@@ -75,4 +75,4 @@ def safe(text: str) -> str:
     """A text of others for the terminal: control characters are written out."""
     from lockstep.core.text import printable
 
-    return printable(text)
+    return printable(text.expandtabs(4))

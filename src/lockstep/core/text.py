@@ -42,11 +42,15 @@ def display_width(text: str) -> int:
 
 
 def printable(text: str) -> str:
-    """Return a text of others made safe for a terminal: control characters but line ends and tabs are written out."""
-    return "".join(
-        c if c in "\n\t" or unicodedata.category(c) not in _CONTROL else c.encode("unicode_escape").decode()
-        for c in text
-    )
+    """Return `text` with everything that would steer a terminal, or turn reading round, written out: `\\x1b`, `\\u202e`.
+
+    Line ends and tabs are among it: what others wrote stays one line. What is only unusual stays as it is.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _written_out(char) for char in text)
 
 
-_CONTROL = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})  # escapes, and what turns the direction of a line
+def _written_out(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

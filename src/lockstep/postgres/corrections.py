@@ -104,6 +104,12 @@ def read_trace(session: Session, number: int) -> Trace:
         (number,),
     )
     if not rows:
+        first = _execute(session, "SELECT min(id) FROM {}.schema_migrations_log", ())[0][0]
+        if first is not None and 0 < number < first:
+            raise UsageError(
+                f"{session.target.name}: event {number} was pruned from the audit log, so it cannot be taken back; {CORRECTED}",
+                hint=f"lockstep history {session.target.environment} --event prune tells where it was exported to",
+            )
         raise UsageError(
             f"{session.target.name}: event {number} of the audit log is no correction that could be taken back",
             hint=f"lockstep history {session.target.environment} shows their numbers",

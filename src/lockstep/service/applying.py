@@ -104,7 +104,7 @@ class ApplyRun:
     def _message(self, step: Step, attempt: Attempt) -> Message:
         up = step.migration.up
         script = up.script()
-        rows = self.work.scribe.applied(step, len(script.statements), [b.text for b in attempt.waited_for])
+        rows = self.work.scribe.applied(step, len(script.statements), attempt.waited)
         verify = step.migration.verify.script() if step.migration.verify else None
         return transaction_message(
             self.work.frame, up, script, rows, verify=verify, lock_timeout_ms=attempt.lock_timeout_ms

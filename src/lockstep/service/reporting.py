@@ -93,7 +93,8 @@ def environment_line(outcome: Outcome) -> str:
         what = "nothing to do, up to date"
     backup = f"; backup `{result.backup_key}`" if result.backup_key else ""
     digest = f"; plan `{result.plan_digest[:_SHOWN]}`" if result.plan_digest else ""
-    return f"{head}: {what}{backup}{digest}"
+    audit = f"; audit log `{result.audit.text}`" if result.audit else ""
+    return f"{head}: {what}{backup}{digest}{audit}"
 
 
 def deploy_report(

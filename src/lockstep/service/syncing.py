@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+
+import psycopg
 
 from lockstep.config import Environment, Settings
 from lockstep.core.duration import format_ms
@@ -29,6 +32,7 @@ class EnvironmentResult:
     applied: list[Applied] = field(default_factory=list)
     backup_key: str | None = None  # of the dump in the bucket
     recording: Recording | None = None  # what the run did to the schema
+    audit: AuditEnd | None = None  # where the audit log ended when the run let go of the lock; None: nothing changed
     error: LockstepError | None = None  # why it stopped
 
 
@@ -121,9 +125,23 @@ def _one(
                 f"lockstep sync {name} goes on",
             )
             raise
+        finally:
+            note_audit_end(applying, result)
     if result.applied:
         verify_applied(settings, environment, folder, progress, result)
     refuse_held(result.target, plan)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEnd:
+    """Where an audit log ended: `lockstep history ENV --verify --head ROW:HASH` compares the log with it."""
+
+    row: int  # number of the newest event
+    hash: str  # of it
+
+    @property
+    def text(self) -> str:
+        return f"{self.row}:{self.hash}"
 
 
 # -- the parts, which the deploy flow runs one by one as tasks ---------------------------------------------------------
@@ -177,6 +195,17 @@ def apply_step(applying: ApplyRun, step: Step, progress: Progress, name: str) ->
     )
     progress.finished(name, step.label, "applied", done.execution_ms)
     return done
+
+
+def note_audit_end(applying: ApplyRun, result: EnvironmentResult) -> None:
+    """Note in `result` where the audit log ends, under the lock, when the run changed something. Never raises for it."""
+    if not applying.applied:
+        return
+    from lockstep.postgres.auditchain import read_end  # late: a run with nothing to do need not know
+
+    with suppress(psycopg.Error, LockstepError):
+        if (end := read_end(applying.work.session)) is not None:
+            result.audit = AuditEnd(row=end[0], hash=end[1])
 
 
 def verify_applied(
