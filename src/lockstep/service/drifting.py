@@ -115,7 +115,8 @@ def accept_drift(settings: Settings, environment: Environment, run: RunInfo, rea
             "what": report.verdict.value,
             "reason": reason,
             "accepted": labels[:LOGGED],
-            "count": len(labels),
+            "differences": len(report.found),
+            "objects": len(labels),
             "digest": f"pg{live.major}:{live.digest}",
             **({"before": f"pg{report.state.major}:{report.state.digest}"} if report.state else {}),
         }
