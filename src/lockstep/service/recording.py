@@ -64,7 +64,8 @@ def recorded(
     """Look at the schema before the block, and record what it is after it. Call it under the lock.
 
     `ran`: what was applied or taken back so far. Raises DriftFound before anything runs, where the environment stops on
-    drift and the run may be stopped (a way back never is). A block that fails is recorded as far as it came; trouble with recording hides no error of the block.
+    drift and the run may be stopped (a way back never is). A block that fails is recorded as far as it came; trouble
+    with recording hides no error of the block. What others change meanwhile counts as the run's.
     """
     recording = _before(settings, environment, work, something_to_do=something_to_do, may_stop=may_stop)
     try:
@@ -187,7 +188,7 @@ def _took_as_it_stands(
         "what": "the run before was cut off before it could record the schema",
         "differences": len(found),
         "accepted": [one.change.label for one in found][:LOGGED],
-        "reason": f"taken as it stands; recorded before {since(state)}",
+        "reason": f"taken as it stands; last recorded {since(state)}",
     }
     write_event(session, Event(event="drift", run_id=work.run.run_id, details=details))
     shown = "; ".join(lines[:LISTED]) + (f" and {len(lines) - LISTED} more" if len(lines) > LISTED else "")
