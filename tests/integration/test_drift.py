@@ -310,6 +310,20 @@ def test_a_reader_may_look_for_drift(server: ThrowawayServer, project: Project) 
     assert project.run("drift", "dev", "--accept", "x").code == 7
 
 
+def test_a_role_that_owns_only_a_part_of_the_ledger_is_refused_by_the_tables_name(
+    server: ThrowawayServer, project: Project
+) -> None:
+    url = role(server, database_of(project), "drift_half_owner", "GRANT ALL ON SCHEMA public TO drift_half_owner")
+    project.write("001-shop.sql", SHOP)
+    assert project.run("init").code == 0
+    project.query("ALTER TABLE schema_migrations OWNER TO drift_half_owner")
+    project.query("ALTER TABLE schema_migrations_log OWNER TO drift_half_owner")
+    project.urls["dev"] = url
+    done = project.run("sync")
+    assert done.code == 7
+    assert "public.schema_migrations_states belongs to postgres" in done.err
+
+
 def test_a_correction_of_the_ledger_is_no_drift_and_hides_none(shop: Project) -> None:
     shop.query("ALTER TABLE orders ADD x int", "prod")
     shop.write("001-shop.sql", "-- why\n" + SHOP)

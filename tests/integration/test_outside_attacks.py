@@ -282,6 +282,7 @@ def test_a_leftover_is_dropped_as_the_role_that_the_file_has_there(table: Projec
     table.query(
         f"GRANT ALL ON SCHEMA public TO heal_login, heal_owner; ALTER DATABASE {database} OWNER TO heal_login;"
         "ALTER TABLE schema_migrations OWNER TO heal_login; ALTER TABLE schema_migrations_log OWNER TO heal_login;"
+        "ALTER TABLE schema_migrations_states OWNER TO heal_login;"
         "CREATE TABLE own (id int); INSERT INTO own VALUES (1), (1); ALTER TABLE own OWNER TO heal_owner"
     )
     host = table.urls["dev"].rsplit("@", 1)[1]

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from lockstep.core.checksum import checksum
 from lockstep.core.directives import NONE, parse_directives
-from lockstep.core.ledger import Entry, EntryState, Hold, Ledger
+from lockstep.core.ledger import TABLES, Entry, EntryState, Hold, Ledger
 from lockstep.core.migration import Kind, SqlFile
 from lockstep.errors import (
     LedgerError,
@@ -195,21 +195,26 @@ def recorded_downs(session: Session) -> dict[int, SqlFile]:
 
 
 def refuse_unowned(session: Session) -> None:
-    """Raise LedgerNotOwned when the effective role is not the ledger's owner (or a member of it)."""
+    """Raise LedgerNotOwned when the effective role does not own the ledger's tables (and is no member of who does)."""
     with guard(session.target):
-        row = session.connection.execute(
+        rows = session.connection.execute(
             """
-            SELECT pg_has_role(current_user, c.relowner, 'USAGE'), pg_get_userbyid(c.relowner)
-              FROM pg_class c WHERE c.oid = to_regclass(format('%%I.schema_migrations', %s::text))
+            SELECT c.relname::text, pg_has_role(current_user, c.relowner, 'USAGE'), pg_get_userbyid(c.relowner)::text
+              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE n.nspname = %s AND c.relname = ANY (%s) AND c.relkind = 'r' ORDER BY length(c.relname)
             """,
-            (session.target.ledger_schema,),
-        ).fetchone()
-    if row is None:
+            (session.target.ledger_schema, list(TABLES)),
+        ).fetchall()
+    if not rows or rows[0][0] != TABLES[0]:
         raise missing(session)
-    if not row[0]:
-        raise LedgerNotOwned(
-            target=session.target.name, ledger=session.target.ledger, role=session.facts.current_user, owner=row[1]
-        )
+    for name, owned, owner in rows:
+        if not owned:
+            raise LedgerNotOwned(
+                target=session.target.name,
+                ledger=f"{session.target.ledger_schema}.{name}",
+                role=session.facts.current_user,
+                owner=owner,
+            )
 
 
 # -- whose table it is ---------------------------------------------------------------------------------------------
