@@ -79,6 +79,7 @@ def label(key: Key) -> str:
 _KINDS_OF_WORDS = (
     "materialized view", "foreign table", "foreign data wrapper", "foreign server", "not null constraint", "event trigger",
     "operator family", "operator class", "text search configuration", "text search dictionary", "access method",
+    "text search parser", "text search template",
 )  # fmt: skip
 _TWO_WORDS = _KINDS_OF_WORDS
 
@@ -147,10 +148,17 @@ def _digest(objects: Iterable[SchemaObject]) -> str:
 def fingerprint_of(
     objects: Iterable[SchemaObject], *, major: int, schemas: Iterable[str], roles: Iterable[str] = ()
 ) -> Fingerprint:
-    """Gather objects into a fingerprint."""
-    return Fingerprint(
-        major=major,
-        schemas=tuple(sorted(schemas)),
-        objects={one.key: one for one in objects},
-        roles=frozenset(roles),
+    """Gather objects into a fingerprint. Objects that names alone do not tell apart count as one, with all they are."""
+    gathered: dict[Key, SchemaObject] = {}
+    for one in objects:
+        twin = gathered.get(one.key)
+        gathered[one.key] = one if twin is None else _both(*sorted((twin, one), key=_bytes))
+    return Fingerprint(major=major, schemas=tuple(sorted(schemas)), objects=gathered, roles=frozenset(roles))
+
+
+def _both(one: SchemaObject, twin: SchemaObject) -> SchemaObject:
+    """A collation may exist once per encoding; whatever else there may be, nothing is lost in silence."""
+    bodies = [body for body in (one.body, twin.body) if body is not None]
+    return one._replace(
+        definition=f"{one.definition}\n{twin.definition}", body="\n".join(bodies) if bodies else None, xid=None
     )

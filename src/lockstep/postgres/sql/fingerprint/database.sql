@@ -29,12 +29,14 @@ SELECT 'pg_foreign_server'::regclass, s.oid, 0, 'foreign server', '', '', s.srvn
 UNION ALL
 SELECT 'pg_subscription'::regclass, s.oid, 0, 'subscription', '', '', s.subname::text,
        concat_ws(' ', CASE WHEN s.subenabled THEN 'ENABLED' ELSE 'DISABLED' END, 'SLOT ' || s.subslotname,
-           'PUBLICATIONS ' || array_to_string(s.subpublications, ', ')),
+           'PUBLICATIONS ' || array_to_string(s.subpublications, ', '), CASE WHEN s.subbinary THEN 'BINARY' END,
+           'STREAMING ' || NULLIF(NULLIF(s.substream::text, 'false'), 'f'), 'SYNCHRONOUS_COMMIT ' || NULLIF(s.subsynccommit, 'off')),
        NULL, NULL::xid, NULL, 0::oid, ''::"char"
   FROM pg_subscription s WHERE s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
 UNION ALL
 SELECT 'pg_language'::regclass, l.oid, 0, 'language', '', '', l.lanname::text,
-       concat_ws(' ', CASE WHEN l.lanpltrusted THEN 'TRUSTED' END, 'HANDLER ' || NULLIF(l.lanplcallfoid, 0)::regproc::text),
+       concat_ws(' ', CASE WHEN l.lanpltrusted THEN 'TRUSTED' END, 'HANDLER ' || NULLIF(l.lanplcallfoid, 0)::regproc::text,
+           'INLINE ' || NULLIF(l.laninline, 0)::regproc::text, 'VALIDATOR ' || NULLIF(l.lanvalidator, 0)::regproc::text),
        NULL, l.xmin, l.lanacl, l.lanowner, 'l'::"char"
   FROM pg_language l
  WHERE l.lanispl AND NOT EXISTS (SELECT FROM members m WHERE m.classid = 'pg_language'::regclass AND m.objid = l.oid)
@@ -50,6 +52,12 @@ SELECT 'pg_cast'::regclass, c.oid, 0, 'cast', '', '', format('%s as %s', format_
   FROM pg_cast c WHERE c.oid >= 16384 AND NOT EXISTS (SELECT FROM members m WHERE m.classid = 'pg_cast'::regclass AND m.objid = c.oid)
    -- From a range to its multirange: goes with the type.
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass AND d.objid = c.oid AND d.deptype = 'i')
+UNION ALL
+SELECT 'pg_transform'::regclass, f.oid, 0, 'transform', '', '', format('%s for %s', format_type(f.trftype, NULL), l.lanname),
+       concat_ws(' ', 'FROM SQL ' || NULLIF(f.trffromsql, 0)::regprocedure::text, 'TO SQL ' || NULLIF(f.trftosql, 0)::regprocedure::text),
+       NULL, f.xmin, NULL, 0::oid, ''::"char"
+  FROM pg_transform f JOIN pg_language l ON l.oid = f.trflang
+ WHERE NOT EXISTS (SELECT FROM members m WHERE m.classid = 'pg_transform'::regclass AND m.objid = f.oid)
 UNION ALL
 SELECT 'pg_publication'::regclass, p.oid, 0, 'publication', '', '', p.pubname::text,
        concat_ws(E'\n', CASE WHEN p.puballtables THEN 'FOR ALL TABLES' END,

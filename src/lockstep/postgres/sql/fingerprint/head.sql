@@ -16,7 +16,7 @@ relations AS MATERIALIZED (
        AND NOT (o.schema = {ledger} AND c.relkind = 'r' AND c.relname = ANY ({ledger_tables}))),
 tables AS MATERIALIZED (SELECT * FROM relations WHERE relkind IN ('r', 'p', 'v', 'm', 'f')),
 indexes AS MATERIALIZED (
-    SELECT i.indexrelid AS oid, i.indrelid AS relid, t.schema, t.name AS relation, r.name, i.indisvalid, i.indisclustered,
+    SELECT i.indexrelid AS oid, i.indrelid AS relid, t.schema, t.name AS relation, r.name, r.reloptions, i.indisvalid, i.indisclustered,
            i.indisreplident, r.xid, i.xmin AS index_xid, k.oid AS constraint_oid,
            (SELECT string_agg(format(' ALTER COLUMN %s SET STATISTICS %s', a.attnum, a.attstattarget), '' ORDER BY a.attnum)
               FROM pg_attribute a WHERE a.attrelid = i.indexrelid AND a.attstattarget >= 0) AS statistics

@@ -1,10 +1,11 @@
 SELECT 'pg_constraint'::regclass AS classid, k.oid, 0, 'constraint', t.schema, t.name, k.conname::text,
        -- An inherited CHECK or foreign key is its parent's; a NOT NULL (18) is told by its column, a key's index by its key.
        CASE WHEN k.contype IN ('p', 'u', 'x') OR k.conislocal THEN concat(pg_get_constraintdef(k.oid),
+           (SELECT format(' WITH (%s)', string_agg(o, ', ' ORDER BY o)) FROM unnest(i.reloptions) o HAVING count(*) > 0), i.statistics,
            CASE WHEN i.indisclustered THEN ' CLUSTER' END, CASE WHEN NOT i.indisvalid THEN ' INVALID' END,
            CASE WHEN i.name <> k.conname THEN format(' INDEX %I', i.name) END,
            (SELECT ' ATTACHED TO ' || p.inhparent::regclass::text FROM pg_inherits p WHERE p.inhrelid = i.oid),
-           CASE WHEN k.contype = 'f' AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgconstraint = k.oid AND g.tgenabled <> 'O')
+           CASE WHEN (k.contype = 'f' OR k.condeferrable) AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgconstraint = k.oid AND g.tgenabled <> 'O')
                 THEN ' TRIGGERS NOT ENABLED' END) END,
        NULL, k.xmin, NULL, 0::oid, ''::"char"
   FROM pg_constraint k JOIN tables t ON t.oid = k.conrelid
@@ -46,4 +47,5 @@ UNION ALL
 SELECT 'pg_statistic_ext'::regclass, s.oid, 0, 'statistics', o.schema, '', s.stxname::text,
        concat(pg_get_statisticsobjdef(s.oid), CASE WHEN s.stxstattarget >= 0 THEN ' STATISTICS ' || s.stxstattarget END),
        NULL, s.xmin, NULL, 0::oid, ''::"char"
-  FROM pg_statistic_ext s JOIN own o ON o.oid = s.stxnamespace JOIN tables t ON t.oid = s.stxrelid
+  FROM pg_statistic_ext s JOIN own o ON o.oid = s.stxnamespace
+ WHERE NOT EXISTS (SELECT FROM members m WHERE m.classid = 'pg_statistic_ext'::regclass AND m.objid = s.oid)

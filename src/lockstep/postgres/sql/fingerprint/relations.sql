@@ -9,7 +9,8 @@ SELECT 'pg_class'::regclass, t.oid, 0,
        concat_ws(E'\n',
            CASE t.relpersistence WHEN 'u' THEN 'UNLOGGED' END,
            (SELECT CASE WHEN t.relispartition
-                        THEN format('PARTITION OF %s %s', min(i.inhparent::regclass::text), pg_get_expr(t.relpartbound, t.oid))
+                        THEN concat(format('PARTITION OF %s %s', min(i.inhparent::regclass::text), pg_get_expr(t.relpartbound, t.oid)),
+                                    CASE WHEN bool_or(i.inhdetachpending) THEN ' DETACH PENDING' END)
                         ELSE format('INHERITS (%s)', string_agg(i.inhparent::regclass::text, ', ' ORDER BY i.inhseqno)) END
               FROM pg_inherits i WHERE i.inhrelid = t.oid HAVING count(*) > 0),
            CASE WHEN t.relkind = 'p' THEN 'PARTITION BY ' || pg_get_partkeydef(t.oid) END,
