@@ -94,8 +94,10 @@ def _bytes(one: SchemaObject) -> bytes:
 
 
 def portable(one: SchemaObject) -> SchemaObject:
-    """Return the object as it compares between major versions. Privileges that only newer ones know are left out."""
+    """Return the object as it compares between major versions: without what only newer ones know."""
     definition = one.definition
+    if one.kind == "sequence":
+        definition = definition.removeprefix("UNLOGGED ")  # since 15, and so are then those of unlogged tables
     if one.kind in ("grant", "default privileges"):
         kept = [right for right in definition.split(", ") if not right.startswith("MAINTAIN")]  # 17 and later
         definition = ", ".join(kept)
