@@ -19,9 +19,9 @@ from lockstep.core.address import parse_address
 from lockstep.core.changes import Action, exact_changes
 from lockstep.core.fingerprint import Fingerprint
 from lockstep.core.ignoring import KINDS
+from lockstep.postgres.audit import Event
 from lockstep.postgres.connection import Session, Target, open_session
 from lockstep.postgres.fingerprint import Live, read_live, token_sql
-from lockstep.postgres.audit import Event
 from lockstep.postgres.ledger_setup import create_ledger
 from lockstep.postgres.throwaway import ThrowawayServer
 from tests.integration.object_kinds import CASES, GROUND, INVISIBLE, READER, WRITER, Case

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -58,6 +59,12 @@ def load_zoo(url: str) -> Fingerprint:
     return look(url)
 
 
+@pytest.fixture(scope="module")
+def server15() -> Iterator[ThrowawayServer]:
+    with ThrowawayServer(PROGRAMS[15]) as running:
+        yield running
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _role(server: ThrowawayServer) -> Iterator[None]:
     yield
@@ -80,6 +87,43 @@ def test_the_order_and_history_of_columns_do_not_show(new_database: Callable[[],
         " ALTER b SET NOT NULL, ALTER b SET DEFAULT 'x'; CREATE INDEX i ON t (c, a); GRANT SELECT (c) ON t TO PUBLIC",
     )
     assert look(one).digest == look(other).digest
+
+
+def test_neither_settings_nor_the_reading_role_show(server: ThrowawayServer, new_database: Callable[[], str]) -> None:
+    url = new_database()
+    execute(url, "CREATE TABLE public.paid (a money DEFAULT 1234.5, b interval DEFAULT '1 day 2:03', c float8 DEFAULT 0.1, d bytea DEFAULT 'x')")
+    before = load_zoo(url)
+    name = url.rpartition("/")[2]
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("CREATE ROLE fp_same_plain LOGIN PASSWORD 'pw'")
+        for setting in (
+            "datestyle = 'German'", "intervalstyle = 'iso_8601'", "timezone = 'Asia/Tokyo'", "extra_float_digits = -5", "bytea_output = 'escape'",
+            "quote_all_identifiers = on", "search_path = 'zoo, public'", "standard_conforming_strings = off",
+        ):  # fmt: skip
+            admin.execute(f"ALTER DATABASE {name} SET {setting}".encode())
+    try:
+        assert look(url).digest == before.digest
+        found = look(server.url(name, user="fp_same_plain", password="pw"))
+        assert [change.label for change in exact_changes(before, found)] == []
+    finally:
+        with psycopg.connect(url, autocommit=True) as admin:
+            admin.execute("DROP ROLE fp_same_plain")
+
+
+@pytest.mark.postgresql15
+def test_the_collation_of_the_database_does_not_show(server15: ThrowawayServer) -> None:
+    with psycopg.connect(server15.url(), autocommit=True) as admin:
+        admin.execute("CREATE DATABASE plain TEMPLATE template0 LOCALE 'C'")
+        admin.execute("CREATE DATABASE english TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'")
+    text = """
+        CREATE TABLE public."Z" (a int, "B" int); CREATE TABLE public."a b" (a int, "B" int, "c d" int);
+        CREATE VIEW public.v AS SELECT "Z".a, "Z"."B", x."B" AS c, x."c d" AS d FROM public."Z", public."a b" x;
+        CREATE PUBLICATION p FOR TABLE public."Z", public."a b";
+    """
+    for name in ("plain", "english"):
+        execute(server15.url(name), text)
+    changes = exact_changes(look(server15.url("plain")), look(server15.url("english")))
+    assert [f"{change.label}: {change.before} {change.after}" for change in changes] == []
 
 
 def test_up_down_up_ends_where_the_first_up_did(new_database: Callable[[], str]) -> None:
@@ -135,7 +179,11 @@ def test_the_example_migrations_survive_a_dump_to_the_letter(
 
 @pytest.fixture(scope="module", params=[pytest.param(m, marks=pytest.mark.postgresql15) if m == 15 else m for m in PROGRAMS])
 def other_server(request: pytest.FixtureRequest) -> Iterator[ThrowawayServer]:
-    with ThrowawayServer(PROGRAMS[request.param]) as running:
+    with ExitStack() as stack:
+        if request.param == 15:
+            running = request.getfixturevalue("server15")
+        else:
+            running = stack.enter_context(ThrowawayServer(PROGRAMS[request.param]))
         with psycopg.connect(running.url(), autocommit=True) as admin:
             admin.execute("CREATE DATABASE zoo")
             admin.execute("CREATE DATABASE example")

@@ -31,7 +31,7 @@ FUNCTIONS = (
 _SETTINGS = """
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'postgres';
-SET LOCAL extra_float_digits = 1; SET LOCAL quote_all_identifiers = off; SET LOCAL bytea_output = 'hex';
+SET LOCAL lc_monetary = 'C'; SET LOCAL extra_float_digits = 1; SET LOCAL quote_all_identifiers = off; SET LOCAL bytea_output = 'hex';
 SET LOCAL jit = off; SET LOCAL work_mem = '32MB'; SET LOCAL max_parallel_workers_per_gather = 0;
 SET LOCAL search_path = pg_catalog
 """
@@ -164,12 +164,12 @@ def _options(column: str) -> str:
     """SQL of a list of options without what may be a secret. Column names of ours alone."""
     return (
         "(SELECT format('OPTIONS (%s)', string_agg(CASE WHEN split_part(o, '=', 1) ~* 'pass|secret|token|key|credential' "  # noqa: S608
-        f"THEN split_part(o, '=', 1) || '=***' ELSE o END, ', ' ORDER BY o)) FROM unnest({column}) o HAVING count(*) > 0)"
+        f"THEN split_part(o, '=', 1) || '=***' ELSE o END, ', ' ORDER BY o COLLATE \"C\")) FROM unnest({column}) o HAVING count(*) > 0)"
     )
 
 
 _PUBLICATION_SCHEMAS = (
-    "(SELECT 'SCHEMAS ' || string_agg(n.pnnspid::regnamespace::text, ', ' ORDER BY n.pnnspid::regnamespace::text) "
+    "(SELECT 'SCHEMAS ' || string_agg(n.pnnspid::regnamespace::text, ', ' ORDER BY n.pnnspid::regnamespace::text COLLATE \"C\") "
     "FROM pg_publication_namespace n WHERE n.pnpubid = p.oid)"
 )
 _PUBLICATION_COLUMNS = (

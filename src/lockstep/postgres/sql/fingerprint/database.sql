@@ -7,7 +7,7 @@ SELECT 0::oid, e.oid, 0, 'extension version', '', e.extname::text, '', e.extvers
   FROM pg_extension e
 UNION ALL
 SELECT 'pg_event_trigger'::regclass, e.oid, 0, 'event trigger', '', '', e.evtname::text,
-       concat_ws(' ', 'ON', e.evtevent, 'WHEN TAG IN (' || (SELECT string_agg(quote_literal(t), ', ' ORDER BY t) FROM unnest(e.evttags) t) || ')',
+       concat_ws(' ', 'ON', e.evtevent, 'WHEN TAG IN (' || (SELECT string_agg(quote_literal(t), ', ' ORDER BY t COLLATE "C") FROM unnest(e.evttags) t) || ')',
            'EXECUTE', e.evtfoid::regprocedure, CASE e.evtenabled WHEN 'D' THEN 'DISABLED' WHEN 'R' THEN 'REPLICA' WHEN 'A' THEN 'ALWAYS' END),
        NULL, e.xmin, NULL, 0::oid, ''::"char"
   FROM pg_event_trigger e
@@ -65,7 +65,7 @@ SELECT 'pg_publication'::regclass, p.oid, 0, 'publication', '', '', p.pubname::t
                      CASE WHEN p.pubdelete THEN 'delete' END, CASE WHEN p.pubtruncate THEN 'truncate' END),
            CASE WHEN p.pubviaroot THEN 'VIA ROOT' END, 'GENERATED ' || NULLIF(to_jsonb(p) ->> 'pubgencols', 'n'),
            {publication_schemas},
-           (SELECT string_agg(concat(r.prrelid::regclass{publication_columns}{publication_filter}), E'\n' ORDER BY r.prrelid::regclass::text)
+           (SELECT string_agg(concat(r.prrelid::regclass{publication_columns}{publication_filter}), E'\n' ORDER BY r.prrelid::regclass::text COLLATE "C")
               FROM pg_publication_rel r WHERE r.prpubid = p.oid)),
        NULL, p.xmin, NULL, 0::oid, ''::"char"
   FROM pg_publication p

@@ -1,5 +1,6 @@
 -- Every object of the covered schemas, one row each, in one query. Its parts are joined by UNION ALL inside `base`;
--- comments and grants are then read of whatever is in it. Names, never numbers: no OID, no attnum, no statistics.
+-- comments and grants are then read of whatever is in it. Names, never numbers: no OID, no attnum, no statistics. Sorted by text is
+-- sorted COLLATE "C": databases differ in their collations.
 -- Columns: classid, objid, subid (what comments and grants refer to), kind, schema, parent, name, definition (NULL: only
 -- there for its comments and grants), body (what this major version deparses), xid (of the catalog's row), acl, owner, acl_kind.
 WITH own AS MATERIALIZED (
