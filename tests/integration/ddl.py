@@ -10,9 +10,9 @@ READER = "fp_props_reader"
 
 #: What a placeholder may stand for.
 _POOLS: dict[str, tuple[str, ...]] = {
-    "t": ("t1", "t2", "t3"),
-    "t2": ("t1", "t2", "t3"),
-    "c": ("a", "b", "c", "d"),
+    "t": ("t1", "t2", "t3", "t1"),
+    "t2": ("t2", "t1", "t3"),
+    "c": ("a", "b", "c", "d", "e"),
     "c2": ("a", "b", "c", "d"),
     "ty": ("int", "bigint", "text", "varchar(10)", "varchar", "numeric(8,2)", "timestamptz", "boolean", "app.e1", "app.d1", "int[]", "jsonb", "char(3)"),
     "v": ("v1", "v2"),
@@ -192,29 +192,30 @@ def statements(draw: st.DrawFn) -> str:
 
 @st.composite
 def pairs(draw: st.DrawFn) -> tuple[list[str], list[str]]:
-    """Two sequences: equal, or the second in another order, with one statement less, with one more or with another one."""
+    """Two sequences: equal, or the second in another order, or with up to six statements less, more or other ones."""
     one = draw(st.lists(statements(), min_size=4, max_size=30))
-    at = draw(st.integers(0, len(one) - 1))
-    match draw(st.sampled_from(["same", "moved", "permuted", "left out", "changed", "more"])):
-        case "moved":
-            to = draw(st.integers(0, len(one) - 1))
-            rest = one[:at] + one[at + 1 :]
-            return one, rest[:to] + [one[at]] + rest[to:]
-        case "permuted":
-            return one, list(draw(st.permutations(one)))
-        case "left out":
-            return one, one[:at] + one[at + 1 :]
-        case "changed":
-            return one, [*one[:at], draw(statements()), *one[at + 1 :]]
-        case "more":
-            return one, [*one, draw(statements())]
-    return one, list(one)
+    other = list(one)
+    how = draw(st.sampled_from(["same", "permuted", "edited", "edited", "edited", "more", "more"]))
+    if how == "permuted":
+        other = list(draw(st.permutations(one)))
+    elif how == "more":
+        other += draw(st.lists(statements(), min_size=1, max_size=6))
+    elif how == "edited":
+        for _ in range(draw(st.integers(1, 6))):
+            at = draw(st.integers(0, len(other)))
+            other[at : at + draw(st.integers(0, 1))] = draw(st.lists(statements(), max_size=1))
+    return one, other
 
 
-#: What both databases have from the start, and how they get back to it.
+#: What both databases have from the start, so that most statements find what they are about.
 GROUND = (
     "CREATE SCHEMA app; CREATE FUNCTION app.touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
-    "CREATE TYPE app.e1 AS ENUM ('u', 'v'); CREATE TABLE app.t1 (a int, b text, c varchar(10)); CREATE SEQUENCE app.s1"
+    "CREATE TYPE app.e1 AS ENUM ('u', 'v'); CREATE DOMAIN app.d1 AS varchar(10); CREATE SEQUENCE app.s1;"
+    "CREATE TABLE app.t1 (a int, b text, c varchar(10), d int); CREATE TABLE app.t2 (a int PRIMARY KEY, b text, c varchar(10), d int UNIQUE);"
+    "CREATE INDEX i1 ON app.t1 (a); CREATE UNIQUE INDEX i2 ON app.t2 (b); ALTER TABLE app.t1 ADD CONSTRAINT k1 CHECK (a > 0) NOT VALID;"
+    "CREATE VIEW app.v1 AS SELECT a AS x, b AS y FROM app.t2; CREATE FUNCTION app.f1(x int) RETURNS int LANGUAGE sql AS 'SELECT 1';"
+    "CREATE TRIGGER g1 BEFORE INSERT ON app.t1 FOR EACH ROW EXECUTE FUNCTION app.touch(); CREATE POLICY p1 ON app.t1 USING (a > 1);"
+    "CREATE TYPE app.x1 AS (a int, b text); CREATE RULE r1 AS ON DELETE TO app.t2 DO INSTEAD NOTHING; CREATE PUBLICATION x1 FOR TABLE app.t2"
 )
 RESET = f"DROP SCHEMA IF EXISTS app CASCADE; DROP PUBLICATION IF EXISTS x1, x2; DROP OWNED BY {READER}; {GROUND}"
 

@@ -13,7 +13,7 @@ READER = "fp_kinds_reader"
 WRITER = "fp_kinds_writer"
 
 #: What all cases stand on, in a database of their own. `app` and `public` are covered; `other` is not.
-GROUND: Final = f"""
+GROUND: Final = """
 CREATE SCHEMA app; CREATE SCHEMA other;
 CREATE TYPE app.mood AS ENUM ('sad', 'ok');
 CREATE TABLE app.base (id int PRIMARY KEY, note text, price numeric(8,2), at timestamptz, code varchar(8), tags text[], n int);
@@ -696,7 +696,7 @@ case(
     "text search",
     ("CREATE TEXT SEARCH DICTIONARY app.d (TEMPLATE = simple)", "+text search dictionary app.d"),
     ("ALTER TEXT SEARCH DICTIONARY app.d (ACCEPT = false)", "~text search dictionary app.d"),
-    ("CREATE TEXT SEARCH CONFIGURATION app.c (PARSER = \"default\")", "+text search configuration app.c"),
+    ('CREATE TEXT SEARCH CONFIGURATION app.c (PARSER = "default")', "+text search configuration app.c"),
     ("ALTER TEXT SEARCH CONFIGURATION app.c ADD MAPPING FOR word WITH app.d", "~text search configuration app.c"),
     ("ALTER TEXT SEARCH CONFIGURATION app.c ALTER MAPPING FOR word WITH simple", "~text search configuration app.c"),
     "DROP TEXT SEARCH CONFIGURATION app.c; DROP TEXT SEARCH DICTIONARY app.d",
@@ -823,9 +823,7 @@ _COMMENTS: tuple[tuple[str, str], ...] = (
 )
 case(
     "comments",
-    *(
-        (f"COMMENT ON {sql} IS 'one'", f"+comment on {label}") for sql, label in _COMMENTS
-    ),
+    *((f"COMMENT ON {sql} IS 'one'", f"+comment on {label}") for sql, label in _COMMENTS),
     ("COMMENT ON TABLE app.base IS E'two\\nlines\\t\\\\ \\u00e9 \\\\N'", "~comment on table app.base"),
     "; ".join(f"COMMENT ON {sql} IS NULL" for sql, _ in _COMMENTS),
 )
@@ -839,7 +837,7 @@ case(
         "CREATE CONVERSION app.v FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8; CREATE CAST (app.mood AS int) WITH FUNCTION app.as_number(app.mood);"
         "CREATE OPERATOR app.<+> (LEFTARG = int, RIGHTARG = int, FUNCTION = app.both); CREATE OPERATOR FAMILY app.fam USING btree;"
         "CREATE OPERATOR CLASS app.cls FOR TYPE app.mood USING btree FAMILY app.fam AS FUNCTION 1 enum_cmp(anyenum, anyenum);"
-        "CREATE TEXT SEARCH DICTIONARY app.d (TEMPLATE = simple); CREATE TEXT SEARCH CONFIGURATION app.g (PARSER = \"default\");"
+        'CREATE TEXT SEARCH DICTIONARY app.d (TEMPLATE = simple); CREATE TEXT SEARCH CONFIGURATION app.g (PARSER = "default");'
         "ALTER DOMAIN app.word ADD CONSTRAINT short CHECK (length(VALUE) < 5); CREATE ACCESS METHOD heap2 TYPE TABLE HANDLER heap_tableam_handler;"
         "CREATE LANGUAGE pl2 HANDLER plpgsql_call_handler",
         "+type app.c\n+procedure app.p()\n+statistics app.s\n+aggregate app.total(integer)\n+rule app.child.r\n+trigger app.base.t\n"

@@ -136,7 +136,9 @@ def test_what_is_no_part_of_the_schema_does_not_show(ground: Ground, text: str, 
 
 
 def test_neither_the_ledger_nor_what_extensions_bring_is_part_of_it(ground: Ground) -> None:
-    ground.run("CREATE EXTENSION IF NOT EXISTS hstore SCHEMA public; COMMENT ON TABLE public.schema_migrations IS 'mine'")
+    ground.run(
+        "CREATE EXTENSION IF NOT EXISTS hstore SCHEMA public; COMMENT ON TABLE public.schema_migrations IS 'mine'"
+    )
     found = {one.label for one in ground.look().fingerprint.objects.values()}
     ground.run("DROP EXTENSION hstore; COMMENT ON TABLE public.schema_migrations IS NULL")
     assert {label for label in found if "hstore" in label} == {"extension hstore", "version of extension hstore"}

@@ -46,6 +46,8 @@ class Tally:
 
     pairs: int = 0
     equal: int = 0
+    restored: int = 0
+    unrestorable: int = 0
     statements: int = 0
     done: int = 0  # the others failed
 
@@ -108,7 +110,8 @@ def places(server: ThrowawayServer, pg_bin: Path) -> Iterator[tuple[Place, Place
         yield made[0], made[1]
         LINES.append(
             f"fingerprints against pg_dump: {tally.pairs} pairs of sequences ({tally.equal} equal), "
-            f"{tally.done} of {tally.statements} statements done, seed {SEED}"
+            f"{tally.done} of {tally.statements} statements done; "
+            f"{tally.restored} restored, {tally.unrestorable} not restorable, seed {SEED}"
         )
 
 
@@ -162,7 +165,11 @@ def test_a_restored_dump_is_equal_whatever_was_made(
     copy.admin.execute(f"DROP SCHEMA app CASCADE; DROP PUBLICATION IF EXISTS x1, x2; DROP OWNED BY {READER}".encode())
     archive = tmp_path_factory.getbasetemp() / "props.dump"
     subprocess.run([source.bin_dir / "pg_dump", "-Fc", "--schema-only", "-f", archive, "-d", source.url], check=True)
-    done = subprocess.run([source.bin_dir / "pg_restore", "-d", copy.url, archive], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [source.bin_dir / "pg_restore", "-d", copy.url, archive], check=False, capture_output=True, text=True
+    )
+    source.tally.restored += not done.returncode
+    source.tally.unrestorable += bool(done.returncode)
     if done.returncode:
         return  # PostgreSQL cannot restore its own dump: a function's body that does not fit its table any more
     found = compare(source.look(), copy.look())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -80,7 +81,10 @@ def test_the_same_statements_give_the_same_fingerprint_to_the_letter(new_databas
 
 def test_the_order_and_history_of_columns_do_not_show(new_database: Callable[[], str]) -> None:
     one, other = new_database(), new_database()
-    execute(one, "CREATE TABLE t (a int, b text NOT NULL DEFAULT 'x', c int); CREATE INDEX i ON t (c, a); GRANT SELECT (c) ON t TO PUBLIC")
+    execute(
+        one,
+        "CREATE TABLE t (a int, b text NOT NULL DEFAULT 'x', c int); CREATE INDEX i ON t (c, a); GRANT SELECT (c) ON t TO PUBLIC",
+    )
     execute(
         other,
         "CREATE TABLE t (old int, c bigint, b text); ALTER TABLE t ADD z int, ADD a int; ALTER TABLE t DROP z, DROP old; ALTER TABLE t ALTER c TYPE int,"
@@ -91,7 +95,10 @@ def test_the_order_and_history_of_columns_do_not_show(new_database: Callable[[],
 
 def test_neither_settings_nor_the_reading_role_show(server: ThrowawayServer, new_database: Callable[[], str]) -> None:
     url = new_database()
-    execute(url, "CREATE TABLE public.paid (a money DEFAULT 1234.5, b interval DEFAULT '1 day 2:03', c float8 DEFAULT 0.1, d bytea DEFAULT 'x')")
+    execute(
+        url,
+        "CREATE TABLE public.paid (a money DEFAULT 1234.5, b interval DEFAULT '1 day 2:03', c float8 DEFAULT 0.1, d bytea DEFAULT 'x')",
+    )
     before = load_zoo(url)
     name = url.rpartition("/")[2]
     with psycopg.connect(url, autocommit=True) as admin:
@@ -108,6 +115,25 @@ def test_neither_settings_nor_the_reading_role_show(server: ThrowawayServer, new
     finally:
         with psycopg.connect(url, autocommit=True) as admin:
             admin.execute("DROP ROLE fp_same_plain")
+
+
+def test_a_change_in_the_middle_of_a_read_does_not_tear_it(database: str) -> None:
+    execute(database, "CREATE VIEW v AS SELECT 1 AS a; CREATE FUNCTION before() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    with psycopg.connect(database) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("ALTER FUNCTION before() RENAME TO after; COMMENT ON VIEW v IS 'locked'; LOCK TABLE v")
+        reading = pool.submit(look, database)
+        blocked = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        with psycopg.connect(database, autocommit=True) as watcher:
+            while watcher.execute(blocked).fetchone() == (0,):
+                assert not reading.done()
+        other.commit()
+        found = reading.result()
+    assert [change.label for change in exact_changes(found, look(database))] == []
+    assert [one.definition.split("(")[0] for one in found.objects.values() if one.kind == "function"] == [
+        "CREATE OR REPLACE FUNCTION public.after"
+    ]
 
 
 @pytest.mark.postgresql15
@@ -177,7 +203,9 @@ def test_the_example_migrations_survive_a_dump_to_the_letter(
     assert look(copy).digest == look(source).digest
 
 
-@pytest.fixture(scope="module", params=[pytest.param(m, marks=pytest.mark.postgresql15) if m == 15 else m for m in PROGRAMS])
+@pytest.fixture(
+    scope="module", params=[pytest.param(m, marks=pytest.mark.postgresql15) if m == 15 else m for m in PROGRAMS]
+)
 def other_server(request: pytest.FixtureRequest) -> Iterator[ThrowawayServer]:
     with ExitStack() as stack:
         if request.param == 15:

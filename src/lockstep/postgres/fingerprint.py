@@ -49,6 +49,7 @@ class Live(NamedTuple):
 def read_live(session: Session) -> Live:
     """Read the fingerprint of the target's configured schemas. The session must be idle; it is afterwards.
 
+    Read again, up to three times in all, when somebody changed the schema meanwhile.
     Raises Unreachable; LedgerError when somebody keeps a view locked, or objects go away under the query again and again.
     """
     text = _copy(session)
@@ -57,7 +58,12 @@ def read_live(session: Session) -> Live:
         tries += 1
         try:
             with guard(session.target):
-                return _read(session, text)
+                live = _read(session, text)
+                # Rows come from one snapshot, but the server prints definitions as they are by now: who changed
+                # something meanwhile may have torn them apart.
+                if tries == _TRIES or _token(session) == live.token:
+                    return live
+                reason = ""
         except psycopg.errors.LockNotAvailable:
             _roll_back(session)
             reason = "another session has a view or a table locked"
@@ -116,6 +122,12 @@ def _read(session: Session, text: sql.Composed) -> Live:
     major = session.facts.version // 10000
     found = fingerprint_of(objects, major=major, schemas=session.target.schemas, roles=roles)
     return Live(found, str(row[0]))
+
+
+def _token(session: Session) -> str:
+    row = session.connection.execute(token_sql(session)).fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def _unescaped(field: str) -> str:
