@@ -117,6 +117,19 @@ def test_neither_settings_nor_the_reading_role_show(server: ThrowawayServer, new
             admin.execute("DROP ROLE fp_same_plain")
 
 
+def test_bytes_of_no_encoding_are_read(server: ThrowawayServer) -> None:
+    name = "fp_same_ascii"
+    with psycopg.connect(server.url(), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING SQL_ASCII LOCALE 'C'".encode())
+        try:
+            with psycopg.connect(server.url(name), client_encoding="SQL_ASCII", autocommit=True) as connection:
+                connection.execute(b"COMMENT ON SCHEMA public IS 'caf\xe9'")
+            comments = [one.definition for one in look(server.url(name)).objects.values() if one.kind == "comment"]
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    assert comments == [r"caf\xe9"]
+
+
 def test_a_change_in_the_middle_of_a_read_does_not_tear_it(database: str) -> None:
     execute(database, "CREATE VIEW v AS SELECT 1 AS a; CREATE FUNCTION before() RETURNS int LANGUAGE sql AS 'SELECT 1'")
     with psycopg.connect(database) as other, ThreadPoolExecutor(1) as pool:

@@ -102,10 +102,13 @@ def _read(session: Session, text: sql.Composed) -> Live:
         pass
     row = cursor.fetchone()
     assert row is not None
+    query = text.as_bytes(session.connection)
+    if session.connection.info.parameter_status("server_encoding") == "SQL_ASCII":  # whatever bytes it was given
+        session.connection.execute("SET LOCAL client_encoding = 'SQL_ASCII'")
     objects, roles = [], []
-    with session.connection.cursor() as cursor, cursor.copy(text) as copy:
+    with session.connection.cursor() as cursor, cursor.copy(query) as copy:
         for line in copy:
-            fields = bytes(line).decode()[:-1].split("\t")
+            fields = bytes(line).decode(errors="backslashreplace")[:-1].split("\t")
             if "\\" in fields[4] or "\\" in fields[5] or "\\" in "".join(fields[:4]):
                 fields = [_unescaped(field) if field != "\\N" else field for field in fields]
             kind, schema, parent, name, definition, body, xid = fields
