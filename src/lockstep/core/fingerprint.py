@@ -109,6 +109,8 @@ def is_portable(one: SchemaObject) -> bool:
     """Tell whether the object exists in the eyes of every major version."""
     if one.kind == "not null constraint":  # 18 gives them names
         return False
+    if one.kind in ("grant", "default privileges") and not portable(one).definition:
+        return False  # nothing but rights that only newer ones know
     # 15 took CREATE on the schema public away from PUBLIC.
     return not (one.kind == "grant" and one.parent == "schema public" and one.name == "PUBLIC")
 
