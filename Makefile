@@ -6,11 +6,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: help setup demo test soak soak-backups soak-fingerprint test-majors check bench bench-backup bench-fingerprint format lock wheel clean
+.PHONY: help setup demo test soak soak-backups soak-fingerprint test-majors check bench bench-backup bench-health bench-fingerprint format lock wheel clean
 
 help:
 	@echo "make demo    the main job end to end, on real servers (Ctrl-C stops it)"
-	@echo "make test    every test (real PostgreSQL, real S3, real Prefect)"
+	@echo "make test    every test (real PostgreSQL, real S3, real Prefect; several at once)"
 	@echo "make soak    250 random kills of a run at work (about six minutes)"
 	@echo "make soak-backups  100 random damages to stored backups (about three minutes)"
 	@echo "make soak-fingerprint  1,000 random pairs of DDL sequences against pg_dump (about twenty minutes)"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench   Lockstep beside dbmate, sqlx and a floor (about ten minutes; the table on stdout)"
 	@echo "make bench-backup  a backup and a restore of 2 GB beside pg_dump and pg_restore alone (about fifteen minutes)"
 	@echo "make bench-fingerprint  a schema read beside pg_dump --schema-only (about five minutes)"
+	@echo "make bench-health  what lockstep health costs at 50, 500 and 5,000 tables (about a minute)"
 	@echo "make format  format and fix what ruff can"
 	@echo "make lock    renew requirements.lock from pyproject.toml"
 	@echo "make wheel   build the wheel into dist/"
@@ -32,8 +33,9 @@ setup: $(STAMP)
 demo: $(STAMP)
 	@$(BIN)/python -m demo
 
+# Several tests at once, each process with servers of its own: tests/workers.py says how.
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto
 
 soak: $(STAMP)
 	@LOCKSTEP_KILLS=$${LOCKSTEP_KILLS:-250} $(BIN)/python -m pytest tests/faults
@@ -65,6 +67,9 @@ bench-backup: $(STAMP)
 
 bench-fingerprint: $(STAMP)
 	@$(BIN)/python -m bench.fingerprint
+
+bench-health: $(STAMP)
+	@$(BIN)/python -m bench.health
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix . || true

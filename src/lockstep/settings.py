@@ -111,12 +111,44 @@ class DriftTable(_Table):
     parity_ignores: list[str] = msgspec.field(default_factory=lambda: list(MAY_DIFFER))
 
 
+class HealthIgnoreTable(_Table):
+    check: str
+    reason: str
+    object: str = "*"
+
+
+class HealthTable(_Table):
+    timeout: str = "5s"
+    key_used: tuple[float, float] = (70, 90)
+    key_days_left: tuple[float, float] = (180, 30)
+    transaction: tuple[str, str] = ("10min", "2h")
+    idle_in_transaction: tuple[str, str] = ("1min", "30min")
+    blocked: tuple[str, str] = ("5s", "1min")
+    prepared: tuple[str, str] = ("10min", "2h")
+    wraparound: tuple[float, float] = (40, 75)
+    freeze_overdue: float = 150
+    connections: tuple[float, float] = (80, 95)
+    replica_lag: tuple[str, str] = ("1min", "15min")
+    replica_behind: tuple[str, str] = ("1GB", "16GB")
+    slot_retained: tuple[str, str] = ("5GB", "50GB")
+    dead_rows: float = 20
+    changed_rows: float = 30
+    small_table: str = "10MB"
+    growth: tuple[float, float] = (20, 100)
+    growth_size: str = "1GB"
+    unused_index: str = "30d"
+    backup: tuple[str, str] = ("26h", "3d")
+    verified_backup: tuple[str, str] = ("9d", "30d")
+    ignore: list[HealthIgnoreTable] = []
+
+
 class FileShape(_Table):
     project: ProjectTable = msgspec.field(default_factory=ProjectTable)
     environments: dict[str, EnvironmentTable] = {}
     backup: BackupTable | None = None
     rehearsal: RehearsalTable = msgspec.field(default_factory=RehearsalTable)
     drift: DriftTable = msgspec.field(default_factory=DriftTable)
+    health: HealthTable = msgspec.field(default_factory=HealthTable)
 
 
 # -- the settings -------------------------------------------------------------------------------------------------
@@ -155,6 +187,7 @@ class Settings:
     backup: BackupTable | None
     rehearsal: RehearsalTable
     drift: DriftTable
+    health: HealthTable
     variables: Mapping[str, str] = field(repr=False)  # environment over .env
     origins: Mapping[str, str] = field(repr=False)  # variable -> "environment" or ".env"
     lines: Mapping[str, int] = field(repr=False)  # dotted key -> line in lockstep.toml
@@ -242,7 +275,7 @@ class Settings:
         if self.backup is not None:
             for name, value in _flat("backup", self.backup):
                 shown.append(self._value(name, value))
-        for name, value in _flat("rehearsal", self.rehearsal):
+        for name, value in [*_flat("rehearsal", self.rehearsal), *_flat("health", self.health)]:
             shown.append(self._value(name, value))
         for name, value in _flat("drift", self.drift):
             shown.append(self._value(name, value))
@@ -292,13 +325,11 @@ def _flat(prefix: str, table: msgspec.Struct) -> list[tuple[str, object]]:
         elif isinstance(value, dict):
             found += [(f"{prefix}.{name}.{inner}", text) for inner, text in value.items()]
         elif isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
-            for number, one in enumerate(value, start=1):
-                words = [f"{key}={inner}" for key, inner in _flat("", one) if inner is not None]
-                found.append(
-                    (f"{prefix}.{name}.{number}", " ".join(words).replace("=.", "=").replace(" .", " ").lstrip("."))
-                )
-        elif isinstance(value, list):
-            found.append((f"{prefix}.{name}", ", ".join(value) if value else None))
+            for place, item in enumerate(value):
+                words = [f"{field} {text}" for field, text in msgspec.structs.asdict(item).items() if text]
+                found.append((f"{prefix}.{name}[{place}]", ", ".join(words)))
+        elif isinstance(value, list | tuple):
+            found.append((f"{prefix}.{name}", ", ".join(map(str, value)) if value else None))
         else:
             found.append((f"{prefix}.{name}", value))
     return found

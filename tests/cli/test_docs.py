@@ -39,6 +39,7 @@ PAGES = (
     "docs/tutorial.md",
     "docs/guide.md",
     "docs/how-to/large-tables.md",
+    "docs/how-to/drift.md",
     "docs/how-to/encrypt-backups.md",
     "docs/how-to/restore-production.md",
 )
@@ -198,6 +199,9 @@ def test_the_reference_has_the_options_of_all_commands_and_no_other_command() ->
         ("[environments.NAME]", config.EnvironmentTable),
         ("[backup]", config.BackupTable),
         ("[rehearsal]", config.RehearsalTable),
+        ("[drift]", config.DriftTable),
+        ("[[drift.ignore]]", config.IgnoreTable),
+        ("[health]", config.HealthTable),
     ],
 )
 def test_the_reference_has_every_config_key_with_its_default(heading: str, table: type[msgspec.Struct]) -> None:
@@ -229,6 +233,7 @@ def test_the_reference_has_every_exit_code() -> None:
 def test_the_reference_has_every_json_document() -> None:
     modules = [importlib.import_module(f"lockstep.cli.{module}") for module, _ in COMMANDS.values()]
     modules += [backups.word_module(word) for word in backups.WORDS]
+    modules += [importlib.import_module(f"lockstep.cli.history_{word}") for word in ("prune", "stats", "verify")]
     modules.append(importlib.import_module("lockstep.cli.terminal"))
     made = {kind for m in modules for kind in re.findall(r"show_json\(\s*\"([\w-]+)\"", inspect.getsource(m))}
     assert set(re.findall(r"^## lockstep\.([\w-]+)/1$", (REFERENCE / "json.md").read_text(), re.MULTILINE)) == made
@@ -243,13 +248,17 @@ def test_the_reference_has_every_directive() -> None:
 def test_the_reference_has_every_column_of_the_ledger() -> None:
     text = (ROOT / "src/lockstep/postgres/sql/create_ledger.sql").read_text()
     ledger, log = text.split("CREATE TABLE IF NOT EXISTS {schema}.schema_migrations_log")
-    log = log.split("CONSTRAINT")[0]
-    form = re.compile(
-        r"^    (?:ADD COLUMN IF NOT EXISTS )?([a-z_]+) +(?:text|bigint|integer|boolean|timestamptz|jsonb)", re.M
+    log, states = (
+        part.split("CONSTRAINT")[0]
+        for part in log.split("CREATE TABLE IF NOT EXISTS {schema}.schema_migrations_states")
     )
-    for heading, columns in (("schema_migrations", form.findall(ledger)), ("schema_migrations_log", form.findall(log))):
+    form = re.compile(
+        r"^    (?:ADD COLUMN IF NOT EXISTS )?([a-z_]+) +(?:text|bigint|integer|boolean|timestamptz|jsonb|bytea)", re.M
+    )
+    tables = {"schema_migrations": ledger, "schema_migrations_log": log, "schema_migrations_states": states}
+    for heading, made in tables.items():
         listed = [row[0].strip("`") for row in rows(section(REFERENCE / "ledger.md", heading))]
-        assert sorted(listed) == sorted(columns)
+        assert sorted(listed) == sorted(form.findall(made))
 
 
 @pytest.mark.parametrize("name", ["guarantees.md", "bad-input.md"])
@@ -325,7 +334,7 @@ MARK = "\x1e"
 #: What differs from run to run, by what stands for it.
 VARYING = (
     (r"\d{8}-\d{6}-[0-9a-f]{4}", "RUN"),
-    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|\d{8}T\d{6}Z|\d{4}-\d\d-\d\dT[\d:.]+Z", "MOMENT"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d| UTC)|\d{8}T\d{6}Z|\d{4}-\d\d-\d\dT[\d:.]+Z", "MOMENT"),
     (r"today \d\d:\d\d|\d{1,2} [A-Z][a-z]{2} (?:\d\d:\d\d|\d{4})", "WHEN"),
     (r"\b\d+ min \d\d s\b|\b\d+(?:\.\d+)? (?:ms|s)\b", "TIME"),
     (r"\b(plan|head) [0-9a-f]{12}\b", r"\1 DIGEST"),

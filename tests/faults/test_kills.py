@@ -10,6 +10,8 @@ import random
 import time
 from collections.abc import Callable
 
+import pytest
+
 from tests.faults.kills import FILES, Tally, fresh, one_round, run_forked, wait_for
 from tests.project import Project
 from tests.summary import LINES
@@ -17,6 +19,7 @@ from tests.summary import LINES
 KILLS = int(os.environ.get("LOCKSTEP_KILLS", "12"))
 
 
+@pytest.mark.alone  # kills fall into the time that one run took
 def test_a_run_that_is_killed_anywhere_is_finished_by_the_next_one(
     project: Project, new_database: Callable[[], str]
 ) -> None:

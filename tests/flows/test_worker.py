@@ -26,6 +26,10 @@ def served(app: App, prefect_server: PrefectServer) -> App:
 
 def test_the_worker_runs_it_and_the_terminal_shows_it(served: App) -> None:
     app = served
+    looked = app.lockstep("doctor", "--json")
+    (section,) = [one for one in json.loads(looked.stdout)["sections"] if one["name"] == "Prefect"]
+    assert {check["outcome"] for check in section["checks"]} == {"ok"}, section
+    assert re.search(r"worker-\d+, heartbeat \d+ s ago", looked.stdout)
     app.add("CREATE TABLE a (id int);")
 
     done = app.lockstep("deploy", "--reason", "OPS-9")

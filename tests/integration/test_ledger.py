@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,7 +121,9 @@ def test_a_configured_role_owns_what_the_run_makes(server: ThrowawayServer, proj
     done = project.run("sync")
     assert done.code == 0, done.err
     owners = project.query("SELECT tablename, tableowner FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
-    assert set(owners) == {(t, "owner_role") for t in ("a", "b", "schema_migrations", "schema_migrations_log", "schema_migrations_states")}
+    assert set(owners) == {
+        (t, "owner_role") for t in ("a", "b", "schema_migrations", "schema_migrations_log", "schema_migrations_states")
+    }
     assert project.query("SELECT DISTINCT applied_by FROM schema_migrations") == [("owner_role",)]
 
 
@@ -271,23 +274,62 @@ def test_a_log_changed_by_a_superuser_is_found(statement: str, project: Project)
     assert "audit log broken at row" in done.err
 
 
-def test_the_chain_does_not_fork_under_concurrent_writers(project: Project) -> None:
+def test_the_chain_does_not_fork_under_eight_concurrent_writers(project: Project) -> None:
+    """Rows alone, several in one transaction, and transactions that are rolled back: no gap, no fork, no lost row."""
     project.run("init")
-    connections = [psycopg.connect(project.urls["dev"], autocommit=True) for _ in range(4)]
-    import threading
+    start = threading.Barrier(8)
+    kept: list[int] = []
 
-    def write(connection: psycopg.Connection) -> None:
-        for _ in range(25):
-            connection.execute("INSERT INTO schema_migrations_log (event) VALUES ('note')")
+    def write(number: int) -> None:
+        insert = "INSERT INTO schema_migrations_log (event, run_id) VALUES ('note', %s) RETURNING id"
+        mine: list[int] = []
+        with psycopg.connect(project.urls["dev"], autocommit=True) as connection:
+            start.wait()
+            for turn in range(40):
+                if turn % 8 == 7:
+                    with connection.transaction(force_rollback=True):
+                        connection.execute(insert, (f"lost-{number}",))
+                    continue
+                with connection.transaction():
+                    for _ in range(1 + turn % 2):
+                        row = connection.execute(insert, (f"writer-{number}",)).fetchone()
+                        assert row is not None
+                        mine.append(row[0])
+        kept.extend(mine)
 
-    threads = [threading.Thread(target=write, args=(c,)) for c in connections]
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for connection in connections:
-        connection.close()
-    assert "audit log whole: 101 rows" in project.run("history", "--verify").out
+    assert sorted(kept) == list(range(2, 2 + 8 * 50))
+    done = project.run("history", "--verify")
+    assert done.code == 0 and f"audit log whole: {1 + 8 * 50} rows" in done.out
+    assert project.query("SELECT count(DISTINCT previous_hash), count(*) FROM schema_migrations_log") == [(401, 401)]
+    assert project.query("SELECT count(*) FROM schema_migrations_log WHERE run_id LIKE 'lost%'") == [(0,)]
+
+
+def test_init_that_changes_the_form_of_the_ledger_leaves_an_event_and_one_that_does_not_leaves_none(
+    project: Project, server: ThrowawayServer
+) -> None:
+    project.run("init")
+    project.query("DROP INDEX schema_migrations_log_version; ALTER TABLE schema_migrations DROP COLUMN tool_version")
+    salt = project.query("SELECT details->>'salt' FROM schema_migrations_log")
+    assert project.run("init").code == 0
+    changed = "SELECT details - 'salt' FROM schema_migrations_log WHERE event = 'init' ORDER BY id DESC LIMIT 1"
+    assert project.query(changed) == [({"changed": ["columns", "indexes"]},)]
+    assert "changed: columns, indexes" in project.run("history").out
+    project.query("CREATE ROLE history_reader")
+    try:
+        project.toml = '[project]\nledger_reader = "history_reader"\n'
+        project.configure()
+        assert project.run("init").code == 0
+        assert project.query(changed) == [({"changed": ["access"]},)]
+        assert project.run("init").code == 0
+        assert project.query("SELECT count(*) FROM schema_migrations_log") == [(3,)]
+        assert project.query("SELECT details->>'salt' FROM schema_migrations_log WHERE details ? 'salt'") == salt
+    finally:
+        project.query("DROP OWNED BY history_reader; DROP ROLE history_reader")
 
 
 def test_a_restored_dump_brings_the_ledger_and_its_chain_along(

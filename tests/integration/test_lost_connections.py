@@ -21,11 +21,12 @@ from tests.project import Outcome, Project
 
 CUTS = 16  # a direction
 
-#: Each leaves a mark, so that twice would show.
+#: Each leaves a mark, so that twice would show. Long enough, both ways, that most cuts fall between them: before and after
+#: them the schema is looked at.
 FILES = {
     "001-a.sql": "CREATE TABLE journal (n int);\nINSERT INTO journal VALUES (1);\n",
-    "002-b.sql": "INSERT INTO journal VALUES (2);\n" + "-- some text\n" * 100,
-    "003-c.sql": "INSERT INTO journal VALUES (3);\nSELECT repeat('x', 2000);\n",
+    "002-b.sql": "INSERT INTO journal VALUES (2);\n" + "-- some text\n" * 6000,
+    "003-c.sql": "INSERT INTO journal VALUES (3);\nSELECT repeat('x', 20000);\n",
 }
 
 
@@ -76,8 +77,8 @@ def test_a_line_cut_at_any_byte_loses_nothing_and_applies_nothing_twice(
     with CountingProxy(server.port) as proxy:
         assert sync_through(proxy, server, whole).code == 0
     seen: set[str] = set()
-    for number in range(CUTS):
-        at = round(proxy.bytes[who] * (number + 0.5) / CUTS)
+    places = [round(proxy.bytes[who] * (number + 0.5) / CUTS) for number in range(CUTS)]
+    for number, at in enumerate([*places, proxy.bytes[who] - 400]):  # the last: in the check, which is short
         project = one(tmp_path / str(number), new_database())
         with CountingProxy(server.port, cut_after=(who, at), stays_down=stays_down) as cutting:
             done = sync_through(cutting, server, project)

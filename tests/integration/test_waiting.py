@@ -15,6 +15,8 @@ from tests.integration.stall import InTheWay, Stall
 from tests.project import Project
 from tests.summary import LINES
 
+pytestmark = pytest.mark.alone
+
 #: What a bound may be exceeded by: the machine's own delays come on top of ten per cent.
 ALLOWED = 1.1
 NOISE = 0.15  # seconds

@@ -51,6 +51,13 @@ def test_a_status_and_a_sync_with_nothing_to_do_load_no_module_of_ours_that_know
     assert not [name for name in modules if name.startswith("lockstep.storage")]
 
 
+def test_a_history_loads_nothing_of_the_store_before_it_verifies() -> None:
+    modules = _modules("import lockstep.cli.history, lockstep.cli.history_stats, lockstep.service.history")
+    late = {"lockstep.service.heads", "lockstep.service.auditpruning", "lockstep.postgres.auditprune"}
+    assert "lockstep.service.history" in modules and not modules & late
+    assert not [name for name in modules if name.startswith("lockstep.storage")]
+
+
 def test_help_loads_nothing_but_the_standard_library() -> None:
     loaded = _loaded(
         "import io, contextlib\nfrom lockstep.cli.main import main\nwith contextlib.redirect_stdout(io.StringIO()): main(['--help'])"

@@ -52,7 +52,13 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
             _show(plan, dry=arguments.dry_run)
     pruned = None
     if not arguments.dry_run and any(plan.doomed for plan in plans):
-        pruned = prune(settings, plans, lambda environment, folder: talk(f"{environment}: removed {folder.id}"))
+        pruned = prune(
+            settings,
+            plans,
+            lambda environment, folder: talk(f"{environment}: removed {folder.id}"),
+            run=context.new_run(),
+            note=talk,
+        )
     if context.as_json:
         show_json("backups-prune", _document(plans, pruned, dry=arguments.dry_run))
     elif pruned:

@@ -35,11 +35,15 @@ COMMANDS = {
     "backup": ("backup", "back an environment's whole database up to S3"),
     "backups": ("backups", "list, verify and prune the backups in the bucket"),
     "restore": ("restore", "a backup into an empty database, or in the place of another one"),
+    "drift": ("drift", "what others changed in a schema since Lockstep left it"),
+    "diff": ("diff", "two environments' schemas against each other, object by object"),
+    "health": ("health", "what a DBA would look at: keys, indexes, sessions, replication, …"),
     "history": ("history", "who applied what, when, and how long it took"),
     "new": ("new", "start a migration: up and down skeletons with the next number"),
     "new-project": ("new_project", "start a project folder of your own"),
     "baseline": ("baseline", "declare what an existing database has already"),
     "repair": ("repair", "correct the ledger, explicitly and logged"),
+    "doctor": ("doctor", "is everything set up: programs, TLS, pooler, roles, bucket, Prefect"),
     "config": ("config", "every configured value and where it comes from"),
 }
 

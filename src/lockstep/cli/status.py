@@ -32,13 +32,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
-    from lockstep.service.status import status
+    from lockstep.service.status import parity, status
 
     found = status(context.settings, context.settings.chosen(arguments.environments), context.folder)
+    compared = parity(context.settings, found)
     if context.as_json:
-        show_json("status", {"environments": [_document(one) for one in found]})
+        show_json("status", {"environments": [_document(one) for one in found], "parity": compared})
     else:
         _table(found)
+        for pair in compared:
+            show(f"parity: {pair.text}")
         for problem in _folder_problems(context.folder):
             talk(f"{paint('error:', 'red', sys.stderr)} {problem.message}\n  next: {problem.hint}")
     unreachable = [one.error for one in found if one.error is not None]
@@ -46,7 +49,8 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         return unreachable[0].exit_code
     if arguments.check:
         folder = [problem.exit_code for problem in _folder_problems(context.folder)]
-        return max([one.exit_code for one in found] + folder, default=ExitCode.DONE)
+        apart = [ExitCode.DISAGREES for pair in compared if pair.differences]
+        return max([one.exit_code for one in found] + folder + apart, default=ExitCode.DONE)
     return ExitCode.DONE
 
 
@@ -119,6 +123,13 @@ def _document(one: TargetStatus) -> dict[str, Any]:
             "verified_ok": one.backups.ok if one.backups.verified_at else None,
         }
         if one.backups
+        else None,
+        "schema": {
+            "digest": f"pg{one.schema.major}:{one.schema.digest}",
+            "recorded_at": one.schema.at,
+            "drift": one.schema.seen_differs,
+        }
+        if one.schema
         else None,
         "migrations": [
             {

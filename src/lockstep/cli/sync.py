@@ -50,6 +50,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
                 "plan": r.plan_digest,
                 "applied": r.applied,
                 "backup": r.backup_key,
+                "audit": r.audit,
                 "error": error_document(r.error) if r.error else None,
             }
             for r in report.results

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lockstep.core.changes import Action
 
 
 def environments(parser: argparse.ArgumentParser) -> None:
@@ -60,3 +64,15 @@ def version(text: str) -> int:
     if not digits.isdigit():
         raise argparse.ArgumentTypeError(f"'{text}' is no version; give its number, for example 7")
     return int(digits)
+
+
+def action(action: Action) -> str:
+    """What happened to an object, as `drift` calls it."""
+    return {"created": "added", "altered": "changed", "dropped": "missing"}[action.value]
+
+
+def safe(text: str) -> str:
+    """A text of others for the terminal: control characters are written out."""
+    from lockstep.core.text import printable
+
+    return printable(text.expandtabs(4))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
 from lockstep.core.migration import Kind
+
+#: Lockstep's own tables in the ledger's schema.
+TABLES = ("schema_migrations", "schema_migrations_log", "schema_migrations_states")
 
 
 class EntryState(Enum):
@@ -79,3 +83,15 @@ class Ledger:
         """The newest applied version; None when there is none."""
         versions = [e.version for e in self.entries if e.version is not None]
         return max(versions, default=None)
+
+
+def applied_set(entries: Iterable[Entry]) -> frozenset[tuple[str, str | None]]:
+    """Return what makes two ledgers hold the same migrations: file names, each with what the file said.
+
+    A repeatable's checksum covers its settings' values, which rightly differ; its content digest does not.
+    """
+    return frozenset(
+        (e.name, e.content_digest if e.kind is Kind.REPEATABLE else e.checksum)
+        for e in entries
+        if e.state is EntryState.APPLIED
+    )

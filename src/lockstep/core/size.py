@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
+_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_bytes(text: str) -> int:
+    """Return bytes of a text such as `500MB`. Raises ValueError that shows the accepted forms."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|TB)", text.strip())
+    if match is None:
+        raise ValueError(f"'{text}' is no size; write for example 500kB, 10MB, 1.5GB or 2TB")
+    return round(float(match[1]) * _UNITS[match[2]])
+
 
 def format_bytes(count: int) -> str:
     """Return `512 B`, `12.3 kB`, `4.5 MB`: powers of 1,000, as bucket listings and disks count."""

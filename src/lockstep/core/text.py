@@ -39,3 +39,18 @@ def display_width(text: str) -> int:
             continue
         cells += 2 if unicodedata.east_asian_width(char) in "WF" else 1
     return cells
+
+
+def printable(text: str) -> str:
+    """Return `text` with everything that would steer a terminal, or turn reading round, written out: `\\x1b`, `\\u202e`.
+
+    Line ends and tabs are among it: what others wrote stays one line. What is only unusual stays as it is.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _written_out(char) for char in text)
+
+
+def _written_out(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,4 +1,4 @@
-"""The audit log: append-only, each row chained to the one before by its hash. Written, read and verified here.
+"""The audit log: append-only, each row chained to the one before by its hash. Written and read here; postgres.auditchain verifies it.
 
 It is tamper-evident, not tamper-proof: its head and length also go into every backup's manifest. No row holds a secret.
 """
@@ -9,7 +9,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -47,6 +47,9 @@ class LoggedEvent:
     version: int | None
     duration_ms: int | None
     details: Mapping[str, Any]
+    orchestrator_url: str | None = None
+    previous_hash: str = ""
+    hash: str = ""
 
 
 def write_event(session: Session, event: Event) -> int:
@@ -72,17 +75,62 @@ def write_event(session: Session, event: Event) -> int:
     return int(row[0])
 
 
-def read_log(session: Session, *, limit: int) -> list[LoggedEvent]:
-    """Return the newest rows of the audit log, newest first. Raises LedgerMissing, LedgerFiltered."""
-    statement = sql.SQL(
-        "SELECT id, at, event, actor, host, run_id, migration_name, version, duration_ms, details "
-        "FROM {}.schema_migrations_log ORDER BY id DESC LIMIT %s"
-    ).format(sql.Identifier(session.target.ledger_schema))
-    rows = _guarded_rows(session, statement, (limit,))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which rows of a log. What is not given filters nothing."""
+
+    actor: str | None = None
+    run_id: str | None = None
+    event: str | None = None
+    migration: str | None = None  # file name, or without .sql, or its version in digits
+    since: datetime | None = None  # this moment is part of it
+    until: datetime | None = None  # this one is not
+
+    def clause(self) -> tuple[sql.SQL, list[Any]]:
+        """Return the WHERE clause, or nothing, and its values."""
+        parts: list[tuple[LiteralString, list[Any]]] = []
+        for column, value in (
+            ("actor = %s", self.actor),
+            ("run_id = %s", self.run_id),
+            ("event = %s", self.event),
+            ("at >= %s", self.since),
+            ("at < %s", self.until),
+        ):
+            if value is not None:
+                parts.append((column, [value]))
+        if self.migration is not None:
+            # A version is compared as a number, so 7 and 007 are one; a correction of several names them in its rows.
+            names = [self.migration, f"{self.migration}.sql", f"repeatable/{self.migration}.sql"]
+            digits = self.migration.isdecimal() and len(self.migration) < 19
+            parts.append(
+                ("(migration_name = ANY (%s) OR version = %s)", [names, int(self.migration) if digits else None])
+            )
+        if not parts:
+            return sql.SQL(""), []
+        return sql.SQL("WHERE " + " AND ".join(text for text, _ in parts)), [v for _, values in parts for v in values]
+
+
+ALL = Wanted()
+_COLUMNS = (
+    "id, at, event, actor, host, run_id, migration_name, version, duration_ms, details, orchestrator_url, "
+    "previous_hash, hash"
+)
+
+
+def read_log(session: Session, *, limit: int | None, wanted: Wanted = ALL) -> list[LoggedEvent]:
+    """Return the newest rows that are wanted, newest first; all of them without a limit.
+
+    Raises LedgerMissing, LedgerFiltered.
+    """
+    where, values = wanted.clause()
+    statement = sql.SQL("SELECT {} FROM {}.schema_migrations_log {} ORDER BY id DESC LIMIT %s").format(
+        sql.SQL(_COLUMNS), sql.Identifier(session.target.ledger_schema), where
+    )
+    rows = log_rows(session, statement, (*values, limit))
     return [
         LoggedEvent(
             id=r[0], at=r[1], event=r[2], actor=r[3], host=r[4], run_id=r[5], migration_name=r[6], version=r[7],
-            duration_ms=r[8], details=r[9],
+            duration_ms=r[8], details=r[9], orchestrator_url=r[10], previous_hash=r[11], hash=r[12],
         )
         for r in rows
     ]  # fmt: skip
@@ -96,6 +144,8 @@ class BackupRecord:
     verified_at: datetime | None = None  # when one was last verified, whichever
     level: str | None = None  # of that verification: digests, archive, restored
     ok: bool = True  # False: it did not hold
+    backup_row: int | None = None  # number of the event that records the backup
+    verify_row: int | None = None  # of the one that records the verification
 
 
 _STRENGTH = {"digests": 1, "archive": 2, "restored": 3}
@@ -104,11 +154,11 @@ _STRENGTH = {"digests": 1, "archive": 2, "restored": 3}
 def read_backup_record(session: Session) -> BackupRecord:
     """Return the newest backup and the newest verification. Raises LedgerMissing, LedgerFiltered."""
     statement = sql.SQL(
-        "SELECT DISTINCT ON (event, details->>'level', details->>'ok') event, at, details->>'level', details->>'ok' "
+        "SELECT DISTINCT ON (event, details->>'level', details->>'ok') event, at, details->>'level', details->>'ok', id "
         "FROM {}.schema_migrations_log WHERE event IN ('backup', 'verify') "
         "ORDER BY event, details->>'level', details->>'ok', id DESC"
     ).format(sql.Identifier(session.target.ledger_schema))
-    rows = _guarded_rows(session, statement, ())
+    rows = log_rows(session, statement, ())
     backup = max((row for row in rows if row[0] == "backup"), key=lambda row: row[1], default=None)
     proofs = [row for row in rows if row[0] == "verify"]
     bad = max((row for row in proofs if row[3] != "true"), key=lambda row: row[1], default=None)
@@ -120,6 +170,8 @@ def read_backup_record(session: Session) -> BackupRecord:
         verified_at=verify[1] if verify else None,
         level=verify[2] if verify else None,
         ok=verify is None or verify[3] == "true",
+        backup_row=backup[4] if backup else None,
+        verify_row=verify[4] if verify else None,
     )
 
 
@@ -140,42 +192,14 @@ def read_references(session: Session, *, days: int) -> References:
         "SELECT DISTINCT run_id, details ->> 'backup' FROM {}.schema_migrations_log "
         "WHERE at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(days => %s) AND event <> 'verify'"
     ).format(sql.Identifier(session.target.ledger_schema))
-    rows = _guarded_rows(session, statement, (days,))
+    rows = log_rows(session, statement, (days,))
     return References(
         backups=frozenset(backup for _, backup in rows if backup), runs=frozenset(run for run, _ in rows if run)
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
-    """What verifying the audit log's chain gave."""
-
-    length: int  # rows
-    head: str  # hash of the newest row; "" when empty
-    broken_at: int | None  # id of the first row that does not fit; None: whole
-
-
-def verify_chain(session: Session) -> Chain:
-    """Recompute every hash of the audit log on the server and compare. Raises LedgerMissing, LedgerFiltered."""
-    statement = sql.SQL(
-        """
-        SELECT count(*), coalesce(max(hash) FILTER (WHERE newest), ''), min(id) FILTER (WHERE NOT whole)
-          FROM (SELECT l.id, l.hash, row_number() OVER (ORDER BY l.id DESC) = 1 AS newest,
-                       -- Not by the database's own function, which somebody may have replaced.
-                       l.hash = encode(sha256(convert_to(jsonb_build_array(
-                           l.previous_hash, l.id, (extract(epoch FROM l.at) * 1000000)::bigint, l.event, l.actor,
-                           l.host, l.run_id, l.orchestrator_url, l.migration_name, l.version, l.duration_ms,
-                           l.details)::text, 'UTF8')), 'hex')
-                       AND l.id = row_number() OVER (ORDER BY l.id)
-                       AND l.previous_hash = coalesce(lag(l.hash) OVER (ORDER BY l.id), '') AS whole
-                  FROM {0}.schema_migrations_log l) AS checked
-        """
-    ).format(sql.Identifier(session.target.ledger_schema))
-    length, head, broken = _guarded_rows(session, statement, ())[0]
-    return Chain(length=length, head=head, broken_at=broken)
-
-
-def _guarded_rows(session: Session, statement: sql.Composed, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+def log_rows(session: Session, statement: sql.Composed, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """Run one reading statement on the audit log, with row security off. Raises LedgerMissing, LedgerFiltered."""
     try:
         with guard(session.target), session.connection.transaction():
             session.connection.execute("SET LOCAL row_security = off")

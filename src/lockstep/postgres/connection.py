@@ -203,7 +203,7 @@ def _parameters(target: Target, run_id: str, mark: str | None = None) -> dict[st
     parameters["client_encoding"] = "UTF8"
     parameters.update({"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"})
     parameters["tcp_user_timeout"] = "60000"  # keepalives do not help while something sent is not acknowledged
-    local = _stays_local(target.address)
+    local = stays_local(target.address)
     if not local:
         mode = parameters.get("sslmode") or os.environ.get("PGSSLMODE")
         if mode == "disable":
@@ -220,7 +220,7 @@ def _parameters(target: Target, run_id: str, mark: str | None = None) -> dict[st
     return parameters
 
 
-def _stays_local(address: Address) -> bool:
+def stays_local(address: Address) -> bool:
     """True when neither the address nor libpq's variables lead to another machine."""
     elsewhere = Address(host=os.environ.get("PGHOST", "") if not address.host else "").is_local
     numeric = Address(host=os.environ.get("PGHOSTADDR", "") if "hostaddr" not in address.options else "").is_local

@@ -104,6 +104,12 @@ def read_trace(session: Session, number: int) -> Trace:
         (number,),
     )
     if not rows:
+        first = _execute(session, "SELECT min(id) FROM {}.schema_migrations_log", ())[0][0]
+        if first is not None and 0 < number < first:
+            raise UsageError(
+                f"{session.target.name}: event {number} was pruned from the audit log, so it cannot be taken back; {CORRECTED}",
+                hint=f"lockstep history {session.target.environment} --event prune tells where it was exported to",
+            )
         raise UsageError(
             f"{session.target.name}: event {number} of the audit log is no correction that could be taken back",
             hint=f"lockstep history {session.target.environment} shows their numbers",
@@ -143,7 +149,9 @@ def read_later(session: Session, number: int) -> tuple[Touched, ...]:
 def restore(session: Session, trace: Trace) -> None:
     """Put back the rows from before a correction. Raises LedgerError when they are not as it left them any more."""
     for row in trace.after:
-        if image(session, row["migration_name"]) != row:
+        there = image(session, row["migration_name"])
+        # Which fingerprint an entry is kept with is not a correction's to say: the next state moves it.
+        if there is None or _content(there) != _content(row):
             raise LedgerError(
                 f"{session.target.name}: {row['migration_name']} is not as event {trace.number} left it, and the audit log "
                 "does not say why; nothing was corrected.",
@@ -151,18 +159,22 @@ def restore(session: Session, trace: Trace) -> None:
             )
         delete(session, row["migration_name"])
     for row in trace.before:
-        there = _execute(
+        taken = _execute(
             session,
             "SELECT migration_name FROM {}.schema_migrations WHERE migration_name = %s OR version = %s",
             (row["migration_name"], row["version"]),
         )
-        if there:
+        if taken:
             raise LedgerError(
-                f"{session.target.name}: {there[0][0]} is in the ledger in place of {row['migration_name']}, and the audit "
+                f"{session.target.name}: {taken[0][0]} is in the ledger in place of {row['migration_name']}, and the audit "
                 "log does not say why; nothing was corrected.",
-                hint=f"lockstep repair {session.target.environment} --forget {row['version'] or there[0][0]}",
+                hint=f"lockstep repair {session.target.environment} --forget {row['version'] or taken[0][0]}",
             )
         _put(session, row)
+
+
+def _content(row: Image) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "fingerprint_after"}
 
 
 def _put(session: Session, row: Image) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from lockstep.postgres.connection import Target
 if TYPE_CHECKING:
     from lockstep.core.planner import Step
     from lockstep.core.reverting import RevertStep
+    from lockstep.postgres.watch import Waited
 
 #: Milliseconds since the transaction began, as the server sees it.
 ELAPSED = "(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) * 1000)::pg_catalog.int8"
@@ -44,7 +45,7 @@ class Scribe:
 
     # -- applying ------------------------------------------------------------------------------------------------------
 
-    def applied(self, step: Step, statements: int, waited: Sequence[str] = ()) -> tuple[str, ...]:
+    def applied(self, step: Step, statements: int, waited: Waited | None = None) -> tuple[str, ...]:
         """A transactional file is applied: its entry, complete, and its event."""
         row = self._row(step) | {"statements_done": statements, "statements_total": statements}
         return self._upsert(step, row, "applied", ELAPSED), self._applied_event(step, waited)
@@ -79,7 +80,7 @@ class Scribe:
 
     # -- reverting -----------------------------------------------------------------------------------------------------
 
-    def reverted(self, step: RevertStep, reason: str | None, waited: Sequence[str] = ()) -> tuple[str, ...]:
+    def reverted(self, step: RevertStep, reason: str | None, waited: Waited | None = None) -> tuple[str, ...]:
         """The entry goes, the log keeps what it was."""
         name = self._literal(step.entry.name)
         # Division by the number of deleted rows: an entry that has gone meanwhile fails the transaction.
@@ -98,7 +99,7 @@ class Scribe:
             "down_checksum": step.down.checksum,
             "source": step.source,
             "reason": reason,
-            **({"waited_for": list(waited)} if waited else {}),
+            **(waited.details if waited else {}),
         }
         return gone, again, self._event("revert", step.entry.name, step.entry.version, details)
 
@@ -172,10 +173,10 @@ class Scribe:
         """A change of exactly one row. Divides by their number: a row that something swallowed fails the transaction."""
         return f"WITH kept AS ({change} RETURNING 1) SELECT 1 / count(*) FROM kept"
 
-    def _applied_event(self, step: Step, waited: Sequence[str]) -> str:
+    def _applied_event(self, step: Step, waited: Waited | None) -> str:
         details: dict[str, object] = {"checksum": step.checksum, "again": step.again}
         if waited:
-            details["waited_for"] = list(waited)
+            details |= waited.details
         return self._event("apply", step.name, step.migration.version, details)
 
     def _event(

@@ -11,7 +11,7 @@ import random
 import select
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg import pq
@@ -22,7 +22,7 @@ from lockstep.errors import Unreachable
 from lockstep.postgres.connection import Session, guard, redact
 from lockstep.postgres.message import Frame, Message, Part, Segment
 from lockstep.postgres.servererror import ServerError, explain, of_result, unverified
-from lockstep.postgres.watch import Blocker, Watch
+from lockstep.postgres.watch import Blocker, Waited, Watch
 
 #: Lock not available, deadlock: the whole transaction was rolled back and may simply run again.
 RETRYABLE = frozenset({"55P03", "40P01"})
@@ -47,6 +47,12 @@ class Attempt:
     number: int = 1
     lock_timeout_ms: int | None = None  # raised, so that an autovacuum in the way gives up
     waited_for: tuple[Blocker, ...] = ()  # all that were in the way so far
+    waited_ms: int = 0  # that the tries before it and their pauses took
+
+    @property
+    def waited(self) -> Waited:
+        """What the audit log keeps of the tries before it."""
+        return Waited(blockers=self.waited_for, ms=self.waited_ms)
 
 
 Waiting = Callable[[int, str], None]  # (tries so far, what it waits for); 0 tries: it waits in the middle of one
@@ -96,6 +102,7 @@ def run_message(
             names = ", ".join(b.text for b in watch.blockers)
             waiting(attempt.number - 1, f"{words}; in the way: {names}" if names else words)
         time.sleep(pause)
+        attempt = replace(attempt, waited_ms=round((time.monotonic() - started) * 1_000))
 
 
 def may_retry(error: ServerError, watch: Watch) -> bool:

@@ -15,14 +15,14 @@ import psycopg
 from psycopg import sql
 
 from lockstep.core.fingerprint import Fingerprint, SchemaObject, fingerprint_of
+from lockstep.core.ledger import TABLES
 from lockstep.errors import LedgerError
 from lockstep.postgres.connection import Session, guard
 
 _SQL = Path(__file__).with_name("sql") / "fingerprint"
 _PARTS = ("relations", "on_relations", "routines", "types", "database")
 
-#: The ledger's own: never part of what is compared.
-TABLES = ("schema_migrations", "schema_migrations_log", "schema_migrations_states")
+#: The ledger's own, beside its tables: never part of what is compared.
 FUNCTIONS = (
     "schema_migrations_log_hash", "schema_migrations_log_chain", "schema_migrations_log_refuse", "schema_migrations_guard",
 )  # fmt: skip
@@ -153,7 +153,9 @@ def _roll_back(session: Session) -> None:
 
 @cache
 def _file(name: str) -> str:
-    return (_SQL / f"{name}.sql").read_text(encoding="utf-8")
+    """A file without what is for people: it travels with every look."""
+    lines = (line.strip() for line in (_SQL / f"{name}.sql").read_text(encoding="utf-8").splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("--")) + "\n"
 
 
 def _copy(session: Session) -> sql.Composed:

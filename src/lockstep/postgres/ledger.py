@@ -152,7 +152,7 @@ def reads_all_rows(session: Session) -> bool:
 
 
 def read_head(connection: psycopg.Connection, schema: str) -> tuple[int | None, int, str | None, int] | None:
-    """Return (newest version, entries, audit head, audit length) as the caller's transaction sees it.
+    """Return (newest version, entries, hash and number of the newest audit row) as the caller's transaction sees it.
 
     None when there is no ledger. The caller has set row_security=off.
     """
@@ -165,7 +165,8 @@ def read_head(connection: psycopg.Connection, schema: str) -> tuple[int | None, 
         sql.SQL(
             "SELECT (SELECT max(version) FROM {0}.schema_migrations), (SELECT count(*) FROM {0}.schema_migrations), "
             "(SELECT hash FROM {0}.schema_migrations_log ORDER BY id DESC LIMIT 1), "
-            "(SELECT count(*) FROM {0}.schema_migrations_log)"
+            # Its number, not a count: after a prune that is fewer.
+            "coalesce((SELECT max(id) FROM {0}.schema_migrations_log), 0)"
         ).format(sql.Identifier(schema))
     ).fetchone()
     assert row is not None

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from lockstep.core.filename import parse_file_name
+from lockstep.core.ledger import TABLES
 from lockstep.errors import LedgerError
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, guard
@@ -48,6 +49,7 @@ def create_ledger(
         refuse_unowned(session)
         _refuse_shape(session)
     current = "verified" in found
+    before = _form(session) if current else {}
     try:
         with guard(target), session.connection.transaction():
             open_for_writing(session)
@@ -64,6 +66,9 @@ def create_ledger(
             if not current:
                 details = {"salt": secrets.token_hex(16), "adopted": adopted, "unverified": unverified}
                 write_event(session, Event(event="init", run_id=event.run_id, details=details))
+            elif changed := [kind for kind, form in _form(session).items() if before.get(kind) != form]:
+                # Without a salt: the first one stays.
+                write_event(session, Event(event="init", run_id=event.run_id, details={"changed": changed}))
     except psycopg.errors.UniqueViolation:
         raise LedgerError(
             f"{target.name}: {target.ledger} holds two rows for one version, so it was left as it is.",
@@ -88,6 +93,47 @@ def create_ledger(
             hint='rename it, or set ledger_schema = "lockstep" under [project]',
         ) from None
     return Upgraded(created=not found, adopted=adopted, unverified=unverified)
+
+
+# Names, never numbers: running it all again must find nothing changed.
+_FORM = """
+WITH ours AS (SELECT c.oid, c.relname::text AS name, c.relacl, c.relrowsecurity FROM pg_class c
+               JOIN pg_namespace n ON n.oid = c.relnamespace
+              WHERE n.nspname = %s AND c.relkind = 'r' AND starts_with(c.relname, 'schema_migrations')),
+functions AS (SELECT p.oid, p.proname::text AS name, p.proacl FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+              WHERE n.nspname = %s AND starts_with(p.proname, 'schema_migrations'))
+SELECT 'columns', string_agg(concat_ws(' ', o.name, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+                                       pg_get_expr(d.adbin, d.adrelid)), ',' ORDER BY o.name, a.attnum)
+  FROM ours o JOIN pg_attribute a ON a.attrelid = o.oid AND a.attnum > 0 AND NOT a.attisdropped
+  LEFT JOIN pg_attrdef d ON d.adrelid = o.oid AND d.adnum = a.attnum
+UNION ALL
+SELECT 'constraints', string_agg(concat_ws(' ', o.name, k.conname, pg_get_constraintdef(k.oid)), ','
+                                 ORDER BY o.name, k.conname)
+  FROM ours o JOIN pg_constraint k ON k.conrelid = o.oid
+UNION ALL
+SELECT 'indexes', string_agg(pg_get_indexdef(i.indexrelid), ',' ORDER BY i.indexrelid::regclass::text)
+  FROM ours o JOIN pg_index i ON i.indrelid = o.oid
+UNION ALL
+SELECT 'functions', string_agg(pg_get_functiondef(f.oid), ',' ORDER BY f.name) FROM functions f
+UNION ALL
+SELECT 'triggers', string_agg(concat_ws(' ', pg_get_triggerdef(t.oid), t.tgenabled), ',' ORDER BY o.name, t.tgname)
+  FROM ours o JOIN pg_trigger t ON t.tgrelid = o.oid AND NOT t.tgisinternal
+UNION ALL
+SELECT 'access', concat((SELECT string_agg(concat_ws(' ', o.name, o.relacl, o.relrowsecurity), ',' ORDER BY o.name) FROM ours o),
+                        (SELECT string_agg(concat_ws(' ', f.name, f.proacl), ',' ORDER BY f.name) FROM functions f),
+                        (SELECT string_agg(concat_ws(' ', o.name, p.polname, p.polcmd, p.polpermissive,
+                                           p.polroles::regrole[]::text, pg_get_expr(p.polqual, p.polrelid)), ','
+                                           ORDER BY o.name, p.polname)
+                           FROM ours o JOIN pg_policy p ON p.polrelid = o.oid))
+"""
+
+
+def _form(session: Session) -> dict[str, str | None]:
+    """Return what the ledger's tables are made of, by kind: what `init` may change when it runs again."""
+    schema = session.target.ledger_schema
+    with guard(session.target):
+        rows = session.connection.execute(_FORM.encode(), (schema, schema)).fetchall()
+    return dict(rows)
 
 
 _SHAPE = """
@@ -191,7 +237,7 @@ def _close(session: Session, reader: str | None) -> None:
     if reader is None:
         return
     who = sql.Identifier(reader)
-    for table in ("schema_migrations", "schema_migrations_log", "schema_migrations_states"):
+    for table in TABLES:
         session.connection.execute(
             sql.SQL(
                 "GRANT SELECT ON {0}.{1} TO {2};"

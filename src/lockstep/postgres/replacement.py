@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from lockstep.core.contents import Contents
+from lockstep.core.ledger import TABLES
 from lockstep.errors import RestoreFailed
 
 QUIET_SECONDS = 15.0  # for sessions of the old database to end after they were told to
@@ -127,7 +128,7 @@ def writes_since(
     before = {(table.schema, table.name): table.changes for table in contents.tables}
     found: list[tuple[str, int]] = []
     for schema, name, changes in connection.execute(_ACTIVITY).fetchall():
-        if schema == ledger_schema and name in {"schema_migrations", "schema_migrations_log"}:
+        if schema == ledger_schema and name in TABLES:
             continue
         then = before.get((schema, name), 0)
         if then is None or changes < then:

@@ -84,6 +84,19 @@ def read_recorded(session: Session) -> Recorded:
     return Recorded(state=None if row[3] is None else _state(row[3:]), entries=row[0], empty=row[1], token=row[2])
 
 
+def read_newest(session: Session) -> State | None:
+    """Return the newest state, without looking at the schema; None when there is none, or the ledger went on since.
+
+    Read-only, one round trip. Raises LedgerMissing, LedgerFiltered, LedgerError.
+    """
+    text = f"SELECT {_ENTRIES}, {_COLUMNS} FROM {{schema}}.schema_migrations_states s ORDER BY s.id DESC LIMIT 1"  # noqa: S608
+    rows = _rows(session, text)
+    if not rows:
+        return None
+    state = _state(rows[0][1:])
+    return state if state.entries == rows[0][0] else None
+
+
 def read_states(session: Session, *, limit: int = 1000) -> list[tuple[State, tuple[Ran, ...]]]:
     """Read the newest states and what ran in each, newest first. Read-only."""
     rows = _rows(

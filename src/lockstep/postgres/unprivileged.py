@@ -11,9 +11,49 @@ import pwd
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO
+
+from lockstep.errors import ServerStartError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How programs that refuse root can be run on this machine."""
+
+    prefix: tuple[str, ...] = ()  # words before the command: a user namespace; (): none
+    user: str | None = None  # another user; None: ourselves
+    offline: bool = False  # they see no network
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        who = f"as user {self.user}" if self.user else "in a user namespace" if self.prefix else "as this user"
+        return f"{who}, {'without a network' if self.offline else 'with this network'}"
+
+
+def find_way(*, offline: bool) -> Way:
+    """Return the way to run such programs, with `offline` without a network where the kernel allows it.
+
+    Raises ServerStartError when there is none: root, no user namespaces, and neither a user postgres nor nobody.
+    """
+    root = os.geteuid() == 0
+    for network in (("--net",), ()) if offline else ((),):
+        if root or network:
+            prefix = ("unshare", "--user", *(_MAP_NOBODY if root else ("--map-current-user",)), *network, "--")
+            if _works(prefix):
+                return Way(prefix=prefix, offline=bool(network))
+    if not root:
+        return Way()
+    user = next((name for name in ("postgres", "nobody") if _exists(name)), None)
+    if user is None:
+        raise ServerStartError(
+            program="postgres",
+            log="it refuses root, and there are neither user namespaces (unshare) nor a user postgres or nobody here",
+        )
+    return Way(user=user)
 
 
 class Identity:
@@ -33,20 +73,14 @@ class Identity:
 
         With `offline` they get a network namespace of their own where the kernel gives one, else the usual network.
         """
-        root = os.geteuid() == 0
-        for network in (("--net",), ()) if offline else ((),):
-            if root or network:
-                prefix = ("unshare", "--user", *(_MAP_NOBODY if root else ("--map-current-user",)), *network, "--")
-                if _works(prefix):
-                    return cls(prefix, None, None, offline=bool(network))
-        if not root:
-            return cls([], None, None)
-        user = next(name for name in ("postgres", "nobody") if _exists(name))
+        way = find_way(offline=offline)
+        if way.user is None:
+            return cls(way.prefix, None, None, offline=way.offline)
         copy = folders[-1] / "programs"
         shutil.copytree(bin_dir.parent, copy, symlinks=True)
         for folder in folders:
-            shutil.chown(folder, user)
-        return cls([], user, copy)
+            shutil.chown(folder, way.user)
+        return cls([], way.user, copy)
 
     def popen(self, command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
         """Start a program, without PG* variables; what it says goes into `log`."""

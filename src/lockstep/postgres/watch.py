@@ -48,6 +48,34 @@ class Blocker:
             words.append(f"{self.state} for {format_ms(self.since_ms)}" if self.since_ms is not None else self.state)
         return f"pid {self.pid} ({', '.join(word for word in words if word)})"
 
+    @property
+    def who(self) -> str:
+        """The same without what differs each time, so that it can be counted: `alice, psql`, `autovacuum`."""
+        if self.pid == 0:
+            return "a prepared transaction"
+        if self.autovacuum:
+            return "autovacuum to prevent wraparound" if self.wraparound else "autovacuum"
+        # Lockstep's own sessions carry their run's id.
+        application = "lockstep" if (self.application or "").startswith("lockstep/") else self.application
+        return ", ".join(word for word in (self.user, application) if word) or "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waited:
+    """What a migration waited for before it went through, as the audit log keeps it."""
+
+    blockers: tuple[Blocker, ...] = ()
+    ms: int = 0  # from the first try's begin to the begin of the one that held; 0: not known, or it was the first
+
+    @property
+    def details(self) -> dict[str, object]:
+        """The keys of an event's details; none where nobody was in the way."""
+        found: dict[str, object] = {}
+        if self.blockers:
+            found["waited_for"] = [blocker.text for blocker in self.blockers]
+            found["waited_on"] = sorted({blocker.who for blocker in self.blockers})
+        return found | ({"waited_ms": self.ms} if self.ms else {})
+
 
 class Watch:
     """One per work session. `begin` before a message, `look` while it runs, `end` after it."""

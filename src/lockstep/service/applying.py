@@ -36,7 +36,8 @@ class Applied:
     label: str
     execution_ms: int  # wall time at this end, waiting included
     tries: int
-    checksum: str
+    checksum: str  # as the ledger has it: a repeatable's covers its settings' values, salted per target
+    file_checksum: str  # of the file alone
 
 
 def _silent(_text: str) -> None:
@@ -67,7 +68,12 @@ class ApplyRun:
             error.hint = error.hint or self._way_on(step, error.file)
             raise
         result = Applied(
-            name=step.name, label=step.label, execution_ms=done.duration_ms, tries=done.tries, checksum=step.checksum
+            name=step.name,
+            label=step.label,
+            execution_ms=done.duration_ms,
+            tries=done.tries,
+            checksum=step.checksum,
+            file_checksum=step.migration.up.checksum,
         )
         self.applied.append(result)
         self.work.entries[step.name] = step.checksum
@@ -98,7 +104,7 @@ class ApplyRun:
     def _message(self, step: Step, attempt: Attempt) -> Message:
         up = step.migration.up
         script = up.script()
-        rows = self.work.scribe.applied(step, len(script.statements), [b.text for b in attempt.waited_for])
+        rows = self.work.scribe.applied(step, len(script.statements), attempt.waited)
         verify = step.migration.verify.script() if step.migration.verify else None
         return transaction_message(
             self.work.frame, up, script, rows, verify=verify, lock_timeout_ms=attempt.lock_timeout_ms
@@ -201,9 +207,14 @@ def open_apply(
         applied: list[Applied] = []
 
         def ran() -> list[Ran]:
-            return [Ran(one.name, one.checksum, "applied") for one in applied]
+            return [Ran(one.name, one.file_checksum, "applied") for one in applied]
 
-        recording = stack.enter_context(recorded(settings, environment, work, ran, something_to_do=bool(made.steps)))
+        try:
+            recording = stack.enter_context(
+                recorded(settings, environment, work, ran, something_to_do=bool(made.steps))
+            )
+        except Unreachable as lost:
+            raise lost.noting("Nothing was applied.") from None
         yield ApplyRun(
             work=work,
             plan=made,

@@ -57,4 +57,4 @@ def _words(head: LedgerHead | None) -> str:
     if head is None:
         return "missing"
     where = "empty" if head.version is None else f"at {head.version:03d}"
-    return f"{where} ({head.entries} entries, {head.audit_length or 0} rows of the audit log)"
+    return f"{where} ({head.entries} entries, audit log up to row {head.audit_length or 0})"

@@ -31,6 +31,7 @@ from lockstep.postgres.corrections import (
 )
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.ledger import open_for_writing, read_ledger, recorded_downs
+from lockstep.service.recording import correction_recorded
 from lockstep.service.worksession import work_session
 
 
@@ -70,7 +71,11 @@ def baseline(
         marker = not rows
         if marker:
             rows = [("baseline", None, None, None)]
-        with guard(session.target), session.connection.transaction():
+        with (
+            correction_recorded(session, run.run_id, event="baseline", declares=True),
+            guard(session.target),
+            session.connection.transaction(),
+        ):
             open_for_writing(session)
             before = [row for e in entries if (row := image(session, e.name)) is not None]
             for entry in entries:
@@ -110,9 +115,20 @@ def repair(
         ledger = read_ledger(session)
         rows = compare(folder, ledger, session.target.settings)
         wanted = changes(rows, asked, _downs(folder, recorded_downs(session)), session.target.name)
-        with guard(session.target), session.connection.transaction():
+        if not wanted:
+            return ()
+        declares = any(verb in _DECLARING for _, verb in asked)
+        with (
+            correction_recorded(session, run.run_id, event="repair", declares=declares),
+            guard(session.target),
+            session.connection.transaction(),
+        ):
             open_for_writing(session)
             return tuple(_correct(session, change, ledger, run, reason) for change in wanted)
+
+
+#: What says that the database has, or has not, what a file makes.
+_DECLARING = frozenset({Verb.FORGET, Verb.RECORD, Verb.STATEMENT_DONE, Verb.STATEMENT_UNDONE, Verb.ACCEPT})
 
 
 def undo(
@@ -125,7 +141,11 @@ def undo(
     """
     with work_session(settings, environment, run) as work:
         session = work.session
-        with guard(session.target), session.connection.transaction():
+        with (
+            correction_recorded(session, run.run_id, event="repair", declares=True),
+            guard(session.target),
+            session.connection.transaction(),
+        ):
             open_for_writing(session)
             trace = read_trace(session, number)
             if blocking := in_the_way(trace.touched, read_later(session, number)):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lockstep.config import Settings
 from lockstep.core.filename import parse_file_name
 from lockstep.errors import UsageError
+
+if TYPE_CHECKING:
+    from lockstep.core.remedy import Remedy
 
 _UP = """\
 -- {title}
@@ -27,6 +32,12 @@ def new_migration(settings: Settings, name: str) -> tuple[Path, Path]:
 
     Raises UsageError for a name of which nothing usable is left.
     """
+    return _write(settings, name, lambda up: _UP.format(title=name), lambda up: _DOWN.format(up=up))
+
+
+def _write(
+    settings: Settings, name: str, up_text: Callable[[str], str], down_text: Callable[[str], str]
+) -> tuple[Path, Path]:
     title = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not title:
         raise UsageError(
@@ -39,10 +50,32 @@ def new_migration(settings: Settings, name: str) -> tuple[Path, Path]:
     number = str((newest.version if newest else 0) + 1).zfill(len(newest.digits) if newest else 3)
     up = folder / f"{number}-{title}.sql"
     down = folder / f"{number}-{title}.down.sql"
-    for path, text in ((up, _UP.format(title=name)), (down, _DOWN.format(up=up.name))):
+    for path, text in ((up, up_text(up.name)), (down, down_text(up.name))):
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     return up, down
+
+
+def draft_migrations(settings: Settings, environment: str, remedies: Sequence[tuple[str, Remedy]]) -> tuple[Path, ...]:
+    """Write proposals that make differences found on `environment` part of the migrations: (label, remedy) each.
+
+    What cannot run in a transaction gets a file of its own. Returns the paths, up and down of each; nothing is applied.
+    """
+    made: list[Path] = []
+    for alone, title in ((False, f"keep drift of {environment}"), (True, f"keep indexes of {environment}")):
+        chosen = [(label, one) for label, one in remedies if one.alone is alone]
+        if not chosen:
+            continue
+        head = "-- lockstep: transaction=none\n" if alone else ""
+        up = (
+            f"{head}-- Found on {environment}, where it was made by hand. A proposal: read it before you keep it.\n\n"
+            + "\n".join(f"-- {label}\n{one.keep}\n" for label, one in chosen)
+        )
+        down = (
+            head + "-- Takes {up} back.\n\n" + "\n".join(f"-- {label}\n{one.undo}\n" for label, one in reversed(chosen))
+        )
+        made += _write(settings, title, lambda _, text=up: text, lambda name, text=down: text.replace("{up}", name, 1))  # type: ignore[misc]  # bound at once
+    return tuple(made)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

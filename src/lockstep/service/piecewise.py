@@ -24,7 +24,7 @@ from lockstep.postgres.entries import Scribe
 from lockstep.postgres.executor import Attempt, Done, Waiting
 from lockstep.postgres.ledger import mark_failed
 from lockstep.postgres.message import Message, transaction_message
-from lockstep.postgres.watch import Blocker
+from lockstep.postgres.watch import Blocker, Waited
 from lockstep.service.standalone import Standalone
 from lockstep.service.worksession import WorkSession
 
@@ -193,9 +193,7 @@ class PieceRun:
         found: dict[str, object] = {}
         if self.progress.backfill:
             found |= {"batches": self.progress.batches, "rows": self.progress.rows}
-        if self.waited_for:
-            found["waited_for"] = [blocker.text for blocker in self.waited_for.values()]
-        return found
+        return found | Waited(blockers=tuple(self.waited_for.values())).details
 
     def outcome(self, what: str) -> str:
         """What was and was not done, in one sentence."""

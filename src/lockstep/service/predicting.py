@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lockstep.config import Environment, Settings
-from lockstep.core.changes import Mismatch, Touched, joined, mismatches
+from lockstep.core.changes import Mismatch, Touched, joined, mismatches, touched
 from lockstep.core.ignoring import ABSENT_ROLES, roles_in
+from lockstep.core.ledger import applied_set
 from lockstep.core.runs import Ran, matching
-from lockstep.errors import ChangedOtherwise, LockstepError
-from lockstep.postgres.connection import open_session
-from lockstep.postgres.states import read_changes, read_intended, read_states
+from lockstep.errors import LockstepError
+from lockstep.postgres.connection import Session, open_session
+from lockstep.postgres.ledger import read_ledger
+from lockstep.postgres.states import read_changes, read_intended, read_newest, read_states
 from lockstep.service.project import target_of
-from lockstep.service.recording import LISTED, Recording, rules_of
+from lockstep.service.recording import Recording, rules_of
 from lockstep.service.run import new_run_id
+
+Applied = frozenset[tuple[str, str | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +30,14 @@ class Prediction:
     roles: frozenset[str] | None  # that exist there; None: not known any more
 
 
-def predict(settings: Settings, environment: Environment, ran: Sequence[Ran]) -> Prediction | None:
-    """Return the change set of these migrations in the environment before; None when it ran them in other company.
+def predict(
+    settings: Settings, environment: Environment, recording: Recording, ran: Sequence[Ran], applied: Applied
+) -> Prediction | None:
+    """Predict what a run should have changed by what an environment before this one became.
 
-    An environment that cannot be asked predicts nothing.
+    Where the same migrations ran there by themselves, their change sets say it. Else, where that environment has just
+    what this one has now (`applied`), each object that the run changed should be what it is there. None: it can say
+    nothing, or cannot be asked.
     """
     for before in environment.table.after:
         try:
@@ -38,67 +46,77 @@ def predict(settings: Settings, environment: Environment, ran: Sequence[Ran]) ->
         except LockstepError:
             continue
         try:
-            states = read_states(session)
-            chosen = matching([runs for _, runs in states], ran)
-            if chosen is None:
-                continue
-            found = [states[index][0] for index in chosen]
-            intended = read_intended(session, states[0][0])
-            return Prediction(
-                source=before,
-                changes=joined(read_changes(session, found)),
-                roles=intended.roles if intended else None,
-            )
+            found = _by_runs(session, before, ran) or _by_outcome(session, before, recording, applied)
         except LockstepError:
             continue
         finally:
             session.close()
+        if found is not None:
+            return found
     return None
 
 
-def compare_prediction(
-    settings: Settings, environment: Environment, target: str, recording: Recording, prediction: Prediction
-) -> tuple[Mismatch, ...]:
-    """Return what the run changed otherwise than predicted, as far as environments must not differ there.
+def _by_runs(session: Session, source: str, ran: Sequence[Ran]) -> Prediction | None:
+    states = read_states(session)
+    chosen = matching([runs for _, runs in states], ran)
+    if chosen is None:
+        return None
+    intended = read_intended(session, states[0][0])
+    changes = joined(read_changes(session, [states[index][0] for index in chosen]))
+    return Prediction(source=source, changes=changes, roles=intended.roles if intended else None)
 
-    Raises ChangedOtherwise where the environment stops on drift.
+
+def _by_outcome(session: Session, source: str, recording: Recording, applied: Applied) -> Prediction | None:
+    state = read_newest(session)
+    if state is None or applied_set(read_ledger(session).entries) != applied:
+        return None
+    there = read_intended(session, state)
+    if there is None:
+        return None
+    changes = []
+    for change in touched(recording.changes):
+        one = there.objects.get(change.key)
+        changes.append(replace(change, after=None if one is None else one.portable_digest))
+    return Prediction(source=source, changes=tuple(changes), roles=there.roles)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What a run changed, beside what was predicted."""
+
+    text: str  # in words
+    source: str | None = None  # environment that predicted it; None: nobody did
+    otherwise: tuple[str, ...] = ()  # what is not as predicted, a line each
+
+
+def check_changes(
+    settings: Settings, environment: Environment, recording: Recording, ran: Sequence[Ran], applied: Applied
+) -> Checked:
+    """Check what a run changed against the prediction, where there is one. Read-only.
+
+    `applied`: all that the ledger holds after the run (core.ledger.applied_set).
     """
+    count = len(recording.changes)
+    what = "no object changed" if not count else "1 object changed" if count == 1 else f"{count} objects changed"
+    prediction = predict(settings, environment, recording, ran, applied)
+    if prediction is None:
+        return Checked(text=what)
+    found = tuple(one.text for one in _mismatches(settings, environment, recording, prediction))
+    text = f"{what}, not all as on {prediction.source}:" if found else f"{what}, as on {prediction.source}"
+    return Checked(text=text, source=prediction.source, otherwise=found)
+
+
+def _mismatches(
+    settings: Settings, environment: Environment, recording: Recording, prediction: Prediction
+) -> tuple[Mismatch, ...]:
+    """What a run changed otherwise than predicted, as far as environments must not differ there."""
     assert recording.after is not None
     rules, kinds = rules_of(settings), settings.drift.parity_ignores
     both = recording.after.roles & (prediction.roles if prediction.roles is not None else recording.after.roles)
-    found = tuple(
+    return tuple(
         one
         for one in mismatches(prediction.changes, recording.changes, recording.after)
         if one.key[0] not in kinds
         and not any(rule.fits(one.key, [environment.name, prediction.source]) for rule in rules)
         and not (ABSENT_ROLES in kinds and roles_in(one.key) - both)
     )
-    if found and environment.stops_on_drift:
-        raise ChangedOtherwise(
-            target=target,
-            environment=environment.name,
-            source=prediction.source,
-            lines=tuple(one.text for one in found[:LISTED]),
-            more_lines=max(0, len(found) - LISTED),
-        )
-    return found
-
-
-def check_changes(
-    settings: Settings, environment: Environment, target: str, recording: Recording, ran: Sequence[Ran]
-) -> str:
-    """Check what a run changed against the prediction, where there is one; return what came of it, in words.
-
-    Raises ChangedOtherwise where the environment stops on drift.
-    """
-    count = len(recording.changes)
-    what = "no object changed" if not count else "1 object changed" if count == 1 else f"{count} objects changed"
-    prediction = predict(settings, environment, ran)
-    if prediction is None:
-        return f"schema: {what}"
-    found = compare_prediction(settings, environment, target, recording, prediction)
-    if not found:
-        return f"schema: {what}, as on {prediction.source}, and nothing else"
-    listed = "; ".join(one.text for one in found[:LISTED])
-    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
-    return f"schema: {what}, not all as on {prediction.source}: {listed}{more} → lockstep diff {prediction.source} {environment.name}"

@@ -10,11 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+import psycopg
+
 from lockstep.config import Environment, Settings
 from lockstep.core.retention import Because, Kept, retain
 from lockstep.errors import LockstepError
-from lockstep.postgres.audit import References, read_references
+from lockstep.postgres.audit import Event, References, read_references, write_event
 from lockstep.postgres.connection import open_session
+from lockstep.postgres.entries import RunInfo
 from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
 from lockstep.service.store import bucket_settings, keep
@@ -111,25 +114,37 @@ def plan_pruning(
 
 
 def prune(
-    settings: Settings, plans: Sequence[PrunePlan], removed: Callable[[str, BackupFolder], object] = lambda *_: None
+    settings: Settings,
+    plans: Sequence[PrunePlan],
+    removed: Callable[[str, BackupFolder], object] = lambda *_: None,
+    *,
+    run: RunInfo | None = None,
+    note: Callable[[str], object] = lambda _: None,
 ) -> Pruned:
     """Remove what the plans say; `removed` is told each environment and folder that has gone. Safe to repeat.
 
     A backup loses its manifest first, so a half-deleted one is no backup and the next `prune` finds its rest; a
     leftover that got a manifest meanwhile stays. Raises ConfigError, BucketError: what was removed until then is told.
+    Each environment's audit log tells of it, too; where that cannot be, `note` hears of it.
     """
     hidden = False
     counts = {"backups": 0, "leftovers": 0, "size": 0}
     with Bucket(bucket_settings(settings)) as bucket:
         for plan in plans:
-            for kind, folders in (("backups", plan.backups), ("leftovers", plan.leftovers)):
-                for folder in folders:
-                    if kind == "leftovers" and bucket.size(f"{folder.path}{MANIFEST}") is not None:
-                        continue
-                    hidden |= _remove(bucket, folder)
-                    counts[kind] += 1
-                    counts["size"] += folder.size
-                    removed(plan.environment, folder)
+            gone: dict[str, list[str]] = {"backups": [], "leftovers": []}
+            try:
+                for kind, folders in (("backups", plan.backups), ("leftovers", plan.leftovers)):
+                    for folder in folders:
+                        if kind == "leftovers" and bucket.size(f"{folder.path}{MANIFEST}") is not None:
+                            continue
+                        hidden |= _remove(bucket, folder)
+                        counts[kind] += 1
+                        counts["size"] += folder.size
+                        gone[kind].append(folder.id)
+                        removed(plan.environment, folder)
+            finally:  # also of what was removed before an error
+                if any(gone.values()):
+                    _log(settings, plan.environment, gone, run, note)
     return Pruned(hidden=hidden, **counts)
 
 
@@ -147,6 +162,27 @@ def _references(settings: Settings, environment: Environment, days: int) -> Refe
             session.close()
     except LockstepError as error:
         return error
+
+
+def _log(
+    settings: Settings,
+    name: str,
+    gone: Mapping[str, Sequence[str]],
+    run: RunInfo | None,
+    note: Callable[[str], object],
+) -> None:
+    """Tell the environment's audit log. The removal stands without it."""
+    run = run or RunInfo(run_id=new_run_id())
+    event = Event(event="remove", run_id=run.run_id, orchestrator_url=run.orchestrator_url, details=dict(gone))
+    try:
+        session = open_session(target_of(settings, settings.environment(name), with_settings=False), run_id=run.run_id)
+        try:
+            write_event(session, event)
+        finally:
+            session.close()
+    except (LockstepError, psycopg.Error) as error:
+        why = error.message.splitlines()[0] if isinstance(error, LockstepError) else f"SQLSTATE {error.sqlstate}"
+        note(f"{name}: the removal is not in the audit log, which could not be written: {why}")
 
 
 def _kept(one: ListedBackup) -> Kept:

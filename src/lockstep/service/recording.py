@@ -14,6 +14,7 @@ import psycopg
 
 from lockstep.config import Environment, Settings
 from lockstep.core.changes import Action, Change, Comparison, compare, exact_changes, laid_over, touched
+from lockstep.core.drift import grouped
 from lockstep.core.fingerprint import Fingerprint
 from lockstep.core.ignoring import Rule, sift
 from lockstep.core.runs import Ran
@@ -82,6 +83,25 @@ def record_now(session: Session, *, event: str, run_id: str) -> Fingerprint:
     return live
 
 
+@contextmanager
+def correction_recorded(session: Session, run_id: str, *, event: str, declares: bool) -> Iterator[None]:
+    """Keep the recorded schema with the ledger while the block corrects the ledger. The caller holds the lock.
+
+    `declares`: the correction says something about the schema (a file was run by hand), so from now on it is meant to be
+    as it is. Otherwise what was intended stays so. Trouble hides nothing: the next run records the schema.
+    """
+    before = read_recorded(session)
+    yield
+    try:
+        if declares:
+            record_now(session, event=event, run_id=run_id)
+        elif before.state is not None and (intended := _intended(session, before)) is not None:
+            live, token = read_live(session)
+            write_state(session, intended, live, event=event, run_id=run_id, token=token)
+    except (LockstepError, psycopg.Error):
+        return
+
+
 def drift_of(live: Fingerprint, intended: Fingerprint, rules: Sequence[Rule], environment: str) -> Comparison:
     """Compare what is with what was intended, without what the team's rules take out."""
     found = compare(intended, live)
@@ -90,12 +110,16 @@ def drift_of(live: Fingerprint, intended: Fingerprint, rules: Sequence[Rule], en
 
 
 def since(state: State) -> str:
-    """Return when a state was recorded, in words: after 017 on 2026-03-12 10:15 UTC."""
+    """Return what a state is, in words: as the last run left it at version 017 (2026-03-12 10:15 UTC)."""
     from lockstep.core.moments import utc_minute
 
-    what = {"accepted": "as accepted", "first": "as first seen", "baseline": "by the baseline"}.get(
-        state.event, "by the last run"
-    )
+    what = {
+        "accepted": "as it was accepted",
+        "first": "as it was first seen",
+        "unrecorded": "as it was first seen after a run that was cut off",
+        "baseline": "as it was at the baseline",
+        "repair": "as it was at the last repair",
+    }.get(state.event, "as the last run left it")
     version = f" at version {state.version:03d}" if state.version is not None else ""
     return f"{what}{version} ({utc_minute(state.at)})"
 
@@ -129,18 +153,19 @@ def _before(
         return Recording(before=intended, intended=intended)  # to the letter what it was: no need to read it again
     live = read_live(session).fingerprint
     drift = drift_of(live, intended, rules_of(settings), environment.name).changes
+    heads = [one.change for one in grouped(drift)]
     if drift and may_stop and environment.stops_on_drift:
         raise DriftFound(
             target=session.target.name,
             environment=environment.name,
             since=since(state),
-            lines=tuple(line(change) for change in drift[:LISTED]),
-            more_lines=max(0, len(drift) - LISTED),
+            lines=tuple(line(change) for change in heads[:LISTED]),
+            more_lines=max(0, len(heads) - LISTED),
         )
     recording = Recording(before=live, intended=_without(live, drift), drift=drift)
     if drift:
-        shown = "; ".join(line(change) for change in drift[:LISTED])
-        more = f" and {len(drift) - LISTED} more" if len(drift) > LISTED else ""
+        shown = "; ".join(line(change) for change in heads[:LISTED])
+        more = f" and {len(heads) - LISTED} more" if len(heads) > LISTED else ""
         recording.notices.append(f"drift: {shown}{more} → lockstep drift {environment.name}")
     return recording
 

@@ -149,9 +149,10 @@ def _replacement(backup: StoredBackup, session: Session, database: str, found: t
                 sql.SQL(
                     "SELECT migration_name FROM {0}.schema_migrations m WHERE EXISTS (SELECT FROM "
                     "{0}.schema_migrations_log l WHERE l.migration_name = m.migration_name AND l.id > %s "
-                    "AND l.event IN ('apply', 'repair', 'baseline')) ORDER BY version NULLS LAST, 1"
+                    "AND l.event IN ('apply', 'repair', 'baseline')) OR m.applied_at > %s ORDER BY version NULLS LAST, 1"
                 ).format(sql.Identifier(schema)),
-                ((ledger.audit_length if ledger else None) or 0,),
+                # Rows of the log may have been pruned: then the entry's own time tells.
+                ((ledger.audit_length if ledger else None) or 0, backup.manifest.taken_at),
             ).fetchall()
         applied = tuple(row[0] for row in rows)
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):

@@ -20,6 +20,7 @@ from lockstep.service.status import TargetStatus
 from lockstep.service.syncing import EnvironmentResult
 
 if TYPE_CHECKING:
+    from lockstep.service.health import HealthReport
     from lockstep.service.proving import Proof
 
 Cell = str | int | None
@@ -92,7 +93,8 @@ def environment_line(outcome: Outcome) -> str:
         what = "nothing to do, up to date"
     backup = f"; backup `{result.backup_key}`" if result.backup_key else ""
     digest = f"; plan `{result.plan_digest[:_SHOWN]}`" if result.plan_digest else ""
-    return f"{head}: {what}{backup}{digest}"
+    audit = f"; audit log `{result.audit.text}`" if result.audit else ""
+    return f"{head}: {what}{backup}{digest}{audit}"
 
 
 def deploy_report(
@@ -140,6 +142,26 @@ def proof_table(proofs: Mapping[str, Sequence[Proof]], failures: Mapping[str, Lo
         for name, error in failures.items()
         if name not in proofs
     ]
+    return rows
+
+
+def health_table(reports: Sequence[HealthReport]) -> Table:
+    """Return a row per finding, worst first in each environment, and per environment that could not be read."""
+    rows: Table = []
+    for one in reports:
+        if one.error is not None:
+            rows.append({"environment": one.environment, "severity": "not readable", "what": one.error.message})
+        rows += [
+            {
+                "environment": one.environment,
+                "severity": finding.severity.value,
+                "check": finding.check,
+                "object": finding.object,
+                "what": finding.text,
+                "run": finding.fix,
+            }
+            for finding in one.findings
+        ]
     return rows
 
 

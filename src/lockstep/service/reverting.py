@@ -68,8 +68,7 @@ class RevertRun:
         script = step.down.script()
 
         def compose(attempt: Attempt) -> Message:
-            waited = [blocker.text for blocker in attempt.waited_for]
-            rows = self.work.scribe.reverted(step, self.reason, waited)
+            rows = self.work.scribe.reverted(step, self.reason, attempt.waited)
             return transaction_message(
                 self.work.frame, step.down, script, rows, lock_timeout_ms=attempt.lock_timeout_ms
             )

@@ -10,13 +10,13 @@ from lockstep.config import Environment, Settings
 from lockstep.core.size import format_bytes
 from lockstep.errors import BackupFailed, BucketError, ConfigError, Unreachable
 from lockstep.postgres.audit import Event, write_event
-from lockstep.postgres.connection import conninfo, open_session
+from lockstep.postgres.connection import Target, conninfo, open_session
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.ledger import read_head
 from lockstep.postgres.programs import find_program
 from lockstep.postgres.snapshot import open_snapshot
 from lockstep.service.backup import BackupReport, back_up
-from lockstep.service.coverage import left_out
+from lockstep.service.coverage import LeftOut, left_out
 from lockstep.service.progress import Progress
 from lockstep.service.project import target_of
 from lockstep.service.store import bucket_settings, programs_of, recipients
@@ -93,17 +93,9 @@ def preflight(settings: Settings, environment: Environment, run: RunInfo, progre
     bucket = bucket_settings(settings)
     recipients(settings)
     dump_jobs(settings)
-    assert settings.backup is not None
     try:
-        with open_snapshot(
-            conninfo(target, run_id=run.run_id), target=target.name, run_id=run.run_id, role=target.role
-        ) as snapshot:
-            left_out(
-                snapshot,
-                exclude_schemas=tuple(settings.backup.exclude_schemas),
-                own_schemas=_own_schemas(settings),
-            )
-            find_program("pg_dump", snapshot.server_version_num, folder=programs_of(settings))
+        version, _ = look(settings, target, run)
+        find_program("pg_dump", version, folder=programs_of(settings))
     except Unreachable as error:
         progress.note(environment.name, f"not looked at beforehand: {error.reason}")
     try:
@@ -116,6 +108,19 @@ def preflight(settings: Settings, environment: Environment, run: RunInfo, progre
     except BucketError as error:
         message = f"no backup could be made: {error}"
         raise BackupFailed(message, target=target.name, retryable=error.retryable, hint=error.hint) from error
+
+
+def look(settings: Settings, target: Target, run: RunInfo) -> tuple[int, LeftOut]:
+    """Look whether the role can read all that a backup holds. Returns the server's version and what is left out.
+
+    Read-only. Raises BackupFailed with the grants that are missing, Unreachable, ConfigError.
+    """
+    exclude = tuple(settings.backup.exclude_schemas) if settings.backup else ()
+    with open_snapshot(
+        conninfo(target, run_id=run.run_id), target=target.name, run_id=run.run_id, role=target.role
+    ) as snapshot:
+        found = left_out(snapshot, exclude_schemas=exclude, own_schemas=_own_schemas(settings))
+        return snapshot.server_version_num, found
 
 
 def dump_jobs(settings: Settings) -> int:

@@ -99,7 +99,7 @@ class Standalone:
                 f"look what it did, then say so: lockstep repair {environment} --statement-done {which} (go on behind it) "
                 f"or --statement-undone {which} (run it again)"
             )
-        self._work.log_failure(problem, name=piece.name, version=piece.version, waited_for=named)
+        self._work.log_failure(problem, name=piece.name, version=piece.version, waited_for=blockers)
         raise problem
 
     def _try(self) -> ServerError | None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lockstep.config import Environment, Settings
 from lockstep.core.comparison import DISAGREEING, WAITING, Row, compare
 from lockstep.core.ledger import Ledger
 from lockstep.core.migration import Folder
-from lockstep.errors import ExitCode, LedgerMissing, LockstepError
+from lockstep.errors import ExitCode, LedgerError, LedgerMissing, LockstepError
 from lockstep.postgres.audit import BackupRecord, read_backup_record
-from lockstep.postgres.connection import open_session
+from lockstep.postgres.connection import Session, open_session
 from lockstep.postgres.ledger import read_ledger
+from lockstep.postgres.states import State, read_newest
 from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
+
+if TYPE_CHECKING:
+    from lockstep.service.parity import RecordedParity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +32,7 @@ class TargetStatus:
     initialised: bool
     error: LockstepError | None  # why it could not be read
     backups: BackupRecord | None = None  # of a protected environment with a ledger, as its audit log has it
+    schema: State | None = None  # the schema as it was last recorded; None: never, or a run was cut off since
 
     @property
     def exit_code(self) -> ExitCode:
@@ -51,6 +57,29 @@ def status(settings: Settings, environments: Sequence[Environment], folder: Fold
         return tuple(pool.map(lambda e: target_status(settings, e, folder), environments))
 
 
+def parity(settings: Settings, found: Sequence[TargetStatus]) -> tuple[RecordedParity, ...]:
+    """Compare the recorded schemas of environments that have the same migrations. Read-only, mostly a look-up."""
+    states = {one.environment: one for one in found if one.schema is not None}
+    if not any(before in states for name in states for before in settings.environment(name).table.after):
+        return ()
+    from lockstep.core.ledger import applied_set
+    from lockstep.service.parity import recorded_parity  # late: what most calls do not need
+
+    known = {
+        name: (one.schema, applied_set(row.entry for row in one.rows if row.entry is not None))
+        for name, one in states.items()
+        if one.schema is not None
+    }
+    return recorded_parity(settings, known)
+
+
+def _recorded(session: Session) -> State | None:
+    try:
+        return read_newest(session)
+    except LedgerError:  # a ledger of an older form, or one whose states this role may not see
+        return None
+
+
 def target_status(settings: Settings, environment: Environment, folder: Folder) -> TargetStatus:
     """Return the status of one environment; its trouble is in `error`."""
     name: str | None = None
@@ -62,11 +91,18 @@ def target_status(settings: Settings, environment: Environment, folder: Folder) 
         try:
             ledger = read_ledger(session)
             backups = read_backup_record(session) if environment.protected else None
+            schema = _recorded(session)
         finally:
             session.close()
         rows = compare(folder, ledger, target.settings)
         return TargetStatus(
-            environment=environment.name, target=name, rows=rows, initialised=True, error=None, backups=backups
+            environment=environment.name,
+            target=name,
+            rows=rows,
+            initialised=True,
+            error=None,
+            backups=backups,
+            schema=schema,
         )
     except LedgerMissing:
         rows = compare(folder, Ledger(), {})

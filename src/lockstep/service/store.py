@@ -135,12 +135,14 @@ def identity(settings: Settings) -> Identity | None:
 
     Raises ConfigError when the variable is not set, or the file cannot be read or holds no key.
     """
+    file = identity_file(settings)
+    return None if file is None else Identity.read(file, where=settings.where("rehearsal.identity"))
+
+
+def identity_file(settings: Settings) -> Path | None:
+    """Return the configured file of those keys. Raises ConfigError when the variable is not set."""
     text = settings.rehearsal.identity
-    if not text:
-        return None
-    key = "rehearsal.identity"
-    file = settings.folder / Path(settings.resolved(text, key)).expanduser()
-    return Identity.read(file, where=settings.where(key))
+    return settings.folder / Path(settings.resolved(text, "rehearsal.identity")).expanduser() if text else None
 
 
 def unreadable_backups(settings: Settings) -> str | None:

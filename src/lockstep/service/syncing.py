@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+
+import psycopg
 
 from lockstep.config import Environment, Settings
 from lockstep.core.duration import format_ms
 from lockstep.core.migration import Folder
 from lockstep.core.planner import Plan, Step
 from lockstep.core.runs import Ran
-from lockstep.errors import Held, LockstepError
+from lockstep.errors import ChangedOtherwise, Held, LockstepError
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.applying import Applied, ApplyRun, open_apply
 from lockstep.service.planning import TargetPlan, plan_target
 from lockstep.service.progress import Progress
 from lockstep.service.promotion import refuse_unpromoted
-from lockstep.service.recording import Recording, tell
+from lockstep.service.recording import LISTED, Recording, tell
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,6 +32,7 @@ class EnvironmentResult:
     applied: list[Applied] = field(default_factory=list)
     backup_key: str | None = None  # of the dump in the bucket
     recording: Recording | None = None  # what the run did to the schema
+    audit: AuditEnd | None = None  # where the audit log ended when the run let go of the lock; None: nothing changed
     error: LockstepError | None = None  # why it stopped
 
 
@@ -121,9 +125,23 @@ def _one(
                 f"lockstep sync {name} goes on",
             )
             raise
+        finally:
+            note_audit_end(applying, result)
     if result.applied:
         verify_applied(settings, environment, folder, progress, result)
     refuse_held(result.target, plan)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEnd:
+    """Where an audit log ended: `lockstep history ENV --verify --head ROW:HASH` compares the log with it."""
+
+    row: int  # number of the newest event
+    hash: str  # of it
+
+    @property
+    def text(self) -> str:
+        return f"{self.row}:{self.hash}"
 
 
 # -- the parts, which the deploy flow runs one by one as tasks ---------------------------------------------------------
@@ -179,6 +197,17 @@ def apply_step(applying: ApplyRun, step: Step, progress: Progress, name: str) ->
     return done
 
 
+def note_audit_end(applying: ApplyRun, result: EnvironmentResult) -> None:
+    """Note in `result` where the audit log ends, under the lock, when the run changed something. Never raises for it."""
+    if not applying.applied:
+        return
+    from lockstep.postgres.auditchain import read_end  # late: a run with nothing to do need not know
+
+    with suppress(psycopg.Error, LockstepError):
+        if (end := read_end(applying.work.session)) is not None:
+            result.audit = AuditEnd(row=end[0], hash=end[1])
+
+
 def verify_applied(
     settings: Settings, environment: Environment, folder: Folder, progress: Progress, result: EnvironmentResult
 ) -> None:
@@ -189,14 +218,27 @@ def verify_applied(
     word = "1 verify script holds" if checked.scripts == 1 else f"{checked.scripts} verify scripts hold"
     scripts = f", {word}" if checked.scripts else ""
     total = format_ms(sum(a.execution_ms for a in result.applied))
-    progress.note(environment.name, f"{checked.migrations} applied and verified in {total}{scripts}")
+    said = f"{checked.migrations} applied and verified in {total}{scripts}"
     recording = result.recording
     tell(recording, lambda text: progress.note(environment.name, text))
-    if recording is not None and recording.after is not None:
-        from lockstep.service.predicting import check_changes
+    if recording is None or recording.after is None:
+        progress.note(environment.name, said)
+        return
+    from lockstep.service.predicting import check_changes
 
-        ran = [Ran(one.name, one.checksum, "applied") for one in result.applied]
-        progress.note(environment.name, check_changes(settings, environment, result.target, recording, ran))
+    ran = [Ran(one.name, one.file_checksum, "applied") for one in result.applied]
+    changed = check_changes(settings, environment, recording, ran, checked.applied)
+    progress.note(environment.name, f"{said}; {changed.text}")
+    for text in changed.otherwise:
+        progress.note(environment.name, text)
+    if changed.otherwise and environment.stops_on_drift:
+        raise ChangedOtherwise(
+            target=result.target,
+            environment=environment.name,
+            source=changed.source or "",
+            lines=changed.otherwise[:LISTED],
+            more_lines=max(0, len(changed.otherwise) - LISTED),
+        )
 
 
 def summary(applied: Mapping[str, int], *, whole: bool) -> str:

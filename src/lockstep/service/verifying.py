@@ -9,6 +9,7 @@ import psycopg
 
 from lockstep.config import Environment, Settings
 from lockstep.core.comparison import State, compare
+from lockstep.core.ledger import applied_set
 from lockstep.core.migration import Folder
 from lockstep.errors import LedgerError, MigrationFailed, Unreachable
 from lockstep.postgres.connection import Session, Target, guard, open_session
@@ -24,6 +25,7 @@ class Verified:
     target: str  # shown name
     migrations: int  # entries found as the plan said
     scripts: int  # verify scripts that held
+    applied: frozenset[tuple[str, str | None]]  # all that the ledger holds: core.ledger.applied_set
 
 
 def verify(settings: Settings, environment: Environment, folder: Folder, names: Sequence[str]) -> Verified:
@@ -46,7 +48,8 @@ def _verify(target: Target, folder: Folder, names: Sequence[str]) -> Verified:
     session = open_session(target, run_id=new_run_id())
     try:
         session.send_settings()
-        rows = {row.name: row for row in compare(folder, read_ledger(session), target.settings)}
+        ledger = read_ledger(session)
+        rows = {row.name: row for row in compare(folder, ledger, target.settings)}
         scripts = 0
         for name in names:
             row = rows.get(name)
@@ -56,7 +59,8 @@ def _verify(target: Target, folder: Folder, names: Sequence[str]) -> Verified:
             if row.migration.verify is not None:
                 _run(session, row.migration.verify.script().text, row.migration.verify.name)
                 scripts += 1
-        return Verified(target=target.name, migrations=len(names), scripts=scripts)
+        applied = applied_set(ledger.entries)
+        return Verified(target=target.name, migrations=len(names), scripts=scripts, applied=applied)
     finally:
         session.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -11,7 +11,7 @@ import psycopg
 from lockstep.config import Environment, Settings
 from lockstep.core.ledger import Entry
 from lockstep.core.migration import label
-from lockstep.errors import LedgerError, LockHeld, LockstepError, MigrationFailed, Unreachable
+from lockstep.errors import ExitCode, LedgerError, LockHeld, LockstepError, MigrationFailed, PlanRefused, Unreachable
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, open_session, refuse_standby
 from lockstep.postgres.entries import RunInfo, Scribe
@@ -19,7 +19,7 @@ from lockstep.postgres.executor import Attempt, Done, Waiting, run_message
 from lockstep.postgres.ledger import read_ledger, refuse_unowned
 from lockstep.postgres.lock import take_lock
 from lockstep.postgres.message import Frame, Message
-from lockstep.postgres.watch import Watch
+from lockstep.postgres.watch import Blocker, Waited, Watch
 from lockstep.service.project import target_of
 
 #: How long to wait for our own old backend to end, when the lock is taken again.
@@ -66,17 +66,17 @@ class WorkSession:
                 self.session, compose, watch=self.watch, outcome=outcome, waiting=waiting, meanwhile=meanwhile
             )
         except MigrationFailed as error:
-            waited = [blocker.text for blocker in self.watch.blockers]
-            self.log_failure(error, name=name, version=version, waited_for=waited)
+            self.log_failure(error, name=name, version=version, waited_for=self.watch.blockers)
             raise
 
-    def log_failure(self, error: MigrationFailed, *, name: str, version: int | None, waited_for: Sequence[str]) -> None:
+    def log_failure(
+        self, error: MigrationFailed, *, name: str, version: int | None, waited_for: Sequence[Blocker]
+    ) -> None:
         """Write a failure into the audit log. Raises the same failure with one more line where that cannot be done."""
         details: dict[str, object] = {
             "sqlstate": error.sqlstate, "file": error.file, "line": error.line, "outcome": error.outcome,
         }  # fmt: skip
-        if waited_for:
-            details["waited_for"] = list(waited_for)
+        details |= Waited(blockers=tuple(waited_for)).details
         event = Event(
             event="fail",
             run_id=self.run.run_id,
@@ -159,6 +159,25 @@ def work_session(
         except LockHeld as error:
             write_event(session, Event(event="refuse", run_id=run.run_id, details={"lock": error.holder}))
             raise
-        yield work
+        try:
+            yield work
+        except LockstepError as error:
+            _log_refusal(work, error)
+            raise
     finally:
         work.close()
+
+
+def _log_refusal(work: WorkSession, error: LockstepError) -> None:
+    """Write that a gate stopped a run into the audit log. Trouble with the log hides nothing.
+
+    A migration that failed has an event of its own; a correction that does not fit was a question, and is answered.
+    """
+    if error.exit_code is not ExitCode.REFUSED and not isinstance(error, PlanRefused):
+        return
+    # The reasons of a plan are names; what else an error's further lines hold may be of a file.
+    text = " ".join(error.message.split()) if isinstance(error, PlanRefused) else error.message.splitlines()[0]
+    details = {"why": type(error).__name__, "message": text.removeprefix(f"{work.session.target.name}: ")[:500]}
+    event = Event(event="refuse", run_id=work.run.run_id, orchestrator_url=work.run.orchestrator_url, details=details)
+    with suppress(psycopg.Error, LockstepError):
+        write_event(work.session, event)

@@ -84,8 +84,10 @@ class Backups:
         """Read every manifest of an environment. A dump without one is no backup and does not appear."""
         keys = self._manifest_keys(environment)
         read = self._manifests(keys)
+        there = [manifest for manifest in read if isinstance(manifest, Manifest)]
+        there.sort(key=lambda manifest: manifest.taken_at)  # keys tell the second only
         return Listing(
-            backups=tuple(manifest for manifest in read if isinstance(manifest, Manifest)),
+            backups=tuple(there),
             unreadable=tuple(key for key, manifest in zip(keys, read, strict=True) if manifest == "unreadable"),
         )
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, NamedTuple, Protocol, TypedDict
+from typing import IO, TYPE_CHECKING, NamedTuple, Protocol, Self, TypedDict
 from urllib.parse import urlencode
 
 from lockstep.errors import BucketError, ConfigError
@@ -95,6 +95,14 @@ class Upload(NamedTuple):
     active: datetime  # when it was begun or its newest part was stored, by the store's clock
 
 
+class Patience(NamedTuple):
+    """How long a request may take, where it is not CONNECT_TIMEOUT, READ_TIMEOUT and ATTEMPTS."""
+
+    connect: float  # seconds
+    read: float  # seconds without a byte from the server
+    attempts: int
+
+
 _MARK = "lockstep-upload"  # metadata of an object: which upload made it
 
 
@@ -141,7 +149,7 @@ class Bucket:
     method raises BucketError. Keys are whole keys, prefix included.
     """
 
-    def __init__(self, settings: BucketSettings) -> None:
+    def __init__(self, settings: BucketSettings, *, patience: Patience | None = None) -> None:
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
@@ -149,11 +157,12 @@ class Bucket:
         self.settings = settings
         self.name = settings.name
         self._can_lock = False  # not known
+        patience = patience or Patience(CONNECT_TIMEOUT, READ_TIMEOUT, ATTEMPTS)
         session = boto3.session.Session()
         config = Config(
-            connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=READ_TIMEOUT,
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            connect_timeout=patience.connect,
+            read_timeout=patience.read,
+            retries={"mode": "standard", "total_max_attempts": patience.attempts},
             tcp_keepalive=True,
             # A custom endpoint's certificate and DNS rarely cover BUCKET.host.
             s3={"addressing_style": "path" if settings.endpoint_url else "auto"},
@@ -178,7 +187,7 @@ class Bucket:
         """Close the connections."""
         self._client.close()
 
-    def __enter__(self) -> Bucket:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

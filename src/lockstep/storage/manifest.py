@@ -32,7 +32,7 @@ class LedgerHead:
     version: int | None  # newest applied version; None: nothing applied
     entries: Count  # rows of the ledger
     audit_head: str | None = None  # hash of the audit log's last row, hex
-    audit_length: Count | None = None  # rows of the audit log
+    audit_length: Count | None = None  # number of that row; rows are counted from 1 on, those that were pruned included
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

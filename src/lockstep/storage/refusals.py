@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from lockstep.errors import BucketError
@@ -53,7 +54,9 @@ def _refused(code: str, status: int, settings: BucketSettings) -> BucketError:
     if code == "RequestTimeTooSkewed":
         return _error(settings, "this machine's clock differs too much from the store's", hint="set the clock")
     if status == 403:
-        return _error(settings, f"these credentials may not do that ({code})", hint=elsewhere or _RIGHTS_HINT)
+        return _error(
+            settings, f"these credentials may not do that ({code})", denied=True, hint=elsewhere or _RIGHTS_HINT
+        )
     again = status >= 500 or status == 429 or code in _BUSY
     return _error(settings, f"the store answered {code} (HTTP {status})", retryable=again)
 
@@ -66,7 +69,7 @@ def _unanswered(error: BotoCoreError, settings: BucketSettings) -> BucketError:
     if isinstance(error, boto.SSLError):
         return _error(settings, "the endpoint's TLS certificate was not accepted", hint="set AWS_CA_BUNDLE")
     if isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
-        where = settings.endpoint_url or "AWS"
+        where = _USERINFO.sub("", settings.endpoint_url) if settings.endpoint_url else "AWS"
         hint = "check [backup] endpoint_url in lockstep.toml and the network"
         if settings.unused_endpoint:
             hint = _UNUSED_ENDPOINT
@@ -82,5 +85,10 @@ _UNUSED_ENDPOINT = (
 )
 
 
-def _error(settings: BucketSettings, cause: str, *, retryable: bool = False, hint: str | None = None) -> BucketError:
-    return BucketError(cause, bucket=f"s3://{settings.name}", retryable=retryable, hint=hint)
+_USERINFO = re.compile(r"(?<=://)[^/]*@")
+
+
+def _error(
+    settings: BucketSettings, cause: str, *, retryable: bool = False, denied: bool = False, hint: str | None = None
+) -> BucketError:
+    return BucketError(cause, bucket=f"s3://{settings.name}", retryable=retryable, denied=denied, hint=hint)

@@ -66,6 +66,14 @@ def test_environments_are_the_folders_of_the_bucket(
     assert backups.environments() == ("dev", "prod")
 
 
+def test_two_backups_of_one_second_are_listed_in_the_order_of_their_time(
+    backups: Backups, taken: Callable[..., Manifest]
+) -> None:
+    earlier, later = taken(1, run="b"), taken(1 - 0.0001, run="a")
+    assert earlier.id[:16] == later.id[:16] and earlier.id > later.id
+    assert backups.listing("prod").backups == (earlier, later)
+
+
 def test_resolve_looks_into_every_environment_or_one(backups: Backups, taken: Callable[..., Manifest]) -> None:
     old, new, other = taken(2), taken(1, run="s"), taken(3, environment="dev")
     assert backups.resolve("latest", "prod", NOW) == new

@@ -60,7 +60,7 @@ def test_what_a_later_backup_lacks_is_found_before_dev_is_changed(
             both.urls["dev"].rsplit("/", 1)[0] + "/" + both.urls["prod"].split("dbname=")[1].split()[0], autocommit=True
         ) as admin:
             admin.execute(
-                "CREATE TABLE closed (); GRANT SELECT ON schema_migrations, schema_migrations_log TO backup_role_0; CREATE POLICY seen ON schema_migrations USING (true); ALTER ROLE backup_role_0 BYPASSRLS"
+                "CREATE TABLE closed (); GRANT SELECT ON schema_migrations, schema_migrations_log, schema_migrations_states TO backup_role_0; CREATE POLICY seen ON schema_migrations USING (true); ALTER ROLE backup_role_0 BYPASSRLS"
             )
     done = both.run("sync")
     assert done.code != 0

@@ -129,8 +129,8 @@ def test_a_verified_backup_is_told_by_status(shop: Project, store: Store) -> Non
 def test_a_damaged_backup_is_found_recorded_and_never_restored(
     shop: Project, store: Store, new_database: Callable[[], str]
 ) -> None:
-    bad_deploy(shop)
-    (key,) = [key for key in store.stored() if key.endswith(".dump")][-1:]
+    run_id = bad_deploy(shop)
+    (key,) = [key for key in store.stored() if key.endswith(f"-{run_id}/database.dump")]
     body = bytearray(store.read(key))
     body[len(body) // 2] ^= 0x10
     store.client.put_object(Bucket=store.name, Key=key, Body=bytes(body))

@@ -16,8 +16,13 @@ SELECT r.version, r.migration_name, r.details->>'checksum', r.details->>'content
                       AND NOT EXISTS (SELECT FROM {schema}.schema_migrations_log u
                                        WHERE u.id > l.id AND (u.details->>'undoes')::bigint = l.id))
  ORDER BY r.version;
+-- After a prune the salt stands in the anchor, also when a later `init` is still there. A log that begins with row 1 is
+-- not searched for one.
 SELECT coalesce((SELECT details->>'salt' FROM {schema}.schema_migrations_log
-                  WHERE event = 'init' AND details ? 'salt' ORDER BY id LIMIT 1), ''),
+                  WHERE event = 'init' AND details ? 'salt'
+                    AND (SELECT min(id) FROM {schema}.schema_migrations_log) = 1 ORDER BY id LIMIT 1),
+                (SELECT details->>'salt' FROM {schema}.schema_migrations_log
+                  WHERE event = 'prune' AND details ? 'salt' ORDER BY id DESC LIMIT 1), ''),
        CASE WHEN EXISTS (SELECT FROM {schema}.schema_migrations) THEN 0
             ELSE (SELECT count(*) FROM pg_catalog.pg_class c
                     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

@@ -14,7 +14,12 @@ relations AS MATERIALIZED (
       FROM pg_class c JOIN own o ON o.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c', 'i', 'I')
        AND NOT EXISTS (SELECT FROM members m WHERE m.classid = 'pg_class'::regclass AND m.objid = c.oid)
-       AND NOT (o.schema = {ledger} AND c.relkind = 'r' AND c.relname = ANY ({ledger_tables}))),
+       AND NOT (o.schema = {ledger} AND c.relkind = 'r' AND c.relname = ANY ({ledger_tables}))
+       -- An older tool's ledger may have brought a sequence along.
+       AND NOT (c.relkind = 'S' AND EXISTS (
+           SELECT FROM pg_depend d JOIN pg_class l ON l.oid = d.refobjid
+            WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+              AND l.relname = ANY ({ledger_tables}) AND l.relnamespace = c.relnamespace AND o.schema = {ledger}))),
 tables AS MATERIALIZED (SELECT * FROM relations WHERE relkind IN ('r', 'p', 'v', 'm', 'f')),
 indexes AS MATERIALIZED (
     SELECT i.indexrelid AS oid, i.indrelid AS relid, t.schema, t.name AS relation, r.name, r.reloptions, i.indisvalid, i.indisclustered,

@@ -1,0 +1,86 @@
+"""Check what Lockstep needs: this machine, the project's variables and files, each environment (TLS, pooler, clock,
+role, ledger, client programs), the bucket of the backups, Prefect. For whoever sets it up, or whose deploy fails for a
+reason that is not in the files.
+
+Read-only, but for a probe object in the bucket, which is removed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from lockstep.cli import words
+from lockstep.cli.context import Context
+from lockstep.cli.terminal import paint, show, show_json, talk
+from lockstep.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from lockstep.config import Settings
+    from lockstep.core.checkup import Checkup, Outcome
+
+EXAMPLES = """\
+  lockstep doctor          everything
+  lockstep doctor prod     this machine, the project, one environment, the bucket, Prefect
+  lockstep doctor --json   for programs; exit 0 when there is no problem"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    words.environments(parser)
+
+
+def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
+    from lockstep.service.doctor import examine
+
+    settings: Settings | ConfigError
+    try:
+        settings = context.settings
+        environments = settings.chosen(arguments.environments)
+    except ConfigError as error:
+        settings, environments = error, ()
+    if not context.as_json and sys.stderr.isatty():
+        talk("looking at everything at once; what does not answer takes some seconds …")
+    found = examine(settings, environments, context.new_run())
+    if context.as_json:
+        show_json("doctor", _document(found))
+    else:
+        from lockstep.core.checkup import text_of
+
+        show(text_of(found, _painted))
+    return found.exit_code
+
+
+def _painted(outcome: Outcome, word: str) -> str:
+    from lockstep.core.checkup import Outcome
+
+    colours = {Outcome.OK: "green", Outcome.WARNING: "yellow", Outcome.PROBLEM: "red", Outcome.NOT_CHECKED: "dim"}
+    return paint(word, colours[outcome])
+
+
+def _document(found: Checkup) -> dict[str, Any]:
+    from lockstep.core.checkup import Outcome
+
+    return {
+        "sections": [
+            {
+                "name": section.name,
+                "environment": section.environment,
+                "checks": [
+                    {
+                        "name": check.name,
+                        "outcome": check.outcome.value,
+                        "text": check.text,
+                        "remedy": check.remedy,
+                        "exit_code": int(check.exit_code),
+                    }
+                    for check in section.checks
+                ],
+            }
+            for section in found.sections
+        ],
+        "problems": found.count(Outcome.PROBLEM),
+        "warnings": found.count(Outcome.WARNING),
+        "not_checked": found.count(Outcome.NOT_CHECKED),
+        "exit_code": int(found.exit_code),
+    }

@@ -1,0 +1,205 @@
+"""`drift`: what others changed in a schema since Lockstep recorded it, and accepting that. Looking is read-only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum
+
+from lockstep.config import Environment, Settings
+from lockstep.core.changes import Change, compare
+from lockstep.core.drift import Difference, grouped
+from lockstep.core.fingerprint import Key
+from lockstep.core.ignoring import Ignored, sift
+from lockstep.errors import DriftFound, LedgerError, UsageError
+from lockstep.postgres.audit import Event, write_event
+from lockstep.postgres.connection import Session, open_session
+from lockstep.postgres.dating import Around, Dating, date_changes
+from lockstep.postgres.entries import RunInfo
+from lockstep.postgres.fingerprint import read_live
+from lockstep.postgres.states import State, read_intended, read_recorded, read_seen, read_states, write_state
+from lockstep.service.project import target_of
+from lockstep.service.recording import LISTED, line, rules_of, since
+from lockstep.service.run import new_run_id
+from lockstep.service.worksession import work_session
+
+#: Labels that the audit log keeps of what was accepted.
+LOGGED = 200
+
+
+class Verdict(Enum):
+    """What came of a look."""
+
+    NONE = "in step"  # the schema is the recorded one
+    DRIFT = "drift"  # objects differ
+    UNRECORDED = "not recorded"  # there is nothing to compare with yet
+    STALE = "out of date"  # the ledger went on since the schema was recorded: a run was cut off, or a repair
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dated:
+    """One difference, and when it came about."""
+
+    difference: Difference
+    after: Around | None  # event of the audit log before it
+    before: Around | None  # event after it
+    at: datetime | None  # exactly, where the server knows
+    between: tuple[datetime | None, datetime | None] = (None, None)  # of what is gone: last seen, missed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftReport:
+    """What a look at one target gave."""
+
+    environment: str
+    target: str  # shown name
+    verdict: Verdict
+    state: State | None  # that was compared with
+    found: tuple[Dated, ...] = ()
+    ignored: tuple[Ignored, ...] = ()
+    reprinted: tuple[Key, ...] = ()  # differ only in how PostgreSQL prints them after a restore
+    other_text: tuple[Key, ...] = ()  # recorded under another major version, which words them otherwise
+    objects: int = 0  # that were compared; 0: the token told that nothing changed
+
+
+def find_drift(settings: Settings, environment: Environment) -> DriftReport:
+    """Compare the live schema with the recorded one, object by object. Read-only.
+
+    Raises Unreachable, LedgerMissing, LedgerFiltered, LedgerError.
+    """
+    target = target_of(settings, environment, with_settings=False)
+    session = open_session(target, run_id=new_run_id(), read_only=True)
+    try:
+        return _look(settings, environment, session)
+    finally:
+        session.close()
+
+
+def refuse_drift(settings: Settings, environment: Environment) -> str | None:
+    """Look before a deploy begins; return what was found, in words, where the environment only warns. Read-only.
+
+    Raises DriftFound where it stops on drift.
+    """
+    report = find_drift(settings, environment)
+    if report.verdict is not Verdict.DRIFT or report.state is None:
+        return None
+    lines = [line(one.difference.change) for one in report.found]
+    if environment.stops_on_drift:
+        raise DriftFound(
+            target=report.target,
+            environment=environment.name,
+            since=since(report.state),
+            lines=tuple(lines[:LISTED]),
+            more_lines=max(0, len(lines) - LISTED),
+        )
+    more = f" and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
+    return f"drift: {'; '.join(lines[:LISTED])}{more} → lockstep drift {environment.name}"
+
+
+def accept_drift(settings: Settings, environment: Environment, run: RunInfo, reason: str) -> DriftReport:
+    """Record the schema as it stands as the intended one, with the reason, in the audit log. Takes the lock.
+
+    Returns what was accepted. Raises UsageError when there is nothing to accept, LockHeld, LedgerNotOwned.
+    """
+    if not reason.strip():
+        raise UsageError("--accept needs a reason: the audit log keeps it")
+    with work_session(settings, environment, run) as work:
+        session = work.session
+        report = _look(settings, environment, session)
+        if report.verdict is Verdict.NONE and not (report.reprinted or report.other_text):
+            raise UsageError(f"{report.target}: there is no drift to accept", hint=f"lockstep drift {environment.name}")
+        live, token = read_live(session)
+        labels = [change.label for one in report.found for change in (one.difference.change, *one.difference.parts)]
+        details: dict[str, object] = {
+            "what": report.verdict.value,
+            "reason": reason,
+            "accepted": labels[:LOGGED],
+            "count": len(labels),
+            "digest": f"pg{live.major}:{live.digest}",
+            **({"before": f"pg{report.state.major}:{report.state.digest}"} if report.state else {}),
+        }
+        with session.connection.transaction():
+            write_event(session, Event(event="drift", run_id=run.run_id, details=details))
+            write_state(session, live, live, event="accepted", run_id=run.run_id, token=token)
+        return report
+
+
+# -- inside -------------------------------------------------------------------------------------------------------
+
+
+def _look(settings: Settings, environment: Environment, session: Session) -> DriftReport:
+    now = read_recorded(session)
+    base = DriftReport(
+        environment=environment.name, target=session.target.name, verdict=Verdict.UNRECORDED, state=now.state
+    )
+    if now.state is None:
+        return base
+    if now.state.token == now.token and not now.state.seen_differs and not now.is_stale:
+        return replace(base, verdict=Verdict.NONE)
+    intended = read_intended(session, now.state)
+    if intended is None:
+        raise LedgerError(
+            f"{session.target.name}: the objects of the newest recorded state are gone",
+            hint=f"lockstep drift {environment.name} --accept REASON",
+        )
+    live = read_live(session).fingerprint
+    found = compare(intended, live)
+    kept, ignored = sift(found.changes, rules_of(settings), [environment.name])
+    dated = _dated(session, now.state, grouped(kept))
+    verdict = Verdict.STALE if now.is_stale and kept else Verdict.DRIFT if kept else Verdict.NONE
+    return replace(
+        base,
+        verdict=verdict,
+        found=dated,
+        ignored=tuple(ignored),
+        reprinted=found.reprinted,
+        other_text=found.other_text,
+        objects=len(live.objects),
+    )
+
+
+def _dated(session: Session, state: State, found: Sequence[Difference]) -> tuple[Dated, ...]:
+    if not found:
+        return ()
+    known = date_changes(session, (one.change.after.xid for one in found if one.change.after and one.change.after.xid))
+    gone = _missed(session, state, [one.change for one in found if one.change.after is None])
+    dated = []
+    for one in found:
+        after = one.change.after
+        if after is None:
+            dated.append(
+                Dated(
+                    difference=one, after=None, before=None, at=None, between=gone.get(one.change.key, (state.at, None))
+                )
+            )
+            continue
+        when: Dating | None = known.get(after.xid) if after.xid else None
+        if when is None:
+            dated.append(Dated(difference=one, after=None, before=None, at=None, between=(state.at, None)))
+        else:
+            dated.append(Dated(difference=one, after=when.by or when.after, before=when.before, at=when.at))
+    return tuple(dated)
+
+
+def _missed(
+    session: Session, state: State, gone: Sequence[Change]
+) -> dict[Key, tuple[datetime | None, datetime | None]]:
+    """What is gone left no row behind: the runs that still saw it, and the first that did not, tell when."""
+    wanted = {change.key for change in gone}
+    if not wanted or not state.seen_differs:
+        return dict.fromkeys(wanted, (state.at, None))
+    found: dict[Key, tuple[datetime | None, datetime | None]] = {}
+    later: dict[Key, datetime | None] = dict.fromkeys(wanted)
+    for one, _ in read_states(session, limit=20):
+        seen = read_seen(session, one)
+        if seen is None:
+            break
+        for key in list(later):
+            if key in seen.objects:
+                found[key] = (one.at, later.pop(key))
+            else:
+                later[key] = one.at
+        if not later:
+            break
+    return found | {key: (None, at) for key, at in later.items()}
