@@ -6,7 +6,7 @@ Nothing here is retried but taking the lock: whether a migration was applied is 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from lockstep.service.applying import ApplyRun, open_apply
 from lockstep.service.recording import tell
@@ -38,15 +38,20 @@ def take_lock(environment: str, digest: str) -> None:
 @contextmanager
 def locked(environment: str, digest: str) -> Iterator[None]:
     """Hold the lock, and let go of it on any exit. Call the migrations' tasks inside, in the plan's order."""
-    try:
+    run = current()
+    with ExitStack() as stack:
+        # What ended the block is told to what was opened: after a lost connection the schema is not recorded.
+        stack.push(run.session.__exit__)
+        stack.callback(_let_go, environment)
         take_lock(environment, digest)
         yield
-    finally:
-        run = current()
-        if run.applying is not None:
-            note_audit_end(run.applying, run.results[environment])
-        run.applying = None
-        run.session.close()
+
+
+def _let_go(environment: str) -> None:
+    run = current()
+    if run.applying is not None:
+        note_audit_end(run.applying, run.results[environment])
+    run.applying = None
 
 
 @step("migration", "{environment}: {migration}", retry=False)

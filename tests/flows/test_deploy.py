@@ -13,6 +13,7 @@ import yaml  # type: ignore[import-untyped]
 
 from lockstep.errors import (
     BackupFailed,
+    DriftFound,
     ExitCode,
     LedgerMissing,
     MigrationFailed,
@@ -60,16 +61,16 @@ def test_a_deploy_applies_what_is_pending_with_a_backup_of_prod_first(app: App) 
     assert ended.ok, ended.message
     assert ended.name == "deploy dev, prod 004–005"
     assert ended.message == "in step: 4 applied (dev, prod)"
-    assert app.task_runs(ended, 16) == dict.fromkeys(
+    assert app.task_runs(ended, 17) == dict.fromkeys(
         [
             *("validate", "dev: plan", "prod: preflight", "dev: lock", "dev: 004-step", "dev: 005-step"),
             *("dev: verify", "dev: report"),
-            *("prod: plan", "prod: backup", "prod: lock", "prod: 004-step", "prod: 005-step"),
+            *("prod: plan", "prod: check for drift", "prod: backup", "prod: lock", "prod: 004-step", "prod: 005-step"),
             *("prod: verify", "prod: report", "report"),
         ],
         "Completed",
     )
-    assert list(app.task_runs(ended))[8:11] == ["prod: plan", "prod: backup", "prod: lock"]
+    assert list(app.task_runs(ended))[8:12] == ["prod: plan", "prod: check for drift", "prod: backup", "prod: lock"]
     for environment in ("dev", "prod"):
         assert app.ledger(environment)[-2:] == ["004-step.sql", "005-step.sql"]
         recorded = app.ask(
@@ -114,6 +115,22 @@ def test_what_prods_backup_lacks_stops_the_deploy_before_dev_is_changed(app: App
     assert app.task_runs(ended)["prod: preflight"] == "Failed"
     assert "dev: lock" not in app.task_runs(ended)
     assert len(app.ledger("dev")) == 3
+
+
+def test_what_was_changed_on_prod_by_hand_stops_the_deploy_before_a_backup_is_taken(app: App) -> None:
+    app.sync()
+    app.add("CREATE TABLE orders (id bigint PRIMARY KEY);")
+    app.ask("prod", "CREATE INDEX by_hand ON public.t1 (id)")
+
+    ended = app.run()
+
+    assert isinstance(failure(ended), DriftFound), ended.message
+    assert "index public.by_hand was added" in ended.message
+    assert "prod: backup" not in app.task_runs(ended)
+    assert "004-step.sql" not in app.ledger("prod")
+    app.ask("prod", "DROP INDEX public.by_hand")
+    again = app.run()
+    assert again.ok, again.message
 
 
 def test_a_file_outside_of_a_transaction_goes_on_at_the_next_deploy(app: App) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from lockstep.postgres.lock import lock_key
 from lockstep.postgres.throwaway import ThrowawayServer
 from tests.integration.test_ledger import database_of, role
 from tests.project import Outcome, Project
@@ -140,8 +141,20 @@ def test_a_run_that_could_not_record_stops_nobody_and_is_told(shop: Project) -> 
     shop.write("003-next.sql", "ALTER TABLE orders ADD b int;")
     done = shop.run("sync")
     assert done.code == 0, done.err
-    assert "the schema counts as intended as it stands" in done.err
+    assert "it counts as intended as it stands: column public.orders.a was added" in done.err
     assert found(shop) == []
+    logged = shop.run("history", "prod", "--event", "drift", "--json").document["environments"][0]["events"]
+    assert logged[0]["details"]["accepted"] == ["column public.orders.a"]
+
+
+def test_a_look_while_a_run_is_at_work_says_so_and_judges_nothing(shop: Project) -> None:
+    shop.query("ALTER TABLE orders ADD x int", "prod")
+    with psycopg.connect(shop.urls["prod"], autocommit=True) as holder:
+        holder.execute("SELECT pg_advisory_lock(%s)", (lock_key("public"),))
+        done = shop.run("drift", "prod")
+    assert done.code == 5
+    assert "is at work on it" in done.out
+    assert found(shop) == [("created", "column public.orders.x")]
 
 
 def test_a_run_with_nothing_to_do_records_what_an_earlier_one_could_not(shop: Project) -> None:

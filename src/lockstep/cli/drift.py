@@ -59,8 +59,10 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
                 talk(f"{one.environment}: wrote {path}; nothing was applied")
             if arguments.fix_sql and one.found and not drafted.get(one.environment):
                 talk(f"{one.environment}: none of the differences is simple enough to write SQL for")
-    wrong = any(one.verdict in (Verdict.DRIFT, Verdict.STALE) for one in reports)
-    return ExitCode.DISAGREES if wrong else ExitCode.DONE
+    verdicts = {one.verdict for one in reports}
+    if verdicts & {Verdict.DRIFT, Verdict.STALE}:
+        return ExitCode.DISAGREES
+    return ExitCode.LOCKED if Verdict.BUSY in verdicts else ExitCode.DONE
 
 
 def _accept(environment: Environment, reason: str, context: Context) -> ExitCode:
@@ -104,6 +106,11 @@ def _show(one: DriftReport) -> None:
         show(f"{one.target}: the schema is not recorded yet, so there is nothing to compare with")
         talk(
             f"  next: the next sync that applies something records it, or: lockstep drift {one.environment} --accept REASON"
+        )
+        return
+    if one.verdict is Verdict.BUSY:
+        show(
+            f"{one.target}: something changed, and {words.safe(one.holder or 'a run')} is at work on it: look again when it has ended"
         )
         return
     assert one.state is not None
@@ -166,6 +173,7 @@ def _document(one: DriftReport, drafted: list[str]) -> dict[str, Any]:
         "environment": one.environment,
         "target": one.target,
         "verdict": one.verdict.value,
+        "holder": one.holder,
         "recorded": None
         if one.state is None
         else {

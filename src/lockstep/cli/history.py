@@ -243,6 +243,11 @@ def _about(event: str, details: Mapping[str, object]) -> str:
     """What an event without a migration is about."""
     if event in ("backup", "verify", "restore"):
         return str(details.get("backup", ""))
+    if event == "drift":
+        count = details.get("differences")
+        return (
+            "1 difference accepted" if count == 1 else f"{count} differences accepted" if count else "schema accepted"
+        )
     if event == "refuse":
         return f"lock held by {details['lock']}" if "lock" in details else str(details.get("why", ""))
     if event == "baseline":

@@ -14,20 +14,26 @@ class Ran(NamedTuple):
     action: str  # applied, reverted
 
 
-def matching(runs: Sequence[Sequence[Ran]], wanted: Sequence[Ran]) -> list[int] | None:
+def matching(runs: Sequence[Sequence[Ran] | None], wanted: Sequence[Ran]) -> list[int] | None:
     """Return the indexes, oldest first, of consecutive runs that together applied just `wanted`, in that order.
 
-    `runs` are newest first; those without migrations (something was accepted) do not count. None: there are none.
+    `runs` are newest first. An empty one finished nothing: what it left half done belongs to the run after it, so it is
+    among them. None stands for what nobody knows (a run was cut off), and nothing that it could belong to matches.
     """
-    counted = [index for index, run in enumerate(runs) if run]
-    for start in range(len(counted)):
+    for start in range(len(runs)):
+        if not runs[start]:
+            continue
         there: list[Ran] = []
         chosen: list[int] = []
-        for index in counted[start:]:
-            there = [*runs[index], *there]
-            chosen.append(index)
-            if len(there) >= len(wanted):
+        for index in range(start, len(runs)):
+            run = runs[index]
+            if run and len(there) >= len(wanted):
+                break  # the run before the first of them
+            if run is None:
+                there = []
                 break
-        if there == list(wanted):
+            there = [*run, *there]
+            chosen.append(index)
+        if there and there == list(wanted):
             return chosen[::-1]
     return None

@@ -68,7 +68,16 @@ def take_lock(session: Session, *, wait_seconds: float = 0.0) -> None:
             time.sleep(POLL if waited > GRACE else POLL / 5)
 
 
+def read_holder(session: Session) -> str | None:
+    """Return who holds the target's lock, in words; None when nobody does. Read-only."""
+    return _found(session, lock_key(session.target.ledger_schema))
+
+
 def _holder(session: Session, key: int) -> str:
+    return _found(session, key) or "it has just ended; try again"
+
+
+def _found(session: Session, key: int) -> str | None:
     row = session.connection.execute(
         """
         SELECT a.pid, a.application_name, a.usename,
@@ -81,7 +90,7 @@ def _holder(session: Session, key: int) -> str:
         ((key >> 32) & 0xFFFFFFFF, key & 0xFFFFFFFF),
     ).fetchone()
     if row is None:
-        return "it has just ended; try again"
+        return None
     pid, application, user, since = row
     run = (application or "").removeprefix("lockstep/")
     return f"run {run or 'unknown'} (user {user}, pid {pid}, connected since {since})"

@@ -24,6 +24,8 @@ from lockstep.postgres.connection import WRITER, Session, guard
 from lockstep.postgres.fingerprint import token_sql
 from lockstep.postgres.ledger import missing, query, reads_all_rows
 
+#: Event of a state that was recorded after a run that could not record its own.
+UNRECORDED = "unrecorded"
 #: Rows that keep their objects; older ones keep their digests and change sets.
 KEPT = 20
 

@@ -18,14 +18,12 @@ from lockstep.postgres.connection import Session, open_session
 from lockstep.postgres.dating import Around, Dating, date_changes
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.fingerprint import read_live
+from lockstep.postgres.lock import read_holder
 from lockstep.postgres.states import State, read_intended, read_recorded, read_seen, read_states, write_state
 from lockstep.service.project import target_of
-from lockstep.service.recording import LISTED, line, rules_of, since
+from lockstep.service.recording import LISTED, LOGGED, line, rules_of, since
 from lockstep.service.run import new_run_id
 from lockstep.service.worksession import work_session
-
-#: Labels that the audit log keeps of what was accepted.
-LOGGED = 200
 
 
 class Verdict(Enum):
@@ -34,6 +32,7 @@ class Verdict(Enum):
     NONE = "in step"  # the schema is the recorded one
     DRIFT = "drift"  # objects differ
     UNRECORDED = "not recorded"  # there is nothing to compare with yet
+    BUSY = "busy"  # a run is at work: what differs may be its own
     STALE = "out of date"  # the ledger went on since the schema was recorded: a run was cut off, or a repair
 
 
@@ -60,6 +59,7 @@ class DriftReport:
     ignored: tuple[Ignored, ...] = ()
     reprinted: tuple[Key, ...] = ()  # differ only in how PostgreSQL prints them after a restore
     other_text: tuple[Key, ...] = ()  # recorded under another major version, which words them otherwise
+    holder: str | None = None  # who is at work; only when busy
     objects: int = 0  # that were compared; 0: the token told that nothing changed
 
 
@@ -106,7 +106,7 @@ def accept_drift(settings: Settings, environment: Environment, run: RunInfo, rea
         raise UsageError("--accept needs a reason: the audit log keeps it")
     with work_session(settings, environment, run) as work:
         session = work.session
-        report = _look(settings, environment, session)
+        report = _look(settings, environment, session, alone=True)
         if report.verdict is Verdict.NONE and not (report.reprinted or report.other_text):
             raise UsageError(f"{report.target}: there is no drift to accept", hint=f"lockstep drift {environment.name}")
         live, token = read_live(session)
@@ -115,7 +115,8 @@ def accept_drift(settings: Settings, environment: Environment, run: RunInfo, rea
             "what": report.verdict.value,
             "reason": reason,
             "accepted": labels[:LOGGED],
-            "count": len(labels),
+            "differences": len(report.found),
+            "objects": len(labels),
             "digest": f"pg{live.major}:{live.digest}",
             **({"before": f"pg{report.state.major}:{report.state.digest}"} if report.state else {}),
         }
@@ -128,7 +129,8 @@ def accept_drift(settings: Settings, environment: Environment, run: RunInfo, rea
 # -- inside -------------------------------------------------------------------------------------------------------
 
 
-def _look(settings: Settings, environment: Environment, session: Session) -> DriftReport:
+def _look(settings: Settings, environment: Environment, session: Session, *, alone: bool = False) -> DriftReport:
+    """`alone`: this session holds the lock."""
     now = read_recorded(session)
     base = DriftReport(
         environment=environment.name, target=session.target.name, verdict=Verdict.UNRECORDED, state=now.state
@@ -137,6 +139,8 @@ def _look(settings: Settings, environment: Environment, session: Session) -> Dri
         return base
     if now.state.token == now.token and not now.state.seen_differs and not now.is_stale:
         return replace(base, verdict=Verdict.NONE)
+    if not alone and (holder := read_holder(session)) is not None:
+        return replace(base, verdict=Verdict.BUSY, holder=holder)
     intended = read_intended(session, now.state)
     if intended is None:
         raise LedgerError(

@@ -13,7 +13,7 @@ from lockstep.core.runs import Ran, matching
 from lockstep.errors import LockstepError
 from lockstep.postgres.connection import Session, open_session
 from lockstep.postgres.ledger import read_ledger
-from lockstep.postgres.states import read_changes, read_intended, read_newest, read_states
+from lockstep.postgres.states import UNRECORDED, read_changes, read_intended, read_newest, read_states
 from lockstep.service.project import target_of
 from lockstep.service.recording import Recording, rules_of
 from lockstep.service.run import new_run_id
@@ -58,7 +58,7 @@ def predict(
 
 def _by_runs(session: Session, source: str, ran: Sequence[Ran]) -> Prediction | None:
     states = read_states(session)
-    chosen = matching([runs for _, runs in states], ran)
+    chosen = matching([None if state.event == UNRECORDED else runs for state, runs in states], ran)
     if chosen is None:
         return None
     intended = read_intended(session, states[0][0])

@@ -19,11 +19,14 @@ from lockstep.core.fingerprint import Fingerprint
 from lockstep.core.ignoring import Rule, sift
 from lockstep.core.runs import Ran
 from lockstep.errors import DriftFound, LedgerError, LockHeld, LockstepError, Unreachable
+from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session
 from lockstep.postgres.fingerprint import read_live
-from lockstep.postgres.states import Recorded, State, read_intended, read_recorded, write_state
+from lockstep.postgres.states import UNRECORDED, Recorded, State, read_intended, read_recorded, write_state
 from lockstep.service.worksession import WorkSession
 
+#: Labels that the audit log keeps of what was accepted.
+LOGGED = 200
 #: Objects that an error lists; `lockstep drift` lists all.
 LISTED = 5
 
@@ -133,20 +136,22 @@ def _before(
     session = work.session
     now = read_recorded(session)
     if not something_to_do:
-        if (now.state is None and not now.empty) or now.is_stale:
-            event = "first" if now.state is None else "unrecorded"
-            record_now(session, event=event, run_id=work.run.run_id)
-        return Recording(before=None, intended=None)
+        notices: list[str] = []
+        if now.state is None and not now.empty:
+            record_now(session, event="first", run_id=work.run.run_id)
+        elif now.state is not None and now.is_stale:
+            live, token = read_live(session)
+            notices = _took_as_it_stands(settings, environment, work, now.state, live)
+            write_state(session, live, live, event=UNRECORDED, run_id=work.run.run_id, token=token)
+        return Recording(before=None, intended=None, notices=notices)
     intended = _intended(session, now)
     if intended is None:
-        live = read_live(session).fingerprint
-        recording = Recording(before=live, intended=live)
-        if now.is_stale:
-            recording.notices.append(
-                "the ledger went on since the schema was last recorded (a run was cut off, or a repair): the schema counts as "
-                "intended as it stands"
-            )
-        return recording
+        live, token = read_live(session)
+        notices = []
+        if now.state is not None and now.is_stale:
+            notices = _took_as_it_stands(settings, environment, work, now.state, live)
+            write_state(session, live, live, event=UNRECORDED, run_id=work.run.run_id, token=token)
+        return Recording(before=live, intended=live, notices=notices)
     state = now.state
     assert state is not None
     if state.token == now.token and not state.seen_differs:
@@ -168,6 +173,28 @@ def _before(
         more = f" and {len(heads) - LISTED} more" if len(heads) > LISTED else ""
         recording.notices.append(f"drift: {shown}{more} → lockstep drift {environment.name}")
     return recording
+
+
+def _took_as_it_stands(
+    settings: Settings, environment: Environment, work: WorkSession, state: State, live: Fingerprint
+) -> list[str]:
+    """After a run that could not record: what it changed and what others did cannot be told apart. Told, and logged."""
+    session = work.session
+    before = read_intended(session, state)
+    found = grouped(drift_of(live, before, rules_of(settings), environment.name).changes) if before else ()
+    lines = [line(one.change) for one in found]
+    details = {
+        "what": "the run before was cut off before it could record the schema",
+        "differences": len(found),
+        "accepted": [one.change.label for one in found][:LOGGED],
+        "reason": f"taken as it stands; recorded before {since(state)}",
+    }
+    write_event(session, Event(event="drift", run_id=work.run.run_id, details=details))
+    shown = "; ".join(lines[:LISTED]) + (f" and {len(lines) - LISTED} more" if len(lines) > LISTED else "")
+    return [
+        "the run before was cut off before it could record the schema, so it counts as intended as it stands"
+        + (f": {shown}" if shown else "")
+    ]
 
 
 def tell(recording: Recording | None, note: Callable[[str], None]) -> None:
