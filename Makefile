@@ -6,16 +6,19 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: help setup demo test soak soak-backups check bench bench-backup bench-health format lock wheel clean
+.PHONY: help setup demo test soak soak-backups soak-fingerprint test-majors check bench bench-backup bench-health bench-fingerprint format lock wheel clean
 
 help:
 	@echo "make demo    the main job end to end, on real servers (Ctrl-C stops it)"
 	@echo "make test    every test (real PostgreSQL, real S3, real Prefect; several at once)"
 	@echo "make soak    250 random kills of a run at work (about six minutes)"
 	@echo "make soak-backups  100 random damages to stored backups (about three minutes)"
+	@echo "make soak-fingerprint  1,000 random pairs of DDL sequences against pg_dump (about twenty minutes)"
+	@echo "make test-majors MAJORS=14=/path/to/bin,18=/path/to/bin  the same schema on other major versions"
 	@echo "make check   ruff, mypy --strict, import contracts, squawk"
 	@echo "make bench   Lockstep beside dbmate, sqlx and a floor (about ten minutes; the table on stdout)"
 	@echo "make bench-backup  a backup and a restore of 2 GB beside pg_dump and pg_restore alone (about fifteen minutes)"
+	@echo "make bench-fingerprint  a schema read beside pg_dump --schema-only (about five minutes)"
 	@echo "make bench-health  what lockstep health costs at 50, 500 and 5,000 tables (about a minute)"
 	@echo "make format  format and fix what ruff can"
 	@echo "make lock    renew requirements.lock from pyproject.toml"
@@ -40,6 +43,12 @@ soak: $(STAMP)
 soak-backups: $(STAMP)
 	@LOCKSTEP_DAMAGES=$${LOCKSTEP_DAMAGES:-100} $(BIN)/python -m pytest tests/integration/backup/test_damage.py
 
+soak-fingerprint: $(STAMP)
+	@LOCKSTEP_SEQUENCES=$${LOCKSTEP_SEQUENCES:-1000} $(BIN)/python -m pytest tests/integration/test_fingerprint_properties.py
+
+test-majors: $(STAMP)
+	@LOCKSTEP_TEST_MAJORS=$(MAJORS) $(BIN)/python -m pytest tests/integration/test_fingerprint_same.py
+
 check: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -55,6 +64,9 @@ bench: $(STAMP)
 
 bench-backup: $(STAMP)
 	@$(BIN)/python -m bench.backups
+
+bench-fingerprint: $(STAMP)
+	@$(BIN)/python -m bench.fingerprint
 
 bench-health: $(STAMP)
 	@$(BIN)/python -m bench.health

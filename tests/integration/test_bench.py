@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench import backups, warehouse, workloads
+from bench import backups, fingerprint, warehouse, workloads
 from bench.measuring import address
 from bench.proxy import DelayProxy, round_trip
 from bench.report import report
@@ -53,3 +53,15 @@ def test_the_proxy_holds_back_each_way(server: ThrowawayServer) -> None:
     with DelayProxy(server.port, 0.003) as proxy:
         assert round_trip(address(server, "postgres", proxy.port), tries=5) >= 0.006
         assert proxy.trips >= 5
+
+
+def test_the_benchmark_of_fingerprints_measures_and_reports(server: ThrowawayServer) -> None:
+    with psycopg.connect(server.url(), autocommit=True) as admin:
+        admin.execute("CREATE ROLE bench_reader")
+        try:
+            measured = fingerprint.measure(server, 6, 1)
+        finally:
+            admin.execute("DROP DATABASE bench_6 WITH (FORCE)")
+            admin.execute("DROP ROLE bench_reader")
+    assert measured.objects > 6 * 20
+    assert "| 6 |" in fingerprint.report([measured])

@@ -71,12 +71,6 @@ def compare(before: Fingerprint, after: Fingerprint) -> Comparison:
                 if not same_meaning(old, new) and old.body is not None:
                     texts.append(key)
                 continue
-            if (
-                (old is None or not portable(old).definition)
-                and (new is None or not portable(new).definition)
-                and key[0] == "grant"
-            ):
-                continue  # nothing but privileges that the older version does not know
         if old is not None and new is not None and same_meaning(old, new):
             reprinted.append(key)
             continue

@@ -1,19 +1,28 @@
 """Whether two printed forms of one object mean the same: what PostgreSQL rewrites when it reads its own dump.
 
-A closed list: casts to text and varchar without a length (`varchar IN ('a', 'b')` is printed with the cast round the
-list, and after a restore with one round each element), and nested ANDs and ORs. Everything else counts as different.
+A closed list of two: a cast of a written-out array is one of each of its elements (`varchar IN ('a', 'b')` is printed
+with the cast round the list, and after a restore with one round each element), and an AND in an AND, an OR in an OR
+(`x BETWEEN 1 AND 2 AND y` loses a pair of parentheses). Both hold for all values. Everything else counts as different,
+casts of columns too: of a citext, an enum or a number they change what is compared.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from lockstep.core.fingerprint import SchemaObject
 
 _POSITIONS = frozenset({"location", "list_start", "list_end", "stmt_location", "stmt_len"})
-_TEXT = frozenset({("text",), ("pg_catalog", "text"), ("varchar",), ("pg_catalog", "varchar")})
-#: What the fingerprint adds to a column's definition behind its expression.
-_AFTER_COLUMN = ("INHERITED",)
+#: What the fingerprint adds to a definition behind the server's own words, in regular expressions; it is compared as it is.
+_ADDED = {
+    "column": r" STORAGE \w+| COMPRESSION \w+| STATISTICS \d+| \([^()']+=[^()']+\)| INHERITED",
+    "constraint": r" WITH \([^()]*\)| ALTER COLUMN \d+ SET STATISTICS \d+| CLUSTER| INVALID| INDEX \S+| ATTACHED TO \S+"
+    r"| TRIGGERS NOT ENABLED",
+    "index": r" ATTACHED TO \S+| ALTER COLUMN \d+ SET STATISTICS \d+| CLUSTER| INVALID",
+    "trigger": r" DISABLED| REPLICA| ALWAYS",
+    "statistics": r" STATISTICS \d+",
+}
 
 
 def same_meaning(left: SchemaObject, right: SchemaObject) -> bool:
@@ -45,49 +54,45 @@ def _shape(one: SchemaObject) -> Any:
 def _statement(one: SchemaObject) -> tuple[str, str] | None:
     """SQL that holds the object's expressions, and what of the object is not in it. None: it has none."""
     body = one.body or ""
+    text, rest = _parted(one)
     match one.kind:
-        case "constraint":
-            text, mark, rest = one.definition.partition(" TRIGGERS NOT ENABLED")
-            if not text.startswith("CHECK"):
-                return None
-            return f"ALTER TABLE t ADD {text}", mark + rest
-        case "index":
-            text = one.definition
-            rest = ""
-            for mark in (" INVALID", " CLUSTER"):
-                if text.endswith(mark):
-                    text, rest = text.removesuffix(mark), mark + rest
-            return text, rest
+        case "constraint" if text.startswith(("CHECK", "EXCLUDE")):
+            return f"ALTER TABLE t ADD {text}", rest
         case "column":
-            text, rest = one.definition, ""
-            for mark in _AFTER_COLUMN:
-                if text.endswith(f" {mark}"):
-                    text, rest = text.removesuffix(f" {mark}"), mark
             return f"CREATE TABLE t (c {text})", rest
+        case "index" | "trigger" | "statistics":
+            return text, rest
         case "domain":
-            return f"CREATE DOMAIN d AS {one.definition}", ""
+            return f"CREATE DOMAIN d AS {text}", ""
         case "policy":
             return f"CREATE POLICY p ON t{body}", one.definition
-        case "view" | "materialized view":
+        case "view" | "materialized view" | "rule":
             return body, one.definition
-        case "rule":
-            return body, one.definition
-        case "trigger":
-            return one.definition, ""
         case "function" | "procedure" if one.body is not None:
             return f"CREATE FUNCTION f() RETURNS int LANGUAGE sql {body}", one.definition
     return None
 
 
+def _parted(one: SchemaObject) -> tuple[str, str]:
+    """The definition in the server's words, and what the fingerprint added."""
+    added = _ADDED.get(one.kind)
+    if added is None:
+        return one.definition, ""
+    found = re.search(f"(?:{added})+$", one.definition)
+    return (one.definition, "") if found is None else (one.definition[: found.start()], found[0])
+
+
 def _signature(node: Any) -> Any:
-    """The tree as nested tuples, without positions and without what the round trip changes."""
+    """The tree as nested tuples, without positions, and with what the round trip changes in one of its forms."""
     if not hasattr(node, "ListFields"):
         return node
     fields = node.ListFields()
     if len(fields) == 1:
         name, value = fields[0][0].name, fields[0][1]
-        if name == "type_cast" and _to_text(value.type_name):
-            return _signature(value.arg)
+        if name == "type_cast" and value.arg.HasField("a_array_expr") and len(value.type_name.array_bounds) == 1:
+            return _cast_elements(value)
+        if name == "a_array_expr":
+            return ("array", tuple(map(_signature, value.elements)))
         if name == "bool_expr":
             return ("bool_expr", value.boolop, tuple(_flattened(value, value.boolop)))
     return tuple(
@@ -95,6 +100,20 @@ def _signature(node: Any) -> Any:
         for field, value in fields
         if field.name not in _POSITIONS
     )
+
+
+def _cast_elements(cast: Any) -> Any:
+    """`ARRAY[a, b]::t[]` as `ARRAY[a::t, b::t]`. An empty array has no element that could tell its type: it keeps its own."""
+    elements = cast.arg.a_array_expr.elements
+    if not elements or any(element.HasField("a_array_expr") for element in elements):
+        return ("array of", _signature(cast.type_name), tuple(map(_signature, elements)))
+    array = type(cast.arg)()
+    array.CopyFrom(cast.arg)
+    for element, original in zip(array.a_array_expr.elements, elements, strict=True):
+        element.type_cast.arg.CopyFrom(original)
+        element.type_cast.type_name.CopyFrom(cast.type_name)
+        del element.type_cast.type_name.array_bounds[:]
+    return _signature(array)
 
 
 def _flattened(expression: Any, operator: int) -> list[Any]:
@@ -110,9 +129,3 @@ def _flattened(expression: Any, operator: int) -> list[Any]:
 
 def _repeated(value: Any) -> bool:
     return not isinstance(value, str | bytes) and hasattr(value, "__len__") and not hasattr(value, "ListFields")
-
-
-def _to_text(type_name: Any) -> bool:
-    """Whether a cast is one to text or varchar, or to an array of them, without a length."""
-    names = tuple(name.string.sval for name in type_name.names)
-    return names in _TEXT and not type_name.typmods and not type_name.setof

@@ -79,6 +79,7 @@ def label(key: Key) -> str:
 _KINDS_OF_WORDS = (
     "materialized view", "foreign table", "foreign data wrapper", "foreign server", "not null constraint", "event trigger",
     "operator family", "operator class", "text search configuration", "text search dictionary", "access method",
+    "text search parser", "text search template",
 )  # fmt: skip
 _TWO_WORDS = _KINDS_OF_WORDS
 
@@ -93,8 +94,10 @@ def _bytes(one: SchemaObject) -> bytes:
 
 
 def portable(one: SchemaObject) -> SchemaObject:
-    """Return the object as it compares between major versions. Privileges that only newer ones know are left out."""
+    """Return the object as it compares between major versions: without what only newer ones know."""
     definition = one.definition
+    if one.kind == "sequence":
+        definition = definition.removeprefix("UNLOGGED ")  # since 15, and so are then those of unlogged tables
     if one.kind in ("grant", "default privileges"):
         kept = [right for right in definition.split(", ") if not right.startswith("MAINTAIN")]  # 17 and later
         definition = ", ".join(kept)
@@ -106,6 +109,8 @@ def is_portable(one: SchemaObject) -> bool:
     """Tell whether the object exists in the eyes of every major version."""
     if one.kind == "not null constraint":  # 18 gives them names
         return False
+    if one.kind in ("grant", "default privileges") and not portable(one).definition:
+        return False  # nothing but rights that only newer ones know
     # 15 took CREATE on the schema public away from PUBLIC.
     return not (one.kind == "grant" and one.parent == "schema public" and one.name == "PUBLIC")
 
@@ -147,10 +152,17 @@ def _digest(objects: Iterable[SchemaObject]) -> str:
 def fingerprint_of(
     objects: Iterable[SchemaObject], *, major: int, schemas: Iterable[str], roles: Iterable[str] = ()
 ) -> Fingerprint:
-    """Gather objects into a fingerprint."""
-    return Fingerprint(
-        major=major,
-        schemas=tuple(sorted(schemas)),
-        objects={one.key: one for one in objects},
-        roles=frozenset(roles),
+    """Gather objects into a fingerprint. Objects that names alone do not tell apart count as one, with all they are."""
+    gathered: dict[Key, SchemaObject] = {}
+    for one in objects:
+        twin = gathered.get(one.key)
+        gathered[one.key] = one if twin is None else _both(*sorted((twin, one), key=_bytes))
+    return Fingerprint(major=major, schemas=tuple(sorted(schemas)), objects=gathered, roles=frozenset(roles))
+
+
+def _both(one: SchemaObject, twin: SchemaObject) -> SchemaObject:
+    """A collation may exist once per encoding; whatever else there may be, nothing is lost in silence."""
+    bodies = [body for body in (one.body, twin.body) if body is not None]
+    return one._replace(
+        definition=f"{one.definition}\n{twin.definition}", body="\n".join(bodies) if bodies else None, xid=None
     )

@@ -20,7 +20,8 @@ KINDS = (
     "function", "procedure", "aggregate", "trigger", "rule", "policy", "event trigger", "type", "domain", "collation",
     "conversion", "statistics", "grant", "default privileges", "comment", "publication", "subscription", "extension",
     "extension version", "foreign table", "foreign server", "foreign data wrapper", "operator", "operator family",
-    "operator class", "cast", "language", "access method", "text search configuration", "text search dictionary",
+    "operator class", "cast", "transform", "language", "access method", "text search configuration", "text search dictionary",
+    "text search parser", "text search template",
 )  # fmt: skip
 
 ABSENT_ROLES = "grant to absent role"

@@ -31,7 +31,7 @@ FUNCTIONS = (
 _SETTINGS = """
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'postgres';
-SET LOCAL extra_float_digits = 1; SET LOCAL quote_all_identifiers = off; SET LOCAL bytea_output = 'hex';
+SET LOCAL lc_monetary = 'C'; SET LOCAL extra_float_digits = 1; SET LOCAL quote_all_identifiers = off; SET LOCAL bytea_output = 'hex';
 SET LOCAL jit = off; SET LOCAL work_mem = '32MB'; SET LOCAL max_parallel_workers_per_gather = 0;
 SET LOCAL search_path = pg_catalog
 """
@@ -49,6 +49,7 @@ class Live(NamedTuple):
 def read_live(session: Session) -> Live:
     """Read the fingerprint of the target's configured schemas. The session must be idle; it is afterwards.
 
+    Read again, up to three times in all, when somebody changed the schema meanwhile.
     Raises Unreachable; LedgerError when somebody keeps a view locked, or objects go away under the query again and again.
     """
     text = _copy(session)
@@ -57,7 +58,12 @@ def read_live(session: Session) -> Live:
         tries += 1
         try:
             with guard(session.target):
-                return _read(session, text)
+                live = _read(session, text)
+                # Rows come from one snapshot, but the server prints definitions as they are by now: who changed
+                # something meanwhile may have torn them apart.
+                if tries == _TRIES or _token(session) == live.token:
+                    return live
+                reason = ""
         except psycopg.errors.LockNotAvailable:
             _roll_back(session)
             reason = "another session has a view or a table locked"
@@ -96,10 +102,13 @@ def _read(session: Session, text: sql.Composed) -> Live:
         pass
     row = cursor.fetchone()
     assert row is not None
+    query = text.as_bytes(session.connection)
+    if session.connection.info.parameter_status("server_encoding") == "SQL_ASCII":  # whatever bytes it was given
+        session.connection.execute("SET LOCAL client_encoding = 'SQL_ASCII'")
     objects, roles = [], []
-    with session.connection.cursor() as cursor, cursor.copy(text) as copy:
+    with session.connection.cursor() as cursor, cursor.copy(query) as copy:
         for line in copy:
-            fields = bytes(line).decode()[:-1].split("\t")
+            fields = bytes(line).decode(errors="backslashreplace")[:-1].split("\t")
             if "\\" in fields[4] or "\\" in fields[5] or "\\" in "".join(fields[:4]):
                 fields = [_unescaped(field) if field != "\\N" else field for field in fields]
             kind, schema, parent, name, definition, body, xid = fields
@@ -116,6 +125,12 @@ def _read(session: Session, text: sql.Composed) -> Live:
     major = session.facts.version // 10000
     found = fingerprint_of(objects, major=major, schemas=session.target.schemas, roles=roles)
     return Live(found, str(row[0]))
+
+
+def _token(session: Session) -> str:
+    row = session.connection.execute(token_sql(session)).fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def _unescaped(field: str) -> str:
@@ -166,12 +181,12 @@ def _options(column: str) -> str:
     """SQL of a list of options without what may be a secret. Column names of ours alone."""
     return (
         "(SELECT format('OPTIONS (%s)', string_agg(CASE WHEN split_part(o, '=', 1) ~* 'pass|secret|token|key|credential' "  # noqa: S608
-        f"THEN split_part(o, '=', 1) || '=***' ELSE o END, ', ' ORDER BY o)) FROM unnest({column}) o HAVING count(*) > 0)"
+        f"THEN split_part(o, '=', 1) || '=***' ELSE o END, ', ' ORDER BY o COLLATE \"C\")) FROM unnest({column}) o HAVING count(*) > 0)"
     )
 
 
 _PUBLICATION_SCHEMAS = (
-    "(SELECT 'SCHEMAS ' || string_agg(n.pnnspid::regnamespace::text, ', ' ORDER BY n.pnnspid::regnamespace::text) "
+    "(SELECT 'SCHEMAS ' || string_agg(n.pnnspid::regnamespace::text, ', ' ORDER BY n.pnnspid::regnamespace::text COLLATE \"C\") "
     "FROM pg_publication_namespace n WHERE n.pnpubid = p.oid)"
 )
 _PUBLICATION_COLUMNS = (

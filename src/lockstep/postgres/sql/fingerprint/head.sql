@@ -1,5 +1,6 @@
 -- Every object of the covered schemas, one row each, in one query. Its parts are joined by UNION ALL inside `base`;
--- comments and grants are then read of whatever is in it. Names, never numbers: no OID, no attnum, no statistics.
+-- comments and grants are then read of whatever is in it. Names, never numbers: no OID, no attnum, no statistics. Sorted by text is
+-- sorted COLLATE "C": databases differ in their collations.
 -- Columns: classid, objid, subid (what comments and grants refer to), kind, schema, parent, name, definition (NULL: only
 -- there for its comments and grants), body (what this major version deparses), xid (of the catalog's row), acl, owner, acl_kind.
 WITH own AS MATERIALIZED (
@@ -21,7 +22,7 @@ relations AS MATERIALIZED (
               AND l.relname = ANY ({ledger_tables}) AND l.relnamespace = c.relnamespace AND o.schema = {ledger}))),
 tables AS MATERIALIZED (SELECT * FROM relations WHERE relkind IN ('r', 'p', 'v', 'm', 'f')),
 indexes AS MATERIALIZED (
-    SELECT i.indexrelid AS oid, i.indrelid AS relid, t.schema, t.name AS relation, r.name, i.indisvalid, i.indisclustered,
+    SELECT i.indexrelid AS oid, i.indrelid AS relid, t.schema, t.name AS relation, r.name, r.reloptions, i.indisvalid, i.indisclustered,
            i.indisreplident, r.xid, i.xmin AS index_xid, k.oid AS constraint_oid,
            (SELECT string_agg(format(' ALTER COLUMN %s SET STATISTICS %s', a.attnum, a.attstattarget), '' ORDER BY a.attnum)
               FROM pg_attribute a WHERE a.attrelid = i.indexrelid AND a.attstattarget >= 0) AS statistics

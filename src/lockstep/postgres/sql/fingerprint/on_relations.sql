@@ -1,10 +1,11 @@
 SELECT 'pg_constraint'::regclass AS classid, k.oid, 0, 'constraint', t.schema, t.name, k.conname::text,
        -- An inherited CHECK or foreign key is its parent's; a NOT NULL (18) is told by its column, a key's index by its key.
        CASE WHEN k.contype IN ('p', 'u', 'x') OR k.conislocal THEN concat(pg_get_constraintdef(k.oid),
+           (SELECT format(' WITH (%s)', string_agg(o, ', ' ORDER BY o COLLATE "C")) FROM unnest(i.reloptions) o HAVING count(*) > 0), i.statistics,
            CASE WHEN i.indisclustered THEN ' CLUSTER' END, CASE WHEN NOT i.indisvalid THEN ' INVALID' END,
            CASE WHEN i.name <> k.conname THEN format(' INDEX %I', i.name) END,
            (SELECT ' ATTACHED TO ' || p.inhparent::regclass::text FROM pg_inherits p WHERE p.inhrelid = i.oid),
-           CASE WHEN k.contype = 'f' AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgconstraint = k.oid AND g.tgenabled <> 'O')
+           CASE WHEN (k.contype = 'f' OR k.condeferrable) AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgconstraint = k.oid AND g.tgenabled <> 'O')
                 THEN ' TRIGGERS NOT ENABLED' END) END,
        NULL, k.xmin, NULL, 0::oid, ''::"char"
   FROM pg_constraint k JOIN tables t ON t.oid = k.conrelid
@@ -37,7 +38,7 @@ SELECT 'pg_policy'::regclass, p.oid, 0, 'policy', t.schema, t.name, p.polname::t
        concat(CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END, ' FOR ',
            CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
            ' TO ', (SELECT string_agg(CASE r WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r)) END, ', '
-                                      ORDER BY CASE r WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(r) END)
+                                      ORDER BY CASE r WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(r) END COLLATE "C")
                       FROM unnest(p.polroles) r)),
        concat(' USING (' || pg_get_expr(p.polqual, p.polrelid) || ')', ' WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')'),
        p.xmin, NULL, 0::oid, ''::"char"
@@ -46,4 +47,5 @@ UNION ALL
 SELECT 'pg_statistic_ext'::regclass, s.oid, 0, 'statistics', o.schema, '', s.stxname::text,
        concat(pg_get_statisticsobjdef(s.oid), CASE WHEN s.stxstattarget >= 0 THEN ' STATISTICS ' || s.stxstattarget END),
        NULL, s.xmin, NULL, 0::oid, ''::"char"
-  FROM pg_statistic_ext s JOIN own o ON o.oid = s.stxnamespace JOIN tables t ON t.oid = s.stxrelid
+  FROM pg_statistic_ext s JOIN own o ON o.oid = s.stxnamespace
+ WHERE NOT EXISTS (SELECT FROM members m WHERE m.classid = 'pg_statistic_ext'::regclass AND m.objid = s.oid)

@@ -9,7 +9,8 @@ SELECT 'pg_class'::regclass, t.oid, 0,
        concat_ws(E'\n',
            CASE t.relpersistence WHEN 'u' THEN 'UNLOGGED' END,
            (SELECT CASE WHEN t.relispartition
-                        THEN format('PARTITION OF %s %s', min(i.inhparent::regclass::text), pg_get_expr(t.relpartbound, t.oid))
+                        THEN concat(format('PARTITION OF %s %s', min(i.inhparent::regclass::text), pg_get_expr(t.relpartbound, t.oid)),
+                                    CASE WHEN bool_or(i.inhdetachpending) THEN ' DETACH PENDING' END)
                         ELSE format('INHERITS (%s)', string_agg(i.inhparent::regclass::text, ', ' ORDER BY i.inhseqno)) END
               FROM pg_inherits i WHERE i.inhrelid = t.oid HAVING count(*) > 0),
            CASE WHEN t.relkind = 'p' THEN 'PARTITION BY ' || pg_get_partkeydef(t.oid) END,
@@ -17,7 +18,7 @@ SELECT 'pg_class'::regclass, t.oid, 0,
            (SELECT 'USING ' || a.amname FROM pg_am a WHERE a.oid = t.relam AND a.amname <> 'heap'),
            (SELECT concat_ws(' ', format('SERVER %I', s.srvname), {table_options})
               FROM pg_foreign_table f JOIN pg_foreign_server s ON s.oid = f.ftserver WHERE f.ftrelid = t.oid),
-           (SELECT format('WITH (%s)', string_agg(o, ', ' ORDER BY o))
+           (SELECT format('WITH (%s)', string_agg(o, ', ' ORDER BY o COLLATE "C"))
               FROM (SELECT unnest(t.reloptions) AS o
                     UNION ALL SELECT 'toast.' || unnest(x.reloptions) FROM pg_class x WHERE x.oid = t.reltoastrelid) AS options
             HAVING count(*) > 0),
@@ -36,7 +37,7 @@ SELECT 'pg_class'::regclass, t.oid, 0,
                  FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid
                 WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped)) END,
            CASE WHEN t.relkind IN ('v', 'm') THEN (
-               SELECT 'USES ' || string_agg(DISTINCT used, ', ' ORDER BY used)
+               SELECT 'USES ' || string_agg(DISTINCT used COLLATE "C", ', ' ORDER BY used COLLATE "C")
                  FROM (SELECT CASE d.refclassid
                               WHEN 'pg_class'::regclass THEN d.refobjid::regclass::text || coalesce('.' || quote_ident(a.attname), '')
                               WHEN 'pg_proc'::regclass THEN d.refobjid::regprocedure::text
@@ -64,7 +65,7 @@ SELECT 'pg_class'::regclass, a.attrelid, a.attnum, 'column', t.schema, t.name, a
                 WHEN 'p' THEN 'STORAGE PLAIN' WHEN 'e' THEN 'STORAGE EXTERNAL' WHEN 'm' THEN 'STORAGE MAIN' ELSE 'STORAGE EXTENDED' END END,
            CASE a.attcompression WHEN 'p' THEN 'COMPRESSION pglz' WHEN 'l' THEN 'COMPRESSION lz4' END,
            CASE WHEN a.attstattarget >= 0 THEN 'STATISTICS ' || a.attstattarget END,
-           (SELECT format('(%s)', string_agg(o, ', ' ORDER BY o)) FROM unnest(a.attoptions) o WHERE o NOT LIKE 'pg\_%' HAVING count(*) > 0),
+           (SELECT format('(%s)', string_agg(o, ', ' ORDER BY o COLLATE "C")) FROM unnest(a.attoptions) o WHERE o NOT LIKE 'pg\_%' HAVING count(*) > 0),
            {column_options},
            CASE WHEN NOT a.attislocal THEN 'INHERITED' END) END,
        NULL, greatest_xid, a.attacl, t.relowner, 'c'::"char"

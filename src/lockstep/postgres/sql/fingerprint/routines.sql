@@ -37,10 +37,10 @@ SELECT 'pg_opfamily'::regclass, f.oid, 0, 'operator family', o.schema, '', forma
        concat_ws(E'\n',
            (SELECT string_agg(format('OPERATOR %s %s%s', x.amopstrategy, x.amopopr::regoperator,
                               CASE x.amoppurpose WHEN 'o' THEN ' FOR ORDER BY ' || (SELECT s.opfname FROM pg_opfamily s WHERE s.oid = x.amopsortfamily) END),
-                              E'\n' ORDER BY x.amopstrategy, x.amopopr::regoperator::text) FROM pg_amop x WHERE x.amopfamily = f.oid),
+                              E'\n' ORDER BY x.amopstrategy, x.amopopr::regoperator::text COLLATE "C") FROM pg_amop x WHERE x.amopfamily = f.oid),
            (SELECT string_agg(format('FUNCTION %s (%s, %s) %s', x.amprocnum, format_type(x.amproclefttype, NULL),
                               format_type(x.amprocrighttype, NULL), x.amproc::regprocedure),
-                              E'\n' ORDER BY x.amprocnum, x.amproc::regprocedure::text) FROM pg_amproc x WHERE x.amprocfamily = f.oid)),
+                              E'\n' ORDER BY x.amprocnum, x.amproc::regprocedure::text COLLATE "C") FROM pg_amproc x WHERE x.amprocfamily = f.oid)),
        NULL, f.xmin, NULL, 0::oid, ''::"char"
   FROM pg_opfamily f JOIN own o ON o.oid = f.opfnamespace JOIN pg_am a ON a.oid = f.opfmethod
  WHERE NOT EXISTS (SELECT FROM members m WHERE m.classid = 'pg_opfamily'::regclass AND m.objid = f.oid)

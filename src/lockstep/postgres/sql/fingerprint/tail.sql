@@ -21,12 +21,20 @@ defaults AS (
      WHERE d.defaclnamespace = 0 OR o.oid IS NOT NULL)
 SELECT kind, schema, parent, name, definition, body, xid FROM base WHERE definition IS NOT NULL
 UNION ALL
-SELECT 'comment', b.schema, concat(b.kind, ' ', CASE WHEN b.name = '' THEN b.schema ELSE concat(NULLIF(b.parent, '') || '.', b.name) END), '',
+SELECT 'comment', b.schema, concat(b.kind, ' ', CASE WHEN b.name = '' THEN b.schema
+           WHEN b.parent = '' THEN b.name
+           -- A dot in a name must not be taken for the one between names.
+           WHEN concat(b.parent, b.name) LIKE '%.%' THEN concat(quote_ident(b.parent), '.', quote_ident(b.name))
+           ELSE concat(b.parent, '.', b.name) END), '',
        d.description, NULL, d.xmin
   FROM base b JOIN pg_description d ON d.classoid = b.classid AND d.objoid = b.objid AND d.objsubid = b.subid
  WHERE b.kind <> 'extension'
 UNION ALL
-SELECT 'grant', g.schema, concat(g.kind, ' ', CASE WHEN g.name = '' THEN g.schema ELSE concat(NULLIF(g.parent, '') || '.', g.name) END),
+SELECT 'grant', g.schema, concat(g.kind, ' ', CASE WHEN g.name = '' THEN g.schema
+           WHEN g.parent = '' THEN g.name
+           -- A dot in a name must not be taken for the one between names.
+           WHEN concat(g.parent, g.name) LIKE '%.%' THEN concat(quote_ident(g.parent), '.', quote_ident(g.name))
+           ELSE concat(g.parent, '.', g.name) END),
        CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(g.grantee)::text END, g.rights, NULL, g.xid::xid
   FROM grants g
 UNION ALL

@@ -18,7 +18,8 @@ SELECT 'pg_type'::regclass AS classid, y.oid, 0, CASE y.typtype WHEN 'd' THEN 'd
                       'SEND ' || NULLIF(y.typsend, 0)::text, 'TYPMOD_IN ' || NULLIF(y.typmodin, 0)::text, 'TYPMOD_OUT ' || NULLIF(y.typmodout, 0)::text,
                       'ANALYZE ' || NULLIF(y.typanalyze, 0)::text, 'LENGTH', y.typlen, CASE WHEN y.typbyval THEN 'BY VALUE' END,
                       'ALIGN', y.typalign, 'STORAGE', y.typstorage, 'CATEGORY', y.typcategory, CASE WHEN y.typispreferred THEN 'PREFERRED' END,
-                      'DEFAULT ' || quote_literal(y.typdefault), 'ELEMENT ' || format_type(NULLIF(y.typelem, 0), NULL), 'DELIMITER', y.typdelim,
+                      'DEFAULT ' || quote_literal(y.typdefault), 'ELEMENT ' || format_type(NULLIF(y.typelem, 0), NULL), 'SUBSCRIPT ' || NULLIF(y.typsubscript, 0)::text,
+                      CASE WHEN y.typcollation <> 0 THEN 'COLLATABLE' END, 'DELIMITER', y.typdelim,
                       CASE WHEN NOT y.typisdefined THEN 'SHELL' END)
        END,
        NULL,
@@ -69,3 +70,15 @@ SELECT 'pg_ts_dict'::regclass, d.oid, 0, 'text search dictionary', o.schema, '',
        NULL, d.xmin, NULL, 0::oid, ''::"char"
   FROM pg_ts_dict d JOIN own o ON o.oid = d.dictnamespace
  WHERE NOT EXISTS (SELECT FROM members m WHERE m.classid = 'pg_ts_dict'::regclass AND m.objid = d.oid)
+UNION ALL
+SELECT 'pg_ts_parser'::regclass, p.oid, 0, 'text search parser', o.schema, '', p.prsname::text,
+       concat_ws(' ', 'START', p.prsstart, 'GETTOKEN', p.prstoken, 'END', p.prsend, 'HEADLINE ' || NULLIF(p.prsheadline, 0)::text, 'LEXTYPES', p.prslextype),
+       NULL, p.xmin, NULL, 0::oid, ''::"char"
+  FROM pg_ts_parser p JOIN own o ON o.oid = p.prsnamespace
+ WHERE NOT EXISTS (SELECT FROM members m WHERE m.classid = 'pg_ts_parser'::regclass AND m.objid = p.oid)
+UNION ALL
+SELECT 'pg_ts_template'::regclass, t.oid, 0, 'text search template', o.schema, '', t.tmplname::text,
+       concat_ws(' ', 'INIT ' || NULLIF(t.tmplinit, 0)::text, 'LEXIZE', t.tmpllexize),
+       NULL, t.xmin, NULL, 0::oid, ''::"char"
+  FROM pg_ts_template t JOIN own o ON o.oid = t.tmplnamespace
+ WHERE NOT EXISTS (SELECT FROM members m WHERE m.classid = 'pg_ts_template'::regclass AND m.objid = t.oid)
