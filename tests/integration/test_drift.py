@@ -217,6 +217,25 @@ def test_a_migration_reverted_and_applied_again_on_dev_predicts_what_prod_gets(s
     assert "2 objects changed, as on dev\n" in done.err
 
 
+def test_texts_that_the_server_deparses_are_predicted_as_well(shop: Project) -> None:
+    view = "CREATE OR REPLACE VIEW cheap AS SELECT id FROM orders WHERE total < {};"
+    policy = "CREATE POLICY p ON orders USING (total > {0}); ALTER POLICY p ON orders USING (total > {0} + 1);"
+    shop.write("002-view.sql", view.format(10) + policy.format(1))
+    shop.write("003-again.sql", view.format(20) + "ALTER POLICY p ON orders USING (total > 5);")
+    assert shop.run("sync", "--to", "2").code == 0
+    done = shop.run("sync")
+    assert done.code == 0, done.err
+    assert "2 objects changed, as on dev\n" in done.err
+    database = shop.query("SELECT current_database()", "prod")[0][0]
+    limit = f"CASE current_database() WHEN '{database}' THEN 30 ELSE 31 END"
+    shop.write(
+        "004-other.sql", f"DO $$ BEGIN EXECUTE format('{view.format('%s')}', {limit}); END $$;".replace("''", "'")
+    )
+    done = shop.run("sync")
+    assert done.code == 4
+    assert "view public.cheap: expected to be altered, was altered in another way" in done.err
+
+
 def test_rules_with_a_reason_take_differences_out_and_say_so(shop: Project) -> None:
     rule = '[[drift.ignore]]\nobject = "public.tmp_*"\nreason = "the loader makes these"\n'
     configure(shop, toml=rule)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from lockstep.core.expressions import same_meaning
 from lockstep.core.fingerprint import Fingerprint, Key, SchemaObject, is_portable, label, portable
@@ -107,25 +108,32 @@ def laid_over(base: Fingerprint, changes: Iterable[Change]) -> Fingerprint:
 # -- as they are recorded ----------------------------------------------------------------------------------------------
 
 
+class Print(NamedTuple):
+    """What an object is, as two digests."""
+
+    exact: str  # within one major version
+    portable: str | None  # between major versions; None: nothing that every version knows
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touched:
     """One object of a recorded change set: its digests alone."""
 
     key: Key
-    before: str | None  # portable digest; None: was not there
-    after: str | None  # None: is not there any more
+    before: Print | None  # None: was not there
+    after: Print | None  # None: is not there any more
+
+
+def print_of(one: SchemaObject | None) -> Print | None:
+    """Return an object's digests; None for one that is not there."""
+    if one is None:
+        return None
+    return Print(one.digest, one.portable_digest if is_portable(one) else None)
 
 
 def touched(changes: Iterable[Change]) -> tuple[Touched, ...]:
-    """Return what of a change set is kept for later: digests that compare between major versions."""
-    return tuple(
-        Touched(
-            key=c.key,
-            before=None if c.before is None else c.before.portable_digest,
-            after=None if c.after is None else c.after.portable_digest,
-        )
-        for c in changes
-    )
+    """Return what of a change set is kept for later."""
+    return tuple(Touched(key=c.key, before=print_of(c.before), after=print_of(c.after)) for c in changes)
 
 
 def joined(runs: Iterable[Iterable[Touched]]) -> tuple[Touched, ...]:
@@ -151,25 +159,33 @@ class Mismatch:
         return f"{label(self.key)}: expected to be {self.predicted}, was {self.actual}"
 
 
-def mismatches(predicted: Iterable[Touched], actual: Iterable[Change], after: Fingerprint) -> tuple[Mismatch, ...]:
+def mismatches(
+    predicted: Iterable[Touched], actual: Iterable[Change], after: Fingerprint, *, same_major: bool
+) -> tuple[Mismatch, ...]:
     """Compare what a run did with what was predicted, object by object, by what each object is afterwards.
 
     What was there already as predicted is as good as made. What was not predicted should not have been touched.
+    `same_major`: the prediction is from a server of this major version, so texts that it deparses compare as well.
     """
     expected: Mapping[Key, Touched] = {one.key: one for one in predicted}
     found: Mapping[Key, Touched] = {one.key: one for one in touched(actual)}
     wrong = []
     for key in sorted(expected.keys() | found.keys()):
         one, other = expected.get(key), found.get(key)
-        now = after.objects.get(key)
-        end = None if now is None else now.portable_digest
-        if one is not None and one.after == end:
+        end = _seen_as(print_of(after.objects.get(key)), same_major)
+        if one is not None and _seen_as(one.after, same_major) == end:
             continue
+        if one is None and other is not None and _seen_as(other.before, same_major) == end:
+            continue  # of another major version: nothing that this one would tell apart
         word = _word(other)
         if one is not None and word == _word(one):
             word = f"{word} in another way"
         wrong.append(Mismatch(key=key, predicted=_word(one), actual=word))
     return tuple(wrong)
+
+
+def _seen_as(one: Print | None, same_major: bool) -> str | None:
+    return None if one is None else one.exact if same_major else one.portable
 
 
 def _word(one: Touched | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from lockstep.core.changes import Touched
+from lockstep.core.changes import Print, Touched
 from lockstep.core.fingerprint import Fingerprint, SchemaObject, fingerprint_of
 
 FORMAT = 1
@@ -41,15 +41,15 @@ def decode_fingerprint(data: bytes) -> Fingerprint:
     return fingerprint_of(objects, major=document.major, schemas=document.schemas, roles=document.roles)
 
 
-def encode_touched(changes: Iterable[Touched]) -> bytes:
-    """Return a change set as bytes."""
-    rows = [[*one.key, one.before, one.after] for one in changes]
-    return zlib.compress(msgspec.json.encode({"format": FORMAT, "changes": rows}), 5)
-
-
 class _Changes(msgspec.Struct):
     format: int
-    changes: list[tuple[str, str, str, str, str | None, str | None]]
+    changes: list[tuple[str, str, str, str, Print | None, Print | None]]
+
+
+def encode_touched(changes: Iterable[Touched]) -> bytes:
+    """Return a change set as bytes."""
+    rows = [(*one.key, one.before, one.after) for one in changes]
+    return zlib.compress(msgspec.json.encode(_Changes(format=FORMAT, changes=rows)), 5)
 
 
 def decode_touched(data: bytes) -> tuple[Touched, ...]:

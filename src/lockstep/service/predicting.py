@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lockstep.config import Environment, Settings
-from lockstep.core.changes import Mismatch, Touched, joined, mismatches, touched
+from lockstep.core.changes import Mismatch, Touched, joined, mismatches, print_of, touched
 from lockstep.core.ignoring import ABSENT_ROLES, roles_in
 from lockstep.core.ledger import applied_set
 from lockstep.core.runs import Ran, matching
@@ -26,6 +26,7 @@ class Prediction:
     """What the same migrations changed somewhere else."""
 
     source: str  # environment
+    major: int  # of its server
     changes: tuple[Touched, ...]
     roles: frozenset[str] | None  # that exist there; None: not known any more
 
@@ -63,7 +64,8 @@ def _by_runs(session: Session, source: str, ran: Sequence[Ran]) -> Prediction | 
         return None
     intended = read_intended(session, states[0][0])
     changes = joined(read_changes(session, [states[index][0] for index in chosen]))
-    return Prediction(source=source, changes=changes, roles=intended.roles if intended else None)
+    major = states[chosen[-1]][0].major
+    return Prediction(source=source, major=major, changes=changes, roles=intended.roles if intended else None)
 
 
 def _by_outcome(session: Session, source: str, recording: Recording, applied: Applied) -> Prediction | None:
@@ -75,9 +77,8 @@ def _by_outcome(session: Session, source: str, recording: Recording, applied: Ap
         return None
     changes = []
     for change in touched(recording.changes):
-        one = there.objects.get(change.key)
-        changes.append(replace(change, after=None if one is None else one.portable_digest))
-    return Prediction(source=source, changes=tuple(changes), roles=there.roles)
+        changes.append(replace(change, after=print_of(there.objects.get(change.key))))
+    return Prediction(source=source, major=there.major, changes=tuple(changes), roles=there.roles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +116,9 @@ def _mismatches(
     both = recording.after.roles & (prediction.roles if prediction.roles is not None else recording.after.roles)
     return tuple(
         one
-        for one in mismatches(prediction.changes, recording.changes, recording.after)
+        for one in mismatches(
+            prediction.changes, recording.changes, recording.after, same_major=prediction.major == recording.after.major
+        )
         if one.key[0] not in kinds
         and not any(rule.fits(one.key, [environment.name, prediction.source]) for rule in rules)
         and not (ABSENT_ROLES in kinds and roles_in(one.key) - both)
