@@ -201,7 +201,7 @@ def refuse_unowned(session: Session) -> None:
             """
             SELECT c.relname::text, pg_has_role(current_user, c.relowner, 'USAGE'), pg_get_userbyid(c.relowner)::text
               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-             WHERE n.nspname = %s AND c.relname = ANY (%s) AND c.relkind = 'r' ORDER BY length(c.relname)
+             WHERE n.nspname = %s AND c.relname = ANY (%s) ORDER BY length(c.relname)
             """,
             (session.target.ledger_schema, list(TABLES)),
         ).fetchall()
