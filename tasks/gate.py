@@ -37,9 +37,10 @@ def unchecked(environment: str) -> tuple[str, ...]:
 
 @step("preflight", "{environment}: preflight")
 def preflight(environment: str) -> None:
-    """Look whether a backup could be taken when its turn comes. Changes nothing."""
+    """Look whether a backup could be taken when its turn comes, and whether its schema drifted. Changes nothing."""
     run = current()
     look(run.settings, run.environment(environment), run.info, run.progress)
+    refuse_drift(run.settings, run.environment(environment))
 
 
 def tell_missing_gates(environment: str) -> None:

@@ -27,7 +27,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     if left.name == right.name:
         raise UsageError("diff compares two environments", hint=f"lockstep drift {left.name}: live against recorded")
     found = compare_environments(context.settings, left, right)
-    code = ExitCode.DISAGREES if found.found else ExitCode.DONE
+    code = ExitCode.DISAGREES if found.found or found.absent else ExitCode.DONE
     if context.as_json:
         show_json(
             "diff",
@@ -46,6 +46,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
                 },
                 "same_migrations": found.same_migrations,
                 "out_of_parity": found.out_of_parity,
+                "absent_schemas": list(found.absent),
                 "objects": [len(found.left.schema.objects), len(found.right.schema.objects)],
                 "differences": [difference_document(one) for one in found.found],
                 **ignored_documents(found.ignored, found.reprinted, found.other_text),
@@ -55,6 +56,8 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     for side in (found.left, found.right):
         version = f"at {side.version:03d}" if side.version is not None else "nothing applied"
         show(f"{side.target}: {version}, {len(side.schema.objects):,} objects, PostgreSQL {side.schema.major}")
+    for schema in found.absent:
+        show(f"schema {schema} is in neither: look at [project] schemas in lockstep.toml")
     if not found.same_migrations:
         only = [
             sorted(name for name, _ in one.applied - other.applied)

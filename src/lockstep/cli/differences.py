@@ -22,7 +22,14 @@ LINES = 30
 UNDO_LINES = 4
 
 
-def show_difference(one: Difference, *, word: str | None = None, when: str | None = None, undo: bool = True) -> None:
+def show_difference(
+    one: Difference,
+    *,
+    word: str | None = None,
+    when: str | None = None,
+    undo: bool = True,
+    renamed: frozenset[Key] = frozenset(),
+) -> None:
     """Print one difference: what it is, its definition, when it was made, how to take it back."""
     change = one.change
     colour = {"created": "green", "dropped": "red"}.get(change.action.value, "yellow")
@@ -37,7 +44,9 @@ def show_difference(one: Difference, *, word: str | None = None, when: str | Non
         show(f"      … {len(lines) - LINES} more lines: --json")
     if when:
         show(f"    {when}")
-    found = remedy(one) if undo else None
+    if change.key in renamed:
+        show("    perhaps one column under another name: one went and one came with the same definition")
+    found = remedy(one, renamed) if undo else None
     if found is not None and found.undo.count("\n") > UNDO_LINES:
         show(f"    take it back: {found.undo.count(chr(10)) + 1} lines of SQL (--json has them)")
     elif found is not None:
@@ -59,10 +68,10 @@ def ignored_line(ignored: Sequence[Ignored], reprinted: Sequence[Key], other_tex
     return f"  not counted: {'; '.join(words.safe(text) for text in said)}" if said else ""
 
 
-def difference_document(one: Difference) -> dict[str, Any]:
+def difference_document(one: Difference, renamed: frozenset[Key] = frozenset()) -> dict[str, Any]:
     """One difference as JSON documents hold it."""
     change = one.change
-    found = remedy(one)
+    found = remedy(one, renamed)
     return {
         "action": change.action.value,
         "object": change.label,
@@ -75,6 +84,8 @@ def difference_document(one: Difference) -> dict[str, Any]:
         "parts": [part.label for part in one.parts],
         "keep_sql": found.keep if found else None,
         "undo_sql": found.undo if found else None,
+        "undo_note": found.note if found else None,
+        "maybe_renamed": change.key in renamed,
     }
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
 from lockstep.cli.differences import difference_document, ignored_documents, ignored_line, show_difference
-from lockstep.cli.terminal import show, show_json, talk
-from lockstep.errors import ExitCode, UsageError
+from lockstep.cli.terminal import error_document, paint, show, show_json, talk
+from lockstep.errors import ExitCode, LockstepError, UsageError
 
 if TYPE_CHECKING:
     from lockstep.config import Environment
@@ -46,10 +47,20 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         return _accept(chosen[0], arguments.accept, context)
     from lockstep.service.drifting import Verdict, find_drift
 
-    reports = [find_drift(context.settings, environment) for environment in chosen]
+    reports: list[DriftReport] = []
+    errors: dict[str, LockstepError] = {}
+    for environment in chosen:
+        try:
+            reports.append(find_drift(context.settings, environment))
+        except LockstepError as error:
+            if len(chosen) == 1:
+                raise
+            errors[environment.name] = error
     drafted = _draft(reports, context) if arguments.fix_sql else {}
     if context.as_json:
-        show_json("drift", {"environments": [_document(one, drafted.get(one.environment, [])) for one in reports]})
+        shown = [_document(one, drafted.get(one.environment, [])) for one in reports]
+        shown += [{"environment": name, "error": error_document(error)} for name, error in errors.items()]
+        show_json("drift", {"environments": shown})
     else:
         for number, one in enumerate(reports):
             if number:
@@ -57,10 +68,19 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
             _show(one)
             for path in drafted.get(one.environment, []):
                 talk(f"{one.environment}: wrote {path}; nothing was applied")
-            if arguments.fix_sql and one.found and not drafted.get(one.environment):
-                talk(f"{one.environment}: none of the differences is simple enough to write SQL for")
+            left = _left_out(one) if arguments.fix_sql else []
+            if left:
+                talk(
+                    f"{one.environment}: not in a file, write it yourself: {', '.join(words.safe(text) for text in left)}"
+                )
+    for problem in errors.values():
+        talk(f"{paint('error:', 'red', sys.stderr)} {problem.message}")
+        if problem.hint:
+            talk(f"  next: {problem.hint}")
+    if errors:
+        return max(problem.exit_code for problem in errors.values())
     verdicts = {one.verdict for one in reports}
-    if verdicts & {Verdict.DRIFT, Verdict.STALE}:
+    if verdicts & {Verdict.DRIFT, Verdict.STALE} or any(one.absent for one in reports):
         return ExitCode.DISAGREES
     return ExitCode.LOCKED if Verdict.BUSY in verdicts else ExitCode.DONE
 
@@ -83,25 +103,38 @@ def _accept(environment: Environment, reason: str, context: Context) -> ExitCode
 
 
 def _draft(reports: list[DriftReport], context: Context) -> dict[str, list[str]]:
-    from lockstep.core.remedy import remedy
+    from lockstep.core.remedy import maybe_renamed, remedy
     from lockstep.service.creating import draft_migrations
 
     written = {}
     for report in reports:
+        renamed = maybe_renamed(one.difference for one in report.found)
         simple = [
             (one.difference.change.label, found)
             for one in report.found
-            if (found := remedy(one.difference)) is not None
+            if (found := remedy(one.difference, renamed)) is not None
         ]
         paths = draft_migrations(context.settings, report.environment, simple)
         written[report.environment] = [str(path.relative_to(context.settings.folder)) for path in paths]
     return written
 
 
+def _left_out(report: DriftReport) -> list[str]:
+    """The differences that --fix-sql wrote nothing for."""
+    from lockstep.core.remedy import maybe_renamed, remedy
+
+    renamed = maybe_renamed(one.difference for one in report.found)
+    found = [(one.difference.change.label, remedy(one.difference, renamed)) for one in report.found]
+    return [label for label, way in found if way is None or way.keep is None]
+
+
 def _show(one: DriftReport) -> None:
+    from lockstep.core.remedy import maybe_renamed
     from lockstep.service.drifting import Verdict
     from lockstep.service.recording import since
 
+    for schema in one.absent:
+        show(f"{one.target}: schema {words.safe(schema)} is not there: look at [project] schemas in lockstep.toml")
     if one.verdict is Verdict.UNRECORDED:
         show(f"{one.target}: the schema is not recorded yet, so there is nothing to compare with")
         talk(
@@ -125,10 +158,13 @@ def _show(one: DriftReport) -> None:
             show(
                 "  The ledger went on since: a run was cut off before it could record the schema, or a repair. Its own changes"
             )
-            show("  and those of others cannot be told apart; the next sync records the schema as it stands.")
+            show("  be among these; the next run takes them for what they are, and all else stays drift.")
+        renamed = maybe_renamed(dated.difference for dated in one.found)
         for dated in one.found:
             show("")
-            show_difference(dated.difference, when=_when(dated, datetime.now(UTC)))
+            show_difference(dated.difference, renamed=renamed, when=_when(dated, datetime.now(UTC)))
+    for schema in one.fresh:
+        show(f"  schema {words.safe(schema)} is configured since then: it is not compared before it is recorded")
     if text := ignored_line(one.ignored, one.reprinted, one.other_text):
         show(text)
     if one.found:
@@ -169,11 +205,16 @@ def _document(one: DriftReport, drafted: list[str]) -> dict[str, Any]:
             "migration_name": found.migration_name, "run_id": found.run_id,
         }  # fmt: skip
 
+    from lockstep.core.remedy import maybe_renamed
+
+    renamed = maybe_renamed(dated.difference for dated in one.found)
     return {
         "environment": one.environment,
         "target": one.target,
         "verdict": one.verdict.value,
         "holder": one.holder,
+        "absent_schemas": list(one.absent),
+        "new_schemas": list(one.fresh),
         "recorded": None
         if one.state is None
         else {
@@ -186,10 +227,10 @@ def _document(one: DriftReport, drafted: list[str]) -> dict[str, Any]:
         },
         "differences": [
             {
-                **difference_document(dated.difference),
-                "after": event(dated.after),
-                "before": event(dated.before),
-                "at": dated.at,
+                **difference_document(dated.difference, renamed),
+                "made_after": event(dated.after),
+                "made_before": event(dated.before),
+                "made_at": dated.at,
                 "between": list(dated.between),
             }
             for dated in one.found

@@ -76,13 +76,16 @@ def paths(key: Key) -> tuple[str, ...]:
         of = of if words != "schema" else ""
         return tuple(f"{start}{part}".rstrip(".") for part in _prefixes(of)) or (schema,)
     own = f"{start}{parent}.{name}" if parent else f"{start}{name}".rstrip(".")
-    return (own, f"{start}{name}", f"{start}{parent}") if parent else (own,)
+    if not parent:
+        return (own,)
+    # Of all that is part of a table only an index has a name in the schema.
+    return (own, f"{start}{name}", f"{start}{parent}") if kind == "index" else (own, f"{start}{parent}")
 
 
 def _prefixes(name: str) -> tuple[str, ...]:
     if "(" in name or "." not in name:
         return (name,)
-    return (name, name.split(".", 1)[0], name.rsplit(".", 1)[1])
+    return (name, name.split(".", 1)[0])
 
 
 def sift(

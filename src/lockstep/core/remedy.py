@@ -7,12 +7,12 @@ definition is SQL itself. None where a person has to think.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from lockstep.core.changes import Change
 from lockstep.core.drift import Difference
-from lockstep.core.fingerprint import SchemaObject
+from lockstep.core.fingerprint import Key, SchemaObject
 from lockstep.core.locking.nodes import quote
 
 
@@ -20,42 +20,64 @@ from lockstep.core.locking.nodes import quote
 class Remedy:
     """The two ways to end a difference."""
 
-    keep: str  # makes the change everywhere; harmless where it is made already
+    keep: str | None  # makes the change everywhere; harmless where it is made already. None: it would lose data there
     undo: str  # takes it back where it was made
     alone: bool = False  # cannot run in a transaction: CONCURRENTLY
-    note: str | None = None  # what undo cannot bring back
+    note: str | None = None  # what undo loses, or cannot bring back
 
 
-def remedy(difference: Difference) -> Remedy | None:
-    """Return what to do about a difference, its comments and grants included; None when it is not simple."""
+def remedy(difference: Difference, renamed: frozenset[Key] = frozenset()) -> Remedy | None:
+    """Return what to do about a difference, its comments and grants included; None when it is not simple.
+
+    `renamed`: columns that may be one under two names (`maybe_renamed`); of them only a person can tell.
+    """
+    if difference.change.key in renamed:
+        return None
     head = _remedy(difference.change)
     if head is None or not difference.parts:
         return head
-    parts = [_remedy(part) for part in difference.parts]
-    if any(part is None for part in parts):
+    parts = [part for one in difference.parts if (part := _remedy(one)) is not None]
+    if len(parts) < len(difference.parts):
         return None
     # What is dropped takes its parts along; what is made needs each of them.
-    made = difference.change.after is not None
-    keep = [head.keep, *(part.keep for part in parts if part is not None and made)]
-    undo = [head.undo, *(part.undo for part in parts if part is not None and not made)]
-    return replace(head, keep="\n".join(keep), undo="\n".join(undo))
+    if difference.change.after is None:
+        return replace(head, undo="\n".join([head.undo, *(part.undo for part in parts)]))
+    keeps = [head.keep, *(part.keep for part in parts)]
+    return replace(head, keep=None if None in keeps else "\n".join(text for text in keeps if text))
+
+
+def maybe_renamed(differences: Iterable[Difference]) -> frozenset[Key]:
+    """Return the columns that went and came in one table with the same definition: perhaps one, under another name.
+
+    To drop the one and add the other would lose its data.
+    """
+    columns = [one.change for one in differences if one.change.key[0] == "column"]
+    found: set[Key] = set()
+    for gone in (c for c in columns if c.before is not None and c.after is None):
+        for new in (c for c in columns if c.before is None and c.after is not None):
+            assert gone.before is not None and new.after is not None
+            if gone.key[:3] == new.key[:3] and gone.before.definition == new.after.definition:
+                found |= {gone.key, new.key}
+    return frozenset(found)
 
 
 def _remedy(change: Change) -> Remedy | None:
     make = _KINDS.get(change.key[0])
     if make is None:
         return None
-    keep = make(change.before, change.after)
+    keep: str | None = make(change.before, change.after)
     undo = make(change.after, change.before)
     if keep is None or undo is None:
         return None
-    gone = change.key[0] == "column" and change.after is None
-    return Remedy(
-        keep=keep,
-        undo=undo,
-        alone=change.key[0] == "index",
-        note="the data of the column is gone; a backup has it" if gone else None,
-    )
+    note = None
+    if change.key[0] == "column" and change.after is None:
+        keep = None  # it would drop the column, with its data, everywhere
+        note = "the column's data does not come back with it; a backup has it"
+        if " NOT NULL" in undo and " DEFAULT " not in undo:
+            note += "; and rows need a value first, since it is NOT NULL"
+    elif change.key[0] == "column" and change.before is None:
+        note = "this drops the column with its data"
+    return Remedy(keep=keep, undo=undo, alone=change.key[0] == "index", note=note)
 
 
 Maker = Callable[[SchemaObject | None, SchemaObject | None], str | None]
@@ -74,7 +96,7 @@ def _index(before: SchemaObject | None, after: SchemaObject | None) -> str | Non
 
 
 _INDEX = re.compile(r"CREATE (UNIQUE )?INDEX (?!.* ON ONLY )(.*?)", re.DOTALL)
-_MARKS = (" INVALID", " CLUSTER", " ATTACHED TO ")
+_MARKS = (" INVALID", " CLUSTER", " ATTACHED TO ", " ALTER COLUMN ")
 
 
 def _plain_index(before: SchemaObject | None, after: SchemaObject | None) -> str | None:
@@ -89,7 +111,7 @@ _COLUMN = re.compile(
     r"(?P<type>.+?)(?P<collate> COLLATE \S+)?(?P<required> NOT NULL)?(?: DEFAULT (?P<default>.+))?", re.DOTALL
 )
 _NOT_SIMPLE = re.compile(
-    r" GENERATED | STORAGE | COMPRESSION | STATISTICS \d| OPTIONS \(| INHERITED$|\([\w=., ]+\)$(?<!\d\))", re.DOTALL
+    r" GENERATED | STORAGE | COMPRESSION | STATISTICS \d| OPTIONS \(| INHERITED$|\([^()]*=[^()]*\)$", re.DOTALL
 )
 
 
@@ -110,7 +132,7 @@ def _column(before: SchemaObject | None, after: SchemaObject | None) -> str | No
         return None
     lines = []
     if old["type"] != new["type"] or old["collate"] != new["collate"]:
-        lines.append(f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {new['type']}{new['collate'] or ''};")
+        return None  # one of the two directions may lose data
     if old["default"] != new["default"]:
         action = f"SET DEFAULT {new['default']}" if new["default"] else "DROP DEFAULT"
         lines.append(f"ALTER TABLE {table} ALTER COLUMN {name} {action};")
@@ -197,7 +219,7 @@ def _comment(before: SchemaObject | None, after: SchemaObject | None) -> str | N
     return f"COMMENT ON {on} IS {_literal(after.definition) if after else 'NULL'};"
 
 
-_INSIDE = ("constraint", "trigger", "rule", "policy")
+_INSIDE = ("trigger", "rule", "policy")  # a constraint may be a domain's
 
 
 def _commented(one: SchemaObject) -> str | None:
@@ -228,6 +250,8 @@ def _commented(one: SchemaObject) -> str | None:
 def _constraint(before: SchemaObject | None, after: SchemaObject | None) -> str | None:
     one = after or before
     assert one is not None
+    if re.search(r"\bVALUE\b", one.definition):
+        return None  # of a domain
     if any(
         mark in side.definition
         for side in (before, after)

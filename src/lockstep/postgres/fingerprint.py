@@ -178,11 +178,20 @@ def _copy(session: Session) -> sql.Composed:
 
 
 def _options(column: str) -> str:
-    """SQL of a list of options without what may be a secret. Column names of ours alone."""
+    """SQL of a list of options; the values of those that are not known to be harmless are masked."""
+    known = ", ".join(f"'{name}'" for name in _HARMLESS)
     return (
-        "(SELECT format('OPTIONS (%s)', string_agg(CASE WHEN split_part(o, '=', 1) ~* 'pass|secret|token|key|credential' "  # noqa: S608
-        f"THEN split_part(o, '=', 1) || '=***' ELSE o END, ', ' ORDER BY o COLLATE \"C\")) FROM unnest({column}) o HAVING count(*) > 0)"
+        f"(SELECT format('OPTIONS (%s)', string_agg(CASE WHEN split_part(o, '=', 1) = ANY (ARRAY[{known}]) "  # noqa: S608
+        f"THEN o ELSE split_part(o, '=', 1) || '=***' END, ', ' ORDER BY o COLLATE \"C\")) FROM unnest({column}) o HAVING count(*) > 0)"
     )
+
+
+#: Options of foreign servers, tables and columns that hold no secret. Of any other only the name is looked at.
+_HARMLESS = (
+    "host", "hostaddr", "port", "dbname", "schema", "schema_name", "table", "table_name", "column_name", "fetch_size",
+    "batch_size", "updatable", "truncatable", "use_remote_estimate", "async_capable", "extensions", "format", "filename",
+    "header", "delimiter", "encoding",
+)  # fmt: skip
 
 
 _PUBLICATION_SCHEMAS = (

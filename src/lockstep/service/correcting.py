@@ -117,18 +117,13 @@ def repair(
         wanted = changes(rows, asked, _downs(folder, recorded_downs(session)), session.target.name)
         if not wanted:
             return ()
-        declares = any(verb in _DECLARING for _, verb in asked)
         with (
-            correction_recorded(session, run.run_id, event="repair", declares=declares),
+            correction_recorded(session, run.run_id, event="repair", declares=False),
             guard(session.target),
             session.connection.transaction(),
         ):
             open_for_writing(session)
             return tuple(_correct(session, change, ledger, run, reason) for change in wanted)
-
-
-#: What says that the database has, or has not, what a file makes.
-_DECLARING = frozenset({Verb.FORGET, Verb.RECORD, Verb.STATEMENT_DONE, Verb.STATEMENT_UNDONE, Verb.ACCEPT})
 
 
 def undo(
@@ -142,7 +137,7 @@ def undo(
     with work_session(settings, environment, run) as work:
         session = work.session
         with (
-            correction_recorded(session, run.run_id, event="repair", declares=True),
+            correction_recorded(session, run.run_id, event="repair", declares=False),
             guard(session.target),
             session.connection.transaction(),
         ):

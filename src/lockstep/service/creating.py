@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lockstep.config import Settings
 from lockstep.core.filename import parse_file_name
+from lockstep.core.text import printable
 from lockstep.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def draft_migrations(settings: Settings, environment: str, remedies: Sequence[tu
     """
     made: list[Path] = []
     for alone, title in ((False, f"keep drift of {environment}"), (True, f"keep indexes of {environment}")):
-        chosen = [(label, one) for label, one in remedies if one.alone is alone]
+        # A name may hold a line end: behind it the rest of a comment would be SQL.
+        chosen = [(printable(label), one) for label, one in remedies if one.alone is alone and one.keep is not None]
         if not chosen:
             continue
         head = "-- lockstep: transaction=none\n" if alone else ""

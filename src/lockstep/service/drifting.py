@@ -14,16 +14,19 @@ from lockstep.core.fingerprint import Key
 from lockstep.core.ignoring import Ignored, sift
 from lockstep.errors import DriftFound, LedgerError, UsageError
 from lockstep.postgres.audit import Event, write_event
-from lockstep.postgres.connection import Session, open_session
+from lockstep.postgres.connection import Session, guard, open_session
 from lockstep.postgres.dating import Around, Dating, date_changes
 from lockstep.postgres.entries import RunInfo
-from lockstep.postgres.fingerprint import read_live
+from lockstep.postgres.fingerprint import Live, read_live
 from lockstep.postgres.lock import read_holder
 from lockstep.postgres.states import State, read_intended, read_recorded, read_seen, read_states, write_state
 from lockstep.service.project import target_of
-from lockstep.service.recording import LISTED, LOGGED, line, rules_of, since
+from lockstep.service.recording import LISTED, line, rules_of, since
 from lockstep.service.run import new_run_id
 from lockstep.service.worksession import work_session
+
+#: Labels that the audit log keeps of what was accepted.
+LOGGED = 200
 
 
 class Verdict(Enum):
@@ -59,6 +62,8 @@ class DriftReport:
     ignored: tuple[Ignored, ...] = ()
     reprinted: tuple[Key, ...] = ()  # differ only in how PostgreSQL prints them after a restore
     other_text: tuple[Key, ...] = ()  # recorded under another major version, which words them otherwise
+    absent: tuple[str, ...] = ()  # configured schemas that are not there
+    fresh: tuple[str, ...] = ()  # configured since the schema was recorded: nothing to compare with yet
     holder: str | None = None  # who is at work; only when busy
     objects: int = 0  # that were compared; 0: the token told that nothing changed
 
@@ -71,7 +76,7 @@ def find_drift(settings: Settings, environment: Environment) -> DriftReport:
     target = target_of(settings, environment, with_settings=False)
     session = open_session(target, run_id=new_run_id(), read_only=True)
     try:
-        return _look(settings, environment, session)
+        return _look(settings, environment, session)[0]
     finally:
         session.close()
 
@@ -106,10 +111,10 @@ def accept_drift(settings: Settings, environment: Environment, run: RunInfo, rea
         raise UsageError("--accept needs a reason: the audit log keeps it")
     with work_session(settings, environment, run) as work:
         session = work.session
-        report = _look(settings, environment, session, alone=True)
+        report, seen = _look(settings, environment, session, alone=True)
         if report.verdict is Verdict.NONE and not (report.reprinted or report.other_text):
             raise UsageError(f"{report.target}: there is no drift to accept", hint=f"lockstep drift {environment.name}")
-        live, token = read_live(session)
+        live, token = seen or read_live(session)  # what is accepted is what is listed
         labels = [change.label for one in report.found for change in (one.difference.change, *one.difference.parts)]
         details: dict[str, object] = {
             "what": report.verdict.value,
@@ -129,30 +134,36 @@ def accept_drift(settings: Settings, environment: Environment, run: RunInfo, rea
 # -- inside -------------------------------------------------------------------------------------------------------
 
 
-def _look(settings: Settings, environment: Environment, session: Session, *, alone: bool = False) -> DriftReport:
-    """`alone`: this session holds the lock."""
+def _look(
+    settings: Settings, environment: Environment, session: Session, *, alone: bool = False
+) -> tuple[DriftReport, Live | None]:
+    """Return the report, and what was read for it. `alone`: this session holds the lock."""
     now = read_recorded(session)
     base = DriftReport(
         environment=environment.name, target=session.target.name, verdict=Verdict.UNRECORDED, state=now.state
     )
+    base = replace(base, absent=_absent(session))
     if now.state is None:
-        return base
+        return base, None
+    fresh = tuple(sorted(set(session.target.schemas) - set(now.state.schemas)))
+    base = replace(base, fresh=fresh)
     if now.state.token == now.token and not now.state.seen_differs and not now.is_stale:
-        return replace(base, verdict=Verdict.NONE)
+        return replace(base, verdict=Verdict.NONE), None
     if not alone and (holder := read_holder(session)) is not None:
-        return replace(base, verdict=Verdict.BUSY, holder=holder)
+        return replace(base, verdict=Verdict.BUSY, holder=holder), None
     intended = read_intended(session, now.state)
     if intended is None:
         raise LedgerError(
             f"{session.target.name}: the objects of the newest recorded state are gone",
             hint=f"lockstep drift {environment.name} --accept REASON",
         )
-    live = read_live(session).fingerprint
+    seen = read_live(session)
+    live = seen.fingerprint
     found = compare(intended, live)
     kept, ignored = sift(found.changes, rules_of(settings), [environment.name])
     dated = _dated(session, now.state, grouped(kept))
     verdict = Verdict.STALE if now.is_stale and kept else Verdict.DRIFT if kept else Verdict.NONE
-    return replace(
+    report = replace(
         base,
         verdict=verdict,
         found=dated,
@@ -161,6 +172,17 @@ def _look(settings: Settings, environment: Environment, session: Session, *, alo
         other_text=found.other_text,
         objects=len(live.objects),
     )
+    return report, seen
+
+
+def _absent(session: Session) -> tuple[str, ...]:
+    """The configured schemas that the database does not have."""
+    with guard(session.target):
+        rows = session.connection.execute(
+            "SELECT s FROM unnest(%s::text[]) s WHERE NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = s) ORDER BY s",
+            (list(session.target.schemas),),
+        ).fetchall()
+    return tuple(row[0] for row in rows)
 
 
 def _dated(session: Session, state: State, found: Sequence[Difference]) -> tuple[Dated, ...]:

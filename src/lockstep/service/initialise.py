@@ -12,6 +12,7 @@ from lockstep.postgres.ledger import read_ledger
 from lockstep.postgres.ledger_setup import Upgraded, create_ledger
 from lockstep.postgres.lock import take_lock
 from lockstep.service.project import recognition, target_of
+from lockstep.service.recording import own_changes_recorded
 from lockstep.service.run import new_run_id
 
 
@@ -37,12 +38,13 @@ def initialise(settings: Settings, environment: Environment, folder: Folder) -> 
     try:
         refuse_standby(session)
         take_lock(session)
-        upgrade = create_ledger(
-            session,
-            recognise=recognition(settings, folder).known,
-            reader=settings.project.ledger_reader,
-            event=Event(event="init", run_id=run_id),
-        )
+        with own_changes_recorded(session, run_id):
+            upgrade = create_ledger(
+                session,
+                recognise=recognition(settings, folder).known,
+                reader=settings.project.ledger_reader,
+                event=Event(event="init", run_id=run_id),
+            )
         ledger = read_ledger(session)
         return Initialised(
             target=target.name,

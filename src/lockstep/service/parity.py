@@ -50,6 +50,12 @@ class Parity:
         return self.left.applied == self.right.applied
 
     @property
+    def absent(self) -> tuple[str, ...]:
+        """Configured schemas that neither database has."""
+        there = {key[1] for side in (self.left, self.right) for key in side.schema.objects if key[0] == "schema"}
+        return tuple(schema for schema in self.left.schema.schemas if schema not in there)
+
+    @property
     def out_of_parity(self) -> bool:
         return bool(self.found) and self.same_migrations
 
@@ -119,7 +125,7 @@ class RecordedParity:
     def text(self) -> str:
         """Return the comparison in one line."""
         if not self.differences:
-            return f"{self.left} = {self.right}: the same migrations, the same schema"
+            return f"{self.left} = {self.right}: the same migrations left the same schema"
         more = f" and {self.differences - 1} more" if self.differences > 1 else ""
         return (
             f"{self.right} is out of parity with {self.left}, with the same migrations: {self.example}{more} "

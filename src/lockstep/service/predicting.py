@@ -103,7 +103,11 @@ def check_changes(
     if prediction is None:
         return Checked(text=what)
     found = tuple(one.text for one in _mismatches(settings, environment, recording, prediction))
-    text = f"{what}, not all as on {prediction.source}:" if found else f"{what}, as on {prediction.source}"
+    text = (
+        f"{what}, not all as on {prediction.source} → lockstep diff {prediction.source} {environment.name}"
+        if found
+        else f"{what}, as on {prediction.source}"
+    )
     return Checked(text=text, source=prediction.source, otherwise=found)
 
 

@@ -15,18 +15,18 @@ import psycopg
 from lockstep.config import Environment, Settings
 from lockstep.core.changes import Action, Change, Comparison, compare, exact_changes, laid_over, touched
 from lockstep.core.drift import grouped
-from lockstep.core.fingerprint import Fingerprint
+from lockstep.core.fingerprint import Fingerprint, SchemaObject, portable
 from lockstep.core.ignoring import Rule, sift
 from lockstep.core.runs import Ran
 from lockstep.errors import DriftFound, LedgerError, LockHeld, LockstepError, Unreachable
-from lockstep.postgres.audit import Event, write_event
-from lockstep.postgres.connection import Session
+from lockstep.postgres.connection import Session, open_session
+from lockstep.postgres.dating import date_changes
 from lockstep.postgres.fingerprint import read_live
-from lockstep.postgres.states import UNRECORDED, Recorded, State, read_intended, read_recorded, write_state
+from lockstep.postgres.states import UNRECORDED, Recorded, State, read_intended, read_newest, read_recorded, write_state
+from lockstep.service.project import target_of
+from lockstep.service.run import new_run_id
 from lockstep.service.worksession import WorkSession
 
-#: Labels that the audit log keeps of what was accepted.
-LOGGED = 200
 #: Objects that an error lists; `lockstep drift` lists all.
 LISTED = 5
 
@@ -80,6 +80,35 @@ def recorded(
         _quietly(work, recording, ran())
 
 
+def look_again(settings: Settings, environment: Environment, work: WorkSession, recording: Recording) -> None:
+    """Look once more right before the first step, when time has passed since the run began: a backup was taken.
+
+    What others changed meanwhile is drift, as if it had been there before. Raises DriftFound.
+    """
+    session = work.session
+    if recording.before is None or recording.intended is None:
+        return
+    live = read_live(session).fingerprint
+    meanwhile = exact_changes(recording.before, live)
+    if not meanwhile:
+        return
+    kept, _ = sift(meanwhile, rules_of(settings), [environment.name])
+    heads = [one.change for one in grouped(kept)]
+    if kept and environment.stops_on_drift:
+        raise DriftFound(
+            target=session.target.name,
+            environment=environment.name,
+            since="as it was before the backup was taken",
+            lines=tuple(line(change) for change in heads[:LISTED]),
+            more_lines=max(0, len(heads) - LISTED),
+        )
+    recording.before = live
+    recording.intended = replace(recording.intended, roles=live.roles)
+    recording.drift = (*recording.drift, *kept)
+    if kept:
+        recording.notices.append(f"drift: {'; '.join(line(change) for change in heads[:LISTED])}")
+
+
 def record_now(session: Session, *, event: str, run_id: str) -> Fingerprint:
     """Record the schema as it stands as what is intended. The caller holds the lock."""
     live, token = read_live(session)
@@ -104,6 +133,29 @@ def correction_recorded(session: Session, run_id: str, *, event: str, declares: 
             write_state(session, intended, live, event=event, run_id=run_id, token=token)
     except (LockstepError, psycopg.Error):
         return
+
+
+@contextmanager
+def own_changes_recorded(session: Session, run_id: str) -> Iterator[None]:
+    """Add what the block changes to what is intended: Lockstep's own grants, for one. The caller holds the lock.
+
+    Without a recorded schema there is nothing to add to.
+    """
+    try:
+        now = read_recorded(session)
+    except LedgerError:  # no ledger yet, or one of an older form
+        yield
+        return
+    intended = _intended(session, now)
+    if intended is None:
+        yield
+        return
+    before = read_live(session).fingerprint
+    yield
+    live, token = read_live(session)
+    changes = exact_changes(before, live)
+    if changes:
+        write_state(session, laid_over(intended, changes), live, event="run", run_id=run_id, token=token)
 
 
 def drift_of(live: Fingerprint, intended: Fingerprint, rules: Sequence[Rule], environment: str) -> Comparison:
@@ -136,66 +188,95 @@ def _before(
 ) -> Recording:
     session = work.session
     now = read_recorded(session)
-    if not something_to_do:
-        notices: list[str] = []
-        if now.state is None and not now.empty:
+    if now.state is None:
+        if something_to_do:
+            live = read_live(session).fingerprint
+            return Recording(before=live, intended=live)
+        if not now.empty:
             record_now(session, event="first", run_id=work.run.run_id)
-        elif now.state is not None and now.is_stale:
-            live, token = read_live(session)
-            notices = _took_as_it_stands(settings, environment, work, now.state, live)
-            write_state(session, live, live, event=UNRECORDED, run_id=work.run.run_id, token=token)
-        return Recording(before=None, intended=None, notices=notices)
-    intended = _intended(session, now)
-    if intended is None:
-        live, token = read_live(session)
-        notices = []
-        if now.state is not None and now.is_stale:
-            notices = _took_as_it_stands(settings, environment, work, now.state, live)
-            write_state(session, live, live, event=UNRECORDED, run_id=work.run.run_id, token=token)
-        return Recording(before=live, intended=live, notices=notices)
-    state = now.state
-    assert state is not None
-    if state.token == now.token and not state.seen_differs:
-        return Recording(before=intended, intended=intended)  # to the letter what it was: no need to read it again
-    live = read_live(session).fingerprint
-    drift = drift_of(live, intended, rules_of(settings), environment.name).changes
+        return Recording(before=None, intended=None)
+    if not something_to_do and not now.is_stale:
+        return Recording(before=None, intended=None)
+    recorded_schema = read_intended(session, now.state)
+    if recorded_schema is None:
+        raise LedgerError(
+            f"{session.target.name}: the objects of the newest recorded state are gone",
+            hint=f"lockstep drift {environment.name} --accept REASON",
+        )
+    if not now.is_stale and now.state.token == now.token and not now.state.seen_differs:
+        # To the letter what it was: no need to read it again.
+        return Recording(before=recorded_schema, intended=recorded_schema)
+    live, token = read_live(session)
+    drift = drift_of(live, recorded_schema, rules_of(settings), environment.name).changes
+    notices: list[str] = []
+    if now.is_stale:
+        drift, notices = _not_its_own(settings, environment, session, drift)
+        write_state(session, _without(live, drift), live, event=UNRECORDED, run_id=work.run.run_id, token=token)
     heads = [one.change for one in grouped(drift)]
-    if drift and may_stop and environment.stops_on_drift:
+    if drift and something_to_do and may_stop and environment.stops_on_drift:
         raise DriftFound(
             target=session.target.name,
             environment=environment.name,
-            since=since(state),
+            since=since(now.state),
             lines=tuple(line(change) for change in heads[:LISTED]),
             more_lines=max(0, len(heads) - LISTED),
         )
-    recording = Recording(before=live, intended=_without(live, drift), drift=drift)
     if drift:
         shown = "; ".join(line(change) for change in heads[:LISTED])
         more = f" and {len(heads) - LISTED} more" if len(heads) > LISTED else ""
-        recording.notices.append(f"drift: {shown}{more} → lockstep drift {environment.name}")
-    return recording
+        notices.append(f"drift: {shown}{more} → lockstep drift {environment.name}")
+    if not something_to_do:
+        return Recording(before=None, intended=None, notices=notices)
+    return Recording(before=live, intended=_without(live, drift), drift=drift, notices=notices)
 
 
-def _took_as_it_stands(
-    settings: Settings, environment: Environment, work: WorkSession, state: State, live: Fingerprint
-) -> list[str]:
-    """After a run that could not record: what it changed and what others did cannot be told apart. Told, and logged."""
-    session = work.session
-    before = read_intended(session, state)
-    found = grouped(drift_of(live, before, rules_of(settings), environment.name).changes) if before else ()
-    lines = [line(one.change) for one in found]
-    details = {
-        "what": "the run before was cut off before it could record the schema",
-        "differences": len(found),
-        "accepted": [one.change.label for one in found][:LOGGED],
-        "reason": f"taken as it stands; last recorded {since(state)}",
-    }
-    write_event(session, Event(event="drift", run_id=work.run.run_id, details=details))
-    shown = "; ".join(lines[:LISTED]) + (f" and {len(lines) - LISTED} more" if len(lines) > LISTED else "")
-    return [
-        "the run before was cut off before it could record the schema, so it counts as intended as it stands"
-        + (f": {shown}" if shown else "")
+def _not_its_own(
+    settings: Settings, environment: Environment, session: Session, found: Sequence[Change]
+) -> tuple[tuple[Change, ...], list[str]]:
+    """After a run that was cut off before it could record: part what it changed from what others did. Read-only.
+
+    Its own is what was written by the very transaction of an event of the audit log, and what an environment before this
+    one, which has the same migrations, has as well. All else stays drift.
+    """
+    dated = date_changes(session, (c.after.xid for c in found if c.after is not None and c.after.xid is not None))
+    rest = [
+        c
+        for c in found
+        if c.after is None or c.after.xid is None or (when := dated.get(c.after.xid)) is None or when.by is None
     ]
+    for before in environment.table.after if rest else ():
+        there = _recorded_there(settings, before)
+        if there is not None:
+            rest = [
+                c
+                for c in rest
+                if not _same(c.after, there.objects.get(c.key), there.major == session.facts.version // 10000)
+            ]
+    own = len(found) - len(rest)
+    word = "1 object that it changed is" if own == 1 else f"{own} objects that it changed are"
+    notice = f"the run before was cut off before it could record the schema: {word} recorded now"
+    return tuple(rest), [notice] if own else []
+
+
+def _same(one: SchemaObject | None, other: SchemaObject | None, same_major: bool) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one[:6] == other[:6] if same_major else portable(one) == portable(other)
+
+
+def _recorded_there(settings: Settings, environment: str) -> Fingerprint | None:
+    try:
+        target = target_of(settings, settings.environment(environment), with_settings=False)
+        session = open_session(target, run_id=new_run_id(), read_only=True)
+    except LockstepError:
+        return None
+    try:
+        state = read_newest(session)
+        return None if state is None else read_intended(session, state)
+    except LockstepError:
+        return None
+    finally:
+        session.close()
 
 
 def tell(recording: Recording | None, note: Callable[[str], None]) -> None:

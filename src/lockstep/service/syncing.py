@@ -19,7 +19,7 @@ from lockstep.service.applying import Applied, ApplyRun, open_apply
 from lockstep.service.planning import TargetPlan, plan_target
 from lockstep.service.progress import Progress
 from lockstep.service.promotion import refuse_unpromoted
-from lockstep.service.recording import LISTED, Recording, tell
+from lockstep.service.recording import LISTED, Recording, look_again, tell
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,6 +113,8 @@ def _one(
             from lockstep.service.safeguard import MISSING_GATES, take_backup  # late: 15 ms of imports
 
             result.backup_key = take_backup(settings, environment, run, progress).manifest.key
+            look_again(settings, environment, applying.work, applying.recording)
+            tell(applying.recording, lambda text: progress.note(name, text))
             progress.note(name, MISSING_GATES)
         try:
             for step in plan.steps:
@@ -175,7 +177,8 @@ def later_protected(environments: Sequence[Environment], now: Environment) -> tu
 
 def check_later(settings: Settings, later: Sequence[Environment], run: RunInfo, progress: Progress, name: str) -> None:
     """Look, before `name` is changed, whether the backups of later environments could be taken. Raises what they would."""
-    from lockstep.service.safeguard import preflight  # late: a run with nothing to do need not know
+    from lockstep.service.drifting import refuse_drift  # late: a run with nothing to do need not know
+    from lockstep.service.safeguard import preflight
 
     for environment in later:
         try:
@@ -183,6 +186,7 @@ def check_later(settings: Settings, later: Sequence[Environment], run: RunInfo, 
         except LockstepError:
             progress.note(name, f"nothing was applied: {environment.name}, which comes later, could not be backed up")
             raise
+        refuse_drift(settings, environment)
 
 
 def apply_step(applying: ApplyRun, step: Step, progress: Progress, name: str) -> Applied:
@@ -229,7 +233,7 @@ def verify_applied(
     ran = [Ran(one.name, one.file_checksum, "applied") for one in result.applied]
     changed = check_changes(settings, environment, recording, ran, checked.applied)
     progress.note(environment.name, f"{said}; {changed.text}")
-    for text in changed.otherwise:
+    for text in () if environment.stops_on_drift else changed.otherwise:
         progress.note(environment.name, text)
     if changed.otherwise and environment.stops_on_drift:
         raise ChangedOtherwise(

@@ -11,7 +11,16 @@ import psycopg
 from lockstep.config import Environment, Settings
 from lockstep.core.ledger import Entry
 from lockstep.core.migration import label
-from lockstep.errors import ExitCode, LedgerError, LockHeld, LockstepError, MigrationFailed, PlanRefused, Unreachable
+from lockstep.errors import (
+    DriftFound,
+    ExitCode,
+    LedgerError,
+    LockHeld,
+    LockstepError,
+    MigrationFailed,
+    PlanRefused,
+    Unreachable,
+)
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, open_session, refuse_standby
 from lockstep.postgres.entries import RunInfo, Scribe
@@ -173,10 +182,14 @@ def _log_refusal(work: WorkSession, error: LockstepError) -> None:
 
     A migration that failed has an event of its own; a correction that does not fit was a question, and is answered.
     """
-    if error.exit_code is not ExitCode.REFUSED and not isinstance(error, PlanRefused):
+    if error.exit_code is not ExitCode.REFUSED and not isinstance(error, PlanRefused | DriftFound):
         return
     # The reasons of a plan are names; what else an error's further lines hold may be of a file.
-    text = " ".join(error.message.split()) if isinstance(error, PlanRefused) else error.message.splitlines()[0]
+    text = (
+        " ".join(error.message.split())
+        if isinstance(error, PlanRefused | DriftFound)
+        else error.message.splitlines()[0]
+    )
     details = {"why": type(error).__name__, "message": text.removeprefix(f"{work.session.target.name}: ")[:500]}
     event = Event(event="refuse", run_id=work.run.run_id, orchestrator_url=work.run.orchestrator_url, details=details)
     with suppress(psycopg.Error, LockstepError):

@@ -7,7 +7,7 @@ SELECT 'pg_constraint'::regclass AS classid, k.oid, 0, 'constraint', t.schema, t
            (SELECT ' ATTACHED TO ' || p.inhparent::regclass::text FROM pg_inherits p WHERE p.inhrelid = i.oid),
            CASE WHEN (k.contype = 'f' OR k.condeferrable) AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgconstraint = k.oid AND g.tgenabled <> 'O')
                 THEN ' TRIGGERS NOT ENABLED' END) END,
-       NULL, k.xmin, NULL, 0::oid, ''::"char"
+       NULL, coalesce((SELECT g.xmin FROM pg_trigger g WHERE g.tgconstraint = k.oid AND g.tgenabled <> 'O' ORDER BY age(g.xmin) LIMIT 1), k.xmin), NULL, 0::oid, ''::"char"
   FROM pg_constraint k JOIN tables t ON t.oid = k.conrelid
   LEFT JOIN indexes i ON i.constraint_oid = k.oid
  WHERE k.contype IN ('c', 'f', 'p', 'u', 'x')
