@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lockstep.service.drifting import refuse_drift
+from lockstep.service.drifting import refuse_drift, refuse_later_drift
 from lockstep.service.safeguard import MISSING_GATES, take_backup
 from lockstep.service.safeguard import preflight as look
 from lockstep.service.syncing import later_protected
@@ -40,7 +40,7 @@ def preflight(environment: str) -> None:
     """Look whether a backup could be taken when its turn comes, and whether its schema drifted. Changes nothing."""
     run = current()
     look(run.settings, run.environment(environment), run.info, run.progress)
-    refuse_drift(run.settings, run.environment(environment))
+    refuse_later_drift(run.settings, run.environment(environment))
 
 
 def tell_missing_gates(environment: str) -> None:

@@ -388,7 +388,7 @@ def test_a_subscriber_that_is_behind_is_found(patient: Patient, clinic: Throwawa
                     " WITH (create_slot = false, copy_data = false)"
                 )
                 patient.run("INSERT INTO t SELECT generate_series(1, 1000)")
-                deadline = time.monotonic() + 10
+                deadline = time.monotonic() + 40  # a worker that did not come up at once tries again after 5 s
                 while not (found := patient.found("replication-lag", 'replica_behind = ["1kB", "1GB"]')):
                     assert time.monotonic() < deadline
                     time.sleep(0.05)

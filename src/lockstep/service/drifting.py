@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -12,7 +13,7 @@ from lockstep.core.changes import Change, compare
 from lockstep.core.drift import Difference, grouped
 from lockstep.core.fingerprint import Key
 from lockstep.core.ignoring import Ignored, sift
-from lockstep.errors import DriftFound, LedgerError, UsageError
+from lockstep.errors import DriftFound, LedgerError, Unreachable, UsageError
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, guard, open_session
 from lockstep.postgres.dating import Around, Dating, date_changes
@@ -100,6 +101,12 @@ def refuse_drift(settings: Settings, environment: Environment) -> str | None:
         )
     more = f" and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
     return f"drift: {'; '.join(lines[:LISTED])}{more} → lockstep drift {environment.name}"
+
+
+def refuse_later_drift(settings: Settings, environment: Environment) -> None:
+    """The same for an environment whose turn comes later: one that cannot be reached now says so when its turn comes."""
+    with suppress(Unreachable):
+        refuse_drift(settings, environment)
 
 
 def accept_drift(settings: Settings, environment: Environment, run: RunInfo, reason: str) -> DriftReport:

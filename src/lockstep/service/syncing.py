@@ -177,7 +177,7 @@ def later_protected(environments: Sequence[Environment], now: Environment) -> tu
 
 def check_later(settings: Settings, later: Sequence[Environment], run: RunInfo, progress: Progress, name: str) -> None:
     """Look, before `name` is changed, whether the backups of later environments could be taken. Raises what they would."""
-    from lockstep.service.drifting import refuse_drift  # late: a run with nothing to do need not know
+    from lockstep.service.drifting import refuse_later_drift  # late: a run with nothing to do need not know
     from lockstep.service.safeguard import preflight
 
     for environment in later:
@@ -186,7 +186,7 @@ def check_later(settings: Settings, later: Sequence[Environment], run: RunInfo, 
         except LockstepError:
             progress.note(name, f"nothing was applied: {environment.name}, which comes later, could not be backed up")
             raise
-        refuse_drift(settings, environment)
+        refuse_later_drift(settings, environment)
 
 
 def apply_step(applying: ApplyRun, step: Step, progress: Progress, name: str) -> Applied:
