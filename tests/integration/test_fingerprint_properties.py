@@ -166,7 +166,9 @@ def test_a_restored_dump_is_equal_whatever_was_made(
     source.reset()
     for text in sequence:
         source.run(text)
-    copy.admin.execute(f"DROP SCHEMA app CASCADE; DROP PUBLICATION IF EXISTS x1, x2; DROP OWNED BY {READER}".encode())
+    copy.admin.execute(
+        f"DROP SCHEMA IF EXISTS app CASCADE; DROP PUBLICATION IF EXISTS x1, x2; DROP OWNED BY {READER}".encode()
+    )
     archive = tmp_path_factory.getbasetemp() / "props.dump"
     subprocess.run([source.bin_dir / "pg_dump", "-Fc", "--schema-only", "-f", archive, "-d", source.url], check=True)
     done = subprocess.run(

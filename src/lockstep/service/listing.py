@@ -33,9 +33,14 @@ def list_backups(settings: Settings, names: Sequence[str] = ()) -> tuple[Environ
             if name not in known:
                 settings.environment(name)  # says what there is
         wanted = [name for name in known if not names or name in names]
+        found = {name: backups.listed(backups.folders(name)) if name in stored else () for name in wanted}
         return tuple(
-            EnvironmentBackups(
-                environment=name, backups=backups.listed(backups.folders(name)) if name in stored else ()
-            )
-            for name in wanted
+            EnvironmentBackups(environment=name, backups=tuple(sorted(listed, key=_moment)))
+            for name, listed in found.items()
         )
+
+
+def _moment(one: ListedBackup) -> tuple[str, str]:
+    """When it was taken: a key tells the second only, its manifest the rest."""
+    exact = one.manifest.taken_at.isoformat(timespec="microseconds") if one.manifest else ""
+    return one.folder.path.rstrip("/").rsplit("/", 1)[-1][:16], exact
