@@ -225,6 +225,10 @@ class LedgerNotOwned(LedgerError):
         self.owner = owner
 
 
+def _listed(lines: tuple[str, ...], more: int) -> str:
+    return "\n".join([*(f"  {line}" for line in lines), *((f"  and {more} more",) if more else ())])
+
+
 class DriftFound(LedgerError):
     """The live schema is not what the ledger's fingerprint says: somebody changed it by hand."""
 
@@ -235,8 +239,7 @@ class DriftFound(LedgerError):
     ) -> None:
         count = len(lines) + more_lines
         what = "1 object differs" if count == 1 else f"{count} objects differ"
-        rest = (f"  and {more_lines} more",) if more_lines else ()
-        listed = "\n".join([*(f"  {line}" for line in lines), *rest])
+        listed = _listed(lines, more_lines)
         super().__init__(
             f"{target}: drift: {what} from the schema {since}. Nothing was applied.\n{listed}",
             hint=f"lockstep drift {environment}",
@@ -253,8 +256,7 @@ class ChangedOtherwise(LedgerError):
     def __init__(
         self, *, target: str, environment: str, source: str, lines: tuple[str, ...], more_lines: int = 0
     ) -> None:
-        rest = (f"  and {more_lines} more",) if more_lines else ()
-        listed = "\n".join([*(f"  {line}" for line in lines), *rest])
+        listed = _listed(lines, more_lines)
         super().__init__(
             f"{target}: everything is applied, but it changed other things than {source} predicts:\n{listed}",
             hint=f"lockstep diff {source} {environment}",

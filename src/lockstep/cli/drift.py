@@ -15,7 +15,7 @@ from lockstep.errors import ExitCode, LockstepError, UsageError
 
 if TYPE_CHECKING:
     from lockstep.config import Environment
-    from lockstep.service.drifting import Dated, DriftReport
+    from lockstep.service.drifting import Dated, DriftReport, Proposal
 
 EXAMPLES = """\
   lockstep drift                            every environment; exit 4 when one was changed by hand
@@ -45,7 +45,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         raise UsageError("--accept and --fix-sql are two steps: write the file first, then accept")
     if arguments.accept is not None:
         return _accept(chosen[0], arguments.accept, context)
-    from lockstep.service.drifting import Verdict, find_drift
+    from lockstep.service.drifting import Verdict, find_drift, propose
 
     reports: list[DriftReport] = []
     errors: dict[str, LockstepError] = {}
@@ -56,9 +56,9 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
             if len(chosen) == 1:
                 raise
             errors[environment.name] = error
-    drafted = _draft(reports, context) if arguments.fix_sql else {}
+    drafted = {one.environment: propose(context.settings, one) for one in reports} if arguments.fix_sql else {}
     if context.as_json:
-        shown = [_document(one, drafted.get(one.environment, [])) for one in reports]
+        shown = [_document(one, drafted.get(one.environment)) for one in reports]
         shown += [{"environment": name, "error": error_document(error)} for name, error in errors.items()]
         show_json("drift", {"environments": shown})
     else:
@@ -66,13 +66,14 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
             if number:
                 show("")
             _show(one)
-            for path in drafted.get(one.environment, []):
+            proposal = drafted.get(one.environment)
+            if proposal is None:
+                continue
+            for path in proposal.paths:
                 talk(f"{one.environment}: wrote {path}; nothing was applied")
-            left = _left_out(one) if arguments.fix_sql else []
-            if left:
-                talk(
-                    f"{one.environment}: not in a file, write it yourself: {', '.join(words.safe(text) for text in left)}"
-                )
+            if proposal.left_out:
+                left = ", ".join(words.safe(text) for text in proposal.left_out)
+                talk(f"{one.environment}: not in a file, write it yourself: {left}")
     for problem in errors.values():
         talk(f"{paint('error:', 'red', sys.stderr)} {problem.message}")
         if problem.hint:
@@ -92,7 +93,7 @@ def _accept(environment: Environment, reason: str, context: Context) -> ExitCode
 
     report = accept_drift(context.settings, environment, RunInfo(run_id=new_run_id()), reason)
     if context.as_json:
-        show_json("drift", {"environments": [_document(report, [])], "accepted": reason})
+        show_json("drift", {"environments": [_document(report, None)], "accepted": reason})
         return ExitCode.DONE
     count = len(report.found)
     what = "the schema as it stands" if not count else "1 difference" if count == 1 else f"{count} differences"
@@ -100,32 +101,6 @@ def _accept(environment: Environment, reason: str, context: Context) -> ExitCode
     for one in report.found:
         show(f"  {words.action(one.difference.change.action)} {words.safe(one.difference.change.label)}")
     return ExitCode.DONE
-
-
-def _draft(reports: list[DriftReport], context: Context) -> dict[str, list[str]]:
-    from lockstep.core.remedy import maybe_renamed, remedy
-    from lockstep.service.creating import draft_migrations
-
-    written = {}
-    for report in reports:
-        renamed = maybe_renamed(one.difference for one in report.found)
-        simple = [
-            (one.difference.change.label, found)
-            for one in report.found
-            if (found := remedy(one.difference, renamed)) is not None
-        ]
-        paths = draft_migrations(context.settings, report.environment, simple)
-        written[report.environment] = [str(path.relative_to(context.settings.folder)) for path in paths]
-    return written
-
-
-def _left_out(report: DriftReport) -> list[str]:
-    """The differences that --fix-sql wrote nothing for."""
-    from lockstep.core.remedy import maybe_renamed, remedy
-
-    renamed = maybe_renamed(one.difference for one in report.found)
-    found = [(one.difference.change.label, remedy(one.difference, renamed)) for one in report.found]
-    return [label for label, way in found if way is None or way.keep is None]
 
 
 def _show(one: DriftReport) -> None:
@@ -198,7 +173,7 @@ def _when(dated: Dated, now: datetime) -> str:
     return f"{exactly} {start}{end}"
 
 
-def _document(one: DriftReport, drafted: list[str]) -> dict[str, Any]:
+def _document(one: DriftReport, proposal: Proposal | None) -> dict[str, Any]:
     def event(found: Any) -> dict[str, Any] | None:
         return None if found is None else {
             "id": found.id, "at": found.at, "event": found.event, "actor": found.actor,
@@ -236,5 +211,6 @@ def _document(one: DriftReport, drafted: list[str]) -> dict[str, Any]:
             for dated in one.found
         ],
         **ignored_documents(one.ignored, one.reprinted, one.other_text),
-        "drafted": drafted,
+        "drafted": list(proposal.paths) if proposal else [],
+        "left_out": list(proposal.left_out) if proposal else [],
     }

@@ -13,7 +13,7 @@ from lockstep.core.changes import Change, compare
 from lockstep.core.drift import Difference, grouped
 from lockstep.core.fingerprint import Key
 from lockstep.core.ignoring import Ignored, sift
-from lockstep.errors import DriftFound, LedgerError, Unreachable, UsageError
+from lockstep.errors import LedgerError, Unreachable, UsageError
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, guard, open_session
 from lockstep.postgres.dating import Around, Dating, date_changes
@@ -22,7 +22,7 @@ from lockstep.postgres.fingerprint import Live, read_live
 from lockstep.postgres.lock import read_holder
 from lockstep.postgres.states import State, read_intended, read_recorded, read_seen, read_states, write_state
 from lockstep.service.project import target_of
-from lockstep.service.recording import LISTED, line, rules_of, since
+from lockstep.service.recording import refusal, rules_of, since, warning
 from lockstep.service.run import new_run_id
 from lockstep.service.worksession import work_session
 
@@ -82,6 +82,29 @@ def find_drift(settings: Settings, environment: Environment) -> DriftReport:
         session.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What `--fix-sql` wrote for one environment."""
+
+    paths: tuple[str, ...]  # relative to the project's folder: up and down of each file
+    left_out: tuple[str, ...]  # labels of the differences that a person has to write SQL for
+
+
+def propose(settings: Settings, report: DriftReport) -> Proposal:
+    """Write migrations that make the simple differences everywhere. Nothing is applied, nothing overwritten."""
+    from lockstep.core.remedy import maybe_renamed, remedy  # late: with the parser
+    from lockstep.service.creating import draft_migrations
+
+    renamed = maybe_renamed(one.difference for one in report.found)
+    ways = [(one.difference.change.label, remedy(one.difference, renamed)) for one in report.found]
+    simple = [(label, way) for label, way in ways if way is not None and way.keep is not None]
+    paths = draft_migrations(settings, report.environment, simple)
+    return Proposal(
+        paths=tuple(str(path.relative_to(settings.folder)) for path in paths),
+        left_out=tuple(label for label, way in ways if way is None or way.keep is None),
+    )
+
+
 def refuse_drift(settings: Settings, environment: Environment) -> str | None:
     """Look before a deploy begins; return what was found, in words, where the environment only warns. Read-only.
 
@@ -90,17 +113,10 @@ def refuse_drift(settings: Settings, environment: Environment) -> str | None:
     report = find_drift(settings, environment)
     if report.verdict is not Verdict.DRIFT or report.state is None:
         return None
-    lines = [line(one.difference.change) for one in report.found]
+    heads = [one.difference.change for one in report.found]
     if environment.stops_on_drift:
-        raise DriftFound(
-            target=report.target,
-            environment=environment.name,
-            since=since(report.state),
-            lines=tuple(lines[:LISTED]),
-            more_lines=max(0, len(lines) - LISTED),
-        )
-    more = f" and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
-    return f"drift: {'; '.join(lines[:LISTED])}{more} → lockstep drift {environment.name}"
+        raise refusal(report.target, environment, since(report.state), heads)
+    return warning(environment, heads)
 
 
 def refuse_later_drift(settings: Settings, environment: Environment) -> None:

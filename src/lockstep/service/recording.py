@@ -15,16 +15,14 @@ import psycopg
 from lockstep.config import Environment, Settings
 from lockstep.core.changes import Action, Change, Comparison, compare, exact_changes, laid_over, touched
 from lockstep.core.drift import grouped
-from lockstep.core.fingerprint import Fingerprint, SchemaObject, portable
+from lockstep.core.fingerprint import Fingerprint
 from lockstep.core.ignoring import Rule, sift
 from lockstep.core.runs import Ran
 from lockstep.errors import DriftFound, LedgerError, LockHeld, LockstepError, Unreachable
-from lockstep.postgres.connection import Session, open_session
-from lockstep.postgres.dating import date_changes
+from lockstep.postgres.connection import Session
 from lockstep.postgres.fingerprint import read_live
-from lockstep.postgres.states import UNRECORDED, Recorded, State, read_intended, read_newest, read_recorded, write_state
-from lockstep.service.project import target_of
-from lockstep.service.run import new_run_id
+from lockstep.postgres.states import UNRECORDED, Recorded, State, read_intended, read_recorded, write_state
+from lockstep.service.attribution import not_its_own
 from lockstep.service.worksession import WorkSession
 
 #: Objects that an error lists; `lockstep drift` lists all.
@@ -95,18 +93,12 @@ def look_again(settings: Settings, environment: Environment, work: WorkSession, 
     kept, _ = sift(meanwhile, rules_of(settings), [environment.name])
     heads = [one.change for one in grouped(kept)]
     if kept and environment.stops_on_drift:
-        raise DriftFound(
-            target=session.target.name,
-            environment=environment.name,
-            since="as it was before the backup was taken",
-            lines=tuple(line(change) for change in heads[:LISTED]),
-            more_lines=max(0, len(heads) - LISTED),
-        )
+        raise refusal(session.target.name, environment, "as it was before the backup was taken", heads)
     recording.before = live
     recording.intended = replace(recording.intended, roles=live.roles)
     recording.drift = (*recording.drift, *kept)
     if kept:
-        recording.notices.append(f"drift: {'; '.join(line(change) for change in heads[:LISTED])}")
+        recording.notices.append(warning(environment, heads))
 
 
 def record_now(session: Session, *, event: str, run_id: str) -> Fingerprint:
@@ -165,6 +157,24 @@ def drift_of(live: Fingerprint, intended: Fingerprint, rules: Sequence[Rule], en
     return replace(found, changes=tuple(kept))
 
 
+def refusal(target: str, environment: Environment, since: str, heads: Sequence[Change]) -> DriftFound:
+    """Return the error for drift that stops a run. `since`: what the schema is compared with, in words."""
+    return DriftFound(
+        target=target,
+        environment=environment.name,
+        since=since,
+        lines=tuple(line(change) for change in heads[:LISTED]),
+        more_lines=max(0, len(heads) - LISTED),
+    )
+
+
+def warning(environment: Environment, heads: Sequence[Change]) -> str:
+    """Return the line about drift that a run goes on with."""
+    shown = "; ".join(line(change) for change in heads[:LISTED])
+    more = f" and {len(heads) - LISTED} more" if len(heads) > LISTED else ""
+    return f"drift: {shown}{more} → lockstep drift {environment.name}"
+
+
 def since(state: State) -> str:
     """Return what a state is, in words: as the last run left it at version 017 (2026-03-12 10:15 UTC)."""
     from lockstep.core.moments import utc_minute
@@ -210,73 +220,16 @@ def _before(
     drift = drift_of(live, recorded_schema, rules_of(settings), environment.name).changes
     notices: list[str] = []
     if now.is_stale:
-        drift, notices = _not_its_own(settings, environment, session, drift)
+        drift, notices = not_its_own(settings, environment, session, drift)
         write_state(session, _without(live, drift), live, event=UNRECORDED, run_id=work.run.run_id, token=token)
     heads = [one.change for one in grouped(drift)]
     if drift and something_to_do and may_stop and environment.stops_on_drift:
-        raise DriftFound(
-            target=session.target.name,
-            environment=environment.name,
-            since=since(now.state),
-            lines=tuple(line(change) for change in heads[:LISTED]),
-            more_lines=max(0, len(heads) - LISTED),
-        )
+        raise refusal(session.target.name, environment, since(now.state), heads)
     if drift:
-        shown = "; ".join(line(change) for change in heads[:LISTED])
-        more = f" and {len(heads) - LISTED} more" if len(heads) > LISTED else ""
-        notices.append(f"drift: {shown}{more} → lockstep drift {environment.name}")
+        notices.append(warning(environment, heads))
     if not something_to_do:
         return Recording(before=None, intended=None, notices=notices)
     return Recording(before=live, intended=_without(live, drift), drift=drift, notices=notices)
-
-
-def _not_its_own(
-    settings: Settings, environment: Environment, session: Session, found: Sequence[Change]
-) -> tuple[tuple[Change, ...], list[str]]:
-    """After a run that was cut off before it could record: part what it changed from what others did. Read-only.
-
-    Its own is what was written by the very transaction of an event of the audit log, and what an environment before this
-    one, which has the same migrations, has as well. All else stays drift.
-    """
-    dated = date_changes(session, (c.after.xid for c in found if c.after is not None and c.after.xid is not None))
-    rest = [
-        c
-        for c in found
-        if c.after is None or c.after.xid is None or (when := dated.get(c.after.xid)) is None or when.by is None
-    ]
-    for before in environment.table.after if rest else ():
-        there = _recorded_there(settings, before)
-        if there is not None:
-            rest = [
-                c
-                for c in rest
-                if not _same(c.after, there.objects.get(c.key), there.major == session.facts.version // 10000)
-            ]
-    own = len(found) - len(rest)
-    word = "1 object that it changed is" if own == 1 else f"{own} objects that it changed are"
-    notice = f"the run before was cut off before it could record the schema: {word} recorded now"
-    return tuple(rest), [notice] if own else []
-
-
-def _same(one: SchemaObject | None, other: SchemaObject | None, same_major: bool) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one[:6] == other[:6] if same_major else portable(one) == portable(other)
-
-
-def _recorded_there(settings: Settings, environment: str) -> Fingerprint | None:
-    try:
-        target = target_of(settings, settings.environment(environment), with_settings=False)
-        session = open_session(target, run_id=new_run_id(), read_only=True)
-    except LockstepError:
-        return None
-    try:
-        state = read_newest(session)
-        return None if state is None else read_intended(session, state)
-    except LockstepError:
-        return None
-    finally:
-        session.close()
 
 
 def tell(recording: Recording | None, note: Callable[[str], None]) -> None:

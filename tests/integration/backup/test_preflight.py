@@ -165,3 +165,21 @@ def test_several_jobs_are_configured(both: Project, store: Store, monkeypatch: p
         "database.dump",
         "manifest.json",
     ]
+
+
+def test_what_others_change_while_the_backup_is_taken_stops_the_run_and_is_no_work_of_its_own(both: Project) -> None:
+    assert both.run("sync").code == 0
+    both.query(
+        "CREATE FUNCTION meanwhile() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN IF NEW.event = ''backup'' THEN EXECUTE ''CREATE TABLE public.by_another (n int)''; END IF; RETURN NULL; END';"
+        "CREATE TRIGGER meanwhile AFTER INSERT ON schema_migrations_log FOR EACH ROW EXECUTE FUNCTION meanwhile()",
+        "prod",
+    )
+    assert both.run("drift", "prod", "--accept", "a test").code == 0
+    both.write("002-b.sql", "CREATE TABLE own (n int);")
+    done = both.run("sync")
+    assert done.code == 4, done.err
+    assert "table public.by_another was added" in done.err
+    assert both.query("SELECT to_regclass('own')", "prod") == [(None,)]
+    shown = both.run("drift", "prod", "--json").document["environments"][0]["differences"]
+    assert [one["object"] for one in shown] == ["table public.by_another"]
