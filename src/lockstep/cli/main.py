@@ -32,6 +32,7 @@ COMMANDS = {
     "sync": ("sync", "apply what is pending, in promotion order, without Prefect"),
     "deploy": ("deploy", "the same through the Prefect flow of this project"),
     "revert": ("revert", "take migrations back with their down scripts"),
+    "rehearse": ("rehearse", "try the plan on a restored backup: locks, times, the way back"),
     "backup": ("backup", "back an environment's whole database up to S3"),
     "backups": ("backups", "list, verify and prune the backups in the bucket"),
     "restore": ("restore", "a backup into an empty database, or in the place of another one"),

@@ -132,9 +132,11 @@ def send(
     reader = Reader()
     watch.begin(session, patience_ms=patience_ms, told=told)
     for part in message.parts:
+        watch.before(part)
         _send_part(session, part, reader, watch, meanwhile if part is message.parts[-1] else None)
         if reader.error is not None:
             break
+        watch.after(session, part)
         if part.to_commit is not None and not reader.committed:
             raise AssertionError(
                 f"{part.to_commit} statements up to COMMIT, and it was not among {reader.index} results"

@@ -66,10 +66,11 @@ class Frame:
     target: Target
     baseline: tuple[str, ...]  # SQL that sets the session's settings
     context: AdaptContext
+    apart: bool = False  # each statement of a file in a part of its own, so that a rehearsal can look in between
 
     @classmethod
-    def of(cls, session: Session) -> Frame:
-        return cls(target=session.target, baseline=session.baseline, context=session.connection)
+    def of(cls, session: Session, *, apart: bool = False) -> Frame:
+        return cls(target=session.target, baseline=session.baseline, context=session.connection, apart=apart)
 
     def timeouts(self, file: SqlFile, lock_timeout_ms: int | None) -> tuple[int, int]:
         """lock_timeout and statement_timeout for a file's statements, in ms; 0 is none. An argument raises the first."""
@@ -141,11 +142,13 @@ def transaction_message(
         frame.path(),
     )
     writer.replay(script, replay)
-    for first, last in _chunks(script, span):
+    for first, last in _chunks(script, span, apart=frame.apart):
         size = _size(script, first, last)
-        if writer.size and writer.size + size > CHUNK:
+        if frame.apart or (writer.size and writer.size + size > CHUNK):
             writer.finish()
         writer.segment(script, first, last, whole=span is None)
+    if frame.apart:
+        writer.finish()
     writer.own("RESET SESSION AUTHORIZATION", frame.own_role)
     if verify is not None:
         # Whatever a verify script does is undone; its results are looked at before COMMIT.
@@ -221,9 +224,11 @@ def _size(script: Script, first: int, last: int) -> int:
     return script.statements[last - 1].end - script.statements[first].start if last > first else 0
 
 
-def _chunks(script: Script, span: tuple[int, int] | None) -> list[tuple[int, int]]:
-    """Ranges of statements that travel together. Up to CHUNK it is one range."""
+def _chunks(script: Script, span: tuple[int, int] | None, *, apart: bool = False) -> list[tuple[int, int]]:
+    """Ranges of statements that travel together. Up to CHUNK it is one range; `apart` each statement is one."""
     begin, end = span or (0, len(script.statements))
+    if apart:
+        return [(index, index + 1) for index in range(begin, end)]
     if (len(script.text) if span is None else _size(script, begin, end)) <= CHUNK:
         return [(begin, end)]
     ranges: list[tuple[int, int]] = []

@@ -10,12 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import psycopg
 
 from lockstep.core.duration import format_ms
 from lockstep.errors import LockstepError
 from lockstep.postgres.connection import Session, Target, open_session
+
+if TYPE_CHECKING:
+    from lockstep.postgres.message import Part
 
 FIRST_LOOK = 0.15  # seconds after a message was sent
 INTERVAL = 0.1  # seconds between looks
@@ -78,7 +82,9 @@ class Waited:
 
 
 class Watch:
-    """One per work session. `begin` before a message, `look` while it runs, `end` after it."""
+    """One per work session. `begin` before a message, `before` and `after` around each of its parts, `look` meanwhile."""
+
+    apart = False  # whether messages are to be taken apart: a part for each statement of a file
 
     def __init__(self, target: Target, run_id: str) -> None:
         self._target = target
@@ -105,6 +111,12 @@ class Watch:
         self.blockers = ()
         self.cancelled = None
         self.patience_over = False
+
+    def before(self, part: Part) -> None:
+        """A part of the message is about to be sent."""
+
+    def after(self, session: Session, part: Part) -> None:
+        """A part of the message went through."""
 
     @property
     def pause(self) -> float:

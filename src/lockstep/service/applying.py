@@ -6,7 +6,7 @@ holds the lock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,9 +17,11 @@ from lockstep.core.migration import Folder, label
 from lockstep.core.planner import Plan, Step
 from lockstep.core.runs import Ran
 from lockstep.errors import MigrationFailed, StalePlan, Unreachable
+from lockstep.postgres.connection import Target
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.executor import Attempt, Done, Waiting, outcome_text
 from lockstep.postgres.message import CHUNK, Frame, Message, transaction_message
+from lockstep.postgres.watch import Watch
 from lockstep.service.planning import make_plan, options_for
 from lockstep.service.recording import Recording, recorded
 from lockstep.service.worksession import WorkSession, work_session
@@ -189,14 +191,16 @@ def open_apply(
     include: Iterable[int] = (),
     expected_digest: str | None = None,
     wait_seconds: float = 0.0,
+    watch: Callable[[Target, str], Watch] = Watch,
 ) -> Iterator[ApplyRun]:
     """Take the lock, plan under it, and yield the run; the caller applies its steps in order.
 
+    `watch` makes what looks at the session while a message runs: a rehearsal's own sees more.
     Raises what `work_session` raises, PlanRefused, StalePlan when the plan is not the expected one, and DriftFound.
     """
     with ExitStack() as stack:
         try:
-            work = stack.enter_context(work_session(settings, environment, run, wait_seconds=wait_seconds))
+            work = stack.enter_context(work_session(settings, environment, run, wait_seconds=wait_seconds, watch=watch))
             target = work.session.target
             made = make_plan(work.session, folder, options_for(target, to_version=to_version, include=include))
         except Unreachable as lost:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from lockstep import __version__
 from lockstep.config import Environment, Settings
@@ -263,7 +264,7 @@ def _restored(
                     hint="install them here, or verify on another machine; --level archive needs none of them",
                 )
             create_stand_ins(home, missing_roles(home, manifest.roles), superusers=True)
-            notice = _create_copy(home, backup.contents.database if backup.contents else None)
+            notice = create_copy(home, COPY, backup.contents.database if backup.contents else None)
         if notice:
             progress.note(manifest.environment, notice)
         with psycopg.connect(server.url(COPY), autocommit=True) as copy:
@@ -280,15 +281,19 @@ def _restored(
     return proof.text, proof.differences, version
 
 
-def _create_copy(home: psycopg.Connection[Any], shape: DatabaseShape | None) -> str | None:
-    """Create the database for the copy. Returns a notice where it sorts in another order than the source."""
+def create_copy(home: psycopg.Connection[Any], name: str, shape: DatabaseShape | None) -> str | None:
+    """Create the database for a copy. Returns a notice where it sorts in another order than the source."""
     if shape is None:
-        home.execute(f"CREATE DATABASE {COPY} TEMPLATE template0")
+        home.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
         return None
     try:
-        create_like(home, COPY, shape, owner=None, tablespace=False)
+        create_like(home, name, shape, owner=None, tablespace=False)
     except (psycopg.errors.InvalidParameterValue, psycopg.errors.WrongObjectType, psycopg.errors.FeatureNotSupported):
         # The locale is not on this machine. Order differs then, rows do not.
-        home.execute(f"CREATE DATABASE {COPY} TEMPLATE template0 ENCODING '{shape.encoding}' LOCALE 'C'")
+        home.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LOCALE 'C'").format(
+                sql.Identifier(name), sql.Literal(shape.encoding)
+            )
+        )
         return f"this machine does not have the locale {shape.locale or shape.collate}: restored in order C"
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,10 +12,12 @@ from lockstep.core.migration import Folder, Kind, label
 from lockstep.core.reverting import RevertPlan, RevertStep, plan_revert
 from lockstep.core.runs import Ran
 from lockstep.errors import MigrationFailed, PlanRefused, Unreachable
+from lockstep.postgres.connection import Target
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.executor import Attempt, Done, Waiting, outcome_text
 from lockstep.postgres.ledger import read_ledger, recorded_downs
 from lockstep.postgres.message import Message, transaction_message
+from lockstep.postgres.watch import Watch
 from lockstep.service.piecewise import PieceRun, Telling
 from lockstep.service.progress import Progress
 from lockstep.service.recording import Recording, recorded, tell
@@ -131,9 +133,10 @@ def open_revert(
     steps: int | None,
     reason: str | None = None,
     wait_seconds: float = 0.0,
+    watch: Callable[[Target, str], Watch] = Watch,
 ) -> Iterator[RevertRun]:
     """Take the lock, plan the revert under it, and yield the run. Raises PlanRefused and what `work_session` raises."""
-    with work_session(settings, environment, run, wait_seconds=wait_seconds) as work:
+    with work_session(settings, environment, run, wait_seconds=wait_seconds, watch=watch) as work:
         session = work.session
         ledger = read_ledger(session)
         made = plan_revert(folder, ledger, recorded_downs(session), to_version=to_version, steps=steps)

@@ -22,7 +22,7 @@ from lockstep.errors import (
     Unreachable,
 )
 from lockstep.postgres.audit import Event, write_event
-from lockstep.postgres.connection import Session, open_session, refuse_standby
+from lockstep.postgres.connection import Session, Target, open_session, refuse_standby
 from lockstep.postgres.entries import RunInfo, Scribe
 from lockstep.postgres.executor import Attempt, Done, Waiting, run_message
 from lockstep.postgres.ledger import read_ledger, refuse_unowned
@@ -49,7 +49,7 @@ class WorkSession:
     @property
     def frame(self) -> Frame:
         """What all messages of the session have in common."""
-        return Frame.of(self.session)
+        return Frame.of(self.session, apart=self.watch.apart)
 
     @property
     def scribe(self) -> Scribe:
@@ -151,15 +151,21 @@ class WorkSession:
 
 @contextmanager
 def work_session(
-    settings: Settings, environment: Environment, run: RunInfo, *, wait_seconds: float = 0.0
+    settings: Settings,
+    environment: Environment,
+    run: RunInfo,
+    *,
+    wait_seconds: float = 0.0,
+    watch: Callable[[Target, str], Watch] = Watch,
 ) -> Iterator[WorkSession]:
     """Open the work session: connected, writable, owner of the ledger, holder of the lock. Closed on any exit.
 
+    `watch` makes what looks at it while a message runs, of target and run id.
     Raises Unreachable, LockHeld (logged), LedgerMissing, LedgerNotOwned, UsageError on a standby.
     """
     target = target_of(settings, environment)
     session = open_session(target, run_id=run.run_id)
-    work = WorkSession(session=session, run=run, watch=Watch(target, run.run_id))
+    work = WorkSession(session=session, run=run, watch=watch(target, run.run_id))
     try:
         refuse_standby(session)
         refuse_unowned(session)

@@ -1,0 +1,59 @@
+"""All that a rehearsal found, as one document: shown to who approves, kept beside the backup, compared afterwards.
+
+Holds no row of anybody's and no setting's value. docs/reference/rehearsal.md describes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from lockstep.core.changes import Touched
+from lockstep.core.rehearsal.proof import RevertProof, WayBack
+from lockstep.core.rehearsal.trace import FileTrace, Window
+from lockstep.core.rehearsal.verdict import Verdict
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """What the plan was tried on."""
+
+    backup: str  # its id
+    taken_at: datetime  # of the backup
+    size: int  # bytes of the database on the server that it was restored into
+    tier: str = "full"  # full, touched tables, schema only
+    server_version: str  # of the server that it was tried on
+    source_version: str  # of the server that the backup is of
+    restore_ms: int
+    isolated: bool  # no network at all
+    notes: tuple[str, ...] = ()  # what was left out, stands in for something, or is not as in the source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """One rehearsal."""
+
+    format: int = FORMAT
+    environment: str
+    run_id: str
+    attempt: int = 1
+    at: datetime  # when it ended
+    duration_ms: int  # restore included
+    plan_digest: str
+    copy: Copy
+    verdict: Verdict
+    files: tuple[FileTrace, ...]  # of trial A, in order; up to the one that failed
+    proofs: tuple[RevertProof, ...] = ()
+    ways_back: tuple[WayBack, ...] = ()
+    changes: tuple[Touched, ...] = ()  # the change set that the deploy should have
+    change_digest: str = ""  # SHA-256 (hex) over it: what an approval covers
+    roles: tuple[str, ...] = ()  # that the copy's server knew
+    tool_version: str = ""
+
+    @property
+    def worst(self) -> Window | None:
+        """The window that blocks others longest, of all files."""
+        windows = [file.worst for file in self.files if file.worst is not None]
+        return max(windows, key=lambda one: one.ms, default=None)

@@ -1,0 +1,68 @@
+"""The use case "rehearse": a backup restored, the plan tried on it, its way back proven, and what that comes to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from lockstep import __version__
+from lockstep.config import Environment, Settings
+from lockstep.core.changes import touched
+from lockstep.core.migration import Folder
+from lockstep.core.rehearsal.report import Rehearsal
+from lockstep.core.rehearsal.verdict import Outcome, Verdict
+from lockstep.postgres.entries import RunInfo
+from lockstep.service.filling import StoredBackup
+from lockstep.service.progress import Progress, Silent
+from lockstep.service.rehearsal.stage import open_stage
+from lockstep.service.rehearsal.trials import try_plan
+
+
+def rehearse(
+    settings: Settings,
+    environment: Environment,
+    folder: Folder,
+    backup: StoredBackup,
+    run: RunInfo,
+    progress: Progress,
+    *,
+    attempt: int = 1,
+    to_version: int | None = None,
+    include: Iterable[int] = (),
+    expected_digest: str | None = None,
+) -> Rehearsal:
+    """Rehearse what is pending on a copy of one environment. Its database is not asked; a failure is a finding.
+
+    Raises what `open_stage` and `try_plan` raise: then nothing was found out.
+    """
+    started = time.monotonic()
+    name = environment.name
+    progress.started(name, "rehearsal")
+    with open_stage(settings, environment, backup, progress) as stage:
+        tried = try_plan(
+            stage.clone(),
+            folder,
+            run,
+            Silent(),
+            to_version=to_version,
+            include=include,
+            expected_digest=expected_digest,
+        )
+        verdict = Verdict(outcome=Outcome.PASSED if tried.error is None else Outcome.FAILED)
+        took = round((time.monotonic() - started) * 1_000)
+        found = Rehearsal(
+            environment=name,
+            run_id=run.run_id,
+            attempt=attempt,
+            at=datetime.now(UTC),
+            duration_ms=took,
+            plan_digest=tried.plan.digest,
+            copy=stage.copy,
+            verdict=verdict,
+            files=tried.files,
+            changes=touched(tried.changes),
+            tool_version=__version__,
+        )
+    progress.finished(name, "rehearsal", verdict.outcome.value, took)
+    return found

@@ -1,0 +1,22 @@
+"""`lockstep rehearse`, end to end: a real server, a real bucket, a copy that is thrown away."""
+
+from __future__ import annotations
+
+from tests.project import Project
+
+
+def test_the_plan_is_tried_on_the_backup_and_production_stays_as_it_is(prod: Project) -> None:
+    prod.write("001-orders.sql", "CREATE TABLE orders (id int PRIMARY KEY, total int);")
+    prod.write("001-orders.down.sql", "DROP TABLE orders;")
+    done = prod.run("rehearse", "prod", "--fresh")
+    assert done.code == 0, done.err + done.out
+    assert prod.query("SELECT count(*) FROM schema_migrations", "prod") == [(0,)]
+    assert prod.query("SELECT to_regclass('orders')", "prod") == [(None,)]
+
+
+def test_a_migration_that_fails_on_the_data_is_found(prod: Project) -> None:
+    prod.query("CREATE TABLE orders (id int); INSERT INTO orders VALUES (7), (7)", "prod")
+    prod.run("baseline", "prod", "--version", "none")
+    prod.write("001-unique.sql", "ALTER TABLE orders ADD PRIMARY KEY (id);")
+    done = prod.run("rehearse", "prod", "--fresh")
+    assert done.code == 7, done.err + done.out
