@@ -7,7 +7,7 @@ from prefect.client.schemas.objects import State
 
 from lockstep.service.deploying import ONE_TASK_EACH
 from tasks.boundary import Ending
-from tasks.gate import back_up, check_drift, preflight, tell_missing_gates, unchecked
+from tasks.gate import back_up, check_drift, preflight, rehearse, tell_missing_gates, unchecked
 from tasks.migration import apply_all, apply_migration, locked
 from tasks.plan import plan, planned, stop_if_held
 from tasks.report import reported, summarised
@@ -23,12 +23,14 @@ def deploy(
     include: list[int] | None = None,
     dry_run: bool = False,
     reason: str | None = None,
+    override: str | None = None,
     expected_plans: dict[str, str] | None = None,
     project: str | None = None,
 ) -> State[None]:
     """Bring environments up to date, one after the other in promotion order, and stop at the first that fails.
 
-    A protected environment is backed up to S3 before anything runs on it. Each migration is one transaction,
+    A protected environment is backed up to S3 before anything runs on it, and what is pending is rehearsed on that
+    backup: what would fail, block others for too long or cannot be tried is refused. Each migration is one transaction,
     unless its file says otherwise; one that was begun and did not finish goes on where it stopped.
 
     Args:
@@ -37,6 +39,7 @@ def deploy(
         include: Versions to run although they were reverted here (held) or are out of order.
         dry_run: Only plan, and store what would be applied. Nothing is changed, no backup is taken.
         reason: Why, or a ticket's number. It goes into the report.
+        override: Go on although the rehearsal did not pass, for this reason. The audit log keeps who said so.
         expected_plans: What was shown to whoever started this: environment to plan digest, and environment/file to
             checksum. `lockstep deploy` fills it in. An environment whose plan is another one is refused. Leave it
             empty here.
@@ -51,6 +54,7 @@ def deploy(
             include=include,
             dry_run=dry_run,
             reason=reason,
+            override=override,
             expected=expected_plans,
         ) as run,
         summarised(),
@@ -66,7 +70,8 @@ def deploy(
                     if todo.protected:
                         check_drift(environment)
                         back_up(environment)
-                        tell_missing_gates(environment)  # rehearsal and approval go here
+                        rehearse(environment)
+                        tell_missing_gates(environment)  # approval goes here
                     with locked(environment, todo.digest):
                         if len(todo.labels) <= ONE_TASK_EACH:
                             for migration in todo.labels:

@@ -1,8 +1,9 @@
-"""What a protected environment needs before anything runs on it: a backup. Rehearsal and approval will join it here."""
+"""What a protected environment needs before anything runs on it: a backup, and a rehearsal on it that passed."""
 
 from __future__ import annotations
 
 from lockstep.service.drifting import refuse_drift, refuse_later_drift
+from lockstep.service.rehearsal.gate import pass_rehearsal
 from lockstep.service.safeguard import MISSING_GATES, take_backup
 from lockstep.service.safeguard import preflight as look
 from lockstep.service.syncing import later_protected
@@ -16,6 +17,29 @@ def back_up(environment: str) -> None:
     run = current()
     report = take_backup(run.settings, run.environment(environment), run.info, run.progress, attempt=run.attempt)
     run.results[environment].backup_key = report.manifest.key
+    run.manifests[environment] = report.manifest
+
+
+@step("rehearse", "{environment}: rehearse")
+def rehearse(environment: str) -> None:
+    """Try the plan on the backup that was just taken. A try that finds its own rehearsal of this plan uses it again."""
+    run = current()
+    planned = run.plans[environment]
+    passed = pass_rehearsal(
+        run.settings,
+        run.environment(environment),
+        run.folder,
+        run.manifests[environment],
+        run.info,
+        run.progress,
+        target=planned.target,
+        expected_digest=planned.plan.digest,
+        attempt=run.attempt,
+        to_version=run.to_version,
+        include=run.include,
+        override=run.override,
+    )
+    run.results[environment].rehearsal = passed
 
 
 @step("check for drift", "{environment}: check for drift")

@@ -30,6 +30,7 @@ from lockstep.service.proving import Proof
 from lockstep.service.redaction import known_secrets, redact
 from lockstep.service.status import TargetStatus
 from lockstep.service.syncing import EnvironmentResult, summary
+from lockstep.storage.manifest import Manifest
 from tasks.progress import LINK, LOG, LogProgress
 
 
@@ -45,11 +46,13 @@ class Run:
     include: tuple[int, ...]  # versions to run although held or out of order
     dry_run: bool
     reason: str | None
+    override: str | None  # why to go on although a rehearsal did not pass
     expected: Mapping[str, str] | None  # as service.deploying.expected_plans made it
     files: Folder | None = None  # None: this flow has nothing to do with migrations
     progress: LogProgress = field(default_factory=LogProgress)
     plans: dict[str, TargetPlan] = field(default_factory=dict)
     results: dict[str, EnvironmentResult] = field(default_factory=dict)
+    manifests: dict[str, Manifest] = field(default_factory=dict)  # of the backups that were taken
     statuses: dict[str, TargetStatus] = field(default_factory=dict)
     proofs: dict[str, tuple[Proof, ...]] = field(default_factory=dict)  # of backups
     failures: dict[str, LockstepError] = field(default_factory=dict)  # of environments that do not stop the others
@@ -110,6 +113,7 @@ def opened(
     include: Sequence[int] | None = None,
     dry_run: bool = False,
     reason: str | None = None,
+    override: str | None = None,
     expected: Mapping[str, str] | None = None,
     files: bool = True,
 ) -> Iterator[Run]:
@@ -132,6 +136,7 @@ def opened(
         include=tuple(include or ()),
         dry_run=dry_run,
         reason=reason,
+        override=override,
         expected=expected,
     )
     token = _current.set(made)

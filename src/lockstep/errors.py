@@ -20,6 +20,7 @@
     ├── MigrationFailed                 6   SQLSTATE, statement, line, caret; what was and was not done
     ├── Unreachable                     8   no connection, or it was lost
     ├── BackupFailed                    7   no proven backup, so nothing ran
+    ├── RehearsalRefused                7   the rehearsal failed, or could not verify the plan: nothing ran
     ├── BackupDamaged                   7   what is stored is not what was backed up; it restores nothing
     ├── RestoreFailed                   7   pg_restore did not end well, or the copy is not what was backed up
     ├── RestoreRefused                  7   a restore that would lose or could not replace something: nothing was done
@@ -254,12 +255,21 @@ class ChangedOtherwise(LedgerError):
     more = "drift"
 
     def __init__(
-        self, *, target: str, environment: str, source: str, lines: tuple[str, ...], more_lines: int = 0
+        self,
+        *,
+        target: str,
+        environment: str,
+        source: str,  # what predicted it: an environment, or the rehearsal
+        rehearsed: bool = False,
+        lines: tuple[str, ...],
+        more_lines: int = 0,
     ) -> None:
         listed = _listed(lines, more_lines)
         super().__init__(
             f"{target}: everything is applied, but it changed other things than {source} predicts:\n{listed}",
-            hint=f"lockstep diff {source} {environment}",
+            hint=f"lockstep history {environment} shows who else was there"
+            if rehearsed
+            else f"lockstep diff {source} {environment}",
         )
         self.target = target
         self.lines = lines
@@ -345,6 +355,35 @@ class BackupFailed(LockstepError):
         super().__init__(f"{target}: {message}", hint=hint)
         self.target = target
         self.retryable = retryable
+
+
+class RehearsalRefused(LockstepError):
+    """The rehearsal did not pass, so nothing ran on the environment."""
+
+    exit_code = ExitCode.REFUSED
+    more = "rehearsal"
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        environment: str,
+        outcome: str,  # failed, could not verify
+        reasons: tuple[str, ...],
+        more_reasons: int = 0,
+        key: str | None = None,  # of the report, in the bucket
+    ) -> None:
+        self.outcome = outcome
+        lines = [f"{target}: the rehearsal {outcome}, so nothing was applied", *(f"  {one}" for one in reasons)]
+        if more_reasons:
+            lines.append(f"  and {more_reasons} more")
+        super().__init__(
+            "\n".join(lines),
+            hint=f"lockstep rehearse {environment} shows all of it; "
+            f'to go on all the same: lockstep sync {environment} --override "reason"',
+            reasons=reasons,
+            key=key,
+        )
 
 
 class RestoreFailed(LockstepError):

@@ -34,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     words.selection(parser)
     parser.add_argument("--dry-run", action="store_true", help="only plan; nothing is changed")
     parser.add_argument("--reason", metavar="TEXT", help="why, or a ticket's number, for the report")
+    words.overriding(parser)
     parser.add_argument("--here", action="store_true", help="run in this process, whatever the server offers")
 
 
@@ -68,6 +69,7 @@ def _deploy(arguments: argparse.Namespace, context: Context, plans: list[TargetP
         "include": arguments.include or None,
         "dry_run": arguments.dry_run,
         "reason": arguments.reason,
+        "override": arguments.override,
         "expected_plans": expected_plans(plans),
     }
     files = {one.environment: [step.name for step in one.plan.steps] for one in plans}

@@ -1,6 +1,6 @@
 """Apply what is pending, environment after environment in promotion order, stopping at the first that fails.
 
-A protected environment is backed up to S3 first. Each file is one transaction: it is applied whole or not at
+A protected environment is backed up to S3 first, and what is pending is rehearsed on that backup. Each file is one transaction: it is applied whole or not at
 all. One that runs outside of a transaction goes on where it stopped.
 """
 
@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     words.environments(parser)
     words.selection(parser)
     words.waiting(parser)
+    words.overriding(parser)
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
@@ -40,6 +41,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         to_version=arguments.to,
         include=arguments.include,
         wait_seconds=arguments.wait,
+        override=arguments.override,
     )
     error = report.error
     if context.as_json:

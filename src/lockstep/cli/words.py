@@ -43,6 +43,23 @@ def waiting(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def overriding(parser: argparse.ArgumentParser) -> None:
+    """Going on against a rehearsal."""
+    parser.add_argument(
+        "--override",
+        type=reason,
+        metavar="REASON",
+        help="go on although the rehearsal did not pass; the audit log keeps the reason and who gave it",
+    )
+
+
+def reason(text: str) -> str:
+    """A reason in words."""
+    if len(text.strip()) < 3:
+        raise argparse.ArgumentTypeError("say why, in words")
+    return text.strip()
+
+
 def count(text: str) -> int:
     """A number from 1."""
     if not text.isdigit() or int(text) < 1:

@@ -1,14 +1,20 @@
-"""What a run should change: the change set that the same migrations had in the environment before. Read-only there."""
+"""What a run should change: what it did in its rehearsal, else what the same migrations did in the environment before.
+
+Read-only there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from lockstep.config import Environment, Settings
 from lockstep.core.changes import Mismatch, Touched, joined, mismatches, print_of, touched
+from lockstep.core.expressions import same_meaning
+from lockstep.core.fingerprint import Key, SchemaObject
 from lockstep.core.ignoring import ABSENT_ROLES, roles_in
 from lockstep.core.ledger import applied_set
+from lockstep.core.rehearsal.report import Rehearsal
 from lockstep.core.runs import Ran, matching
 from lockstep.errors import LockstepError
 from lockstep.postgres.connection import Session, open_session
@@ -18,6 +24,9 @@ from lockstep.service.project import target_of
 from lockstep.service.recording import Recording, rules_of
 from lockstep.service.run import new_run_id
 
+#: Names the rehearsal as where a prediction is from.
+REHEARSAL = "the rehearsal"
+
 Applied = frozenset[tuple[str, str | None]]
 
 
@@ -25,10 +34,12 @@ Applied = frozenset[tuple[str, str | None]]
 class Prediction:
     """What the same migrations changed somewhere else."""
 
-    source: str  # environment
+    source: str  # environment; of a rehearsal the one that was rehearsed
     major: int  # of its server
     changes: tuple[Touched, ...]
     roles: frozenset[str] | None  # that exist there; None: not known any more
+    objects: Mapping[Key, SchemaObject] = field(default_factory=dict)  # of a rehearsal: what is there afterwards
+    rehearsed: bool = False
 
 
 def predict(
@@ -55,6 +66,20 @@ def predict(
         if found is not None:
             return found
     return None
+
+
+def rehearsed(rehearsal: Rehearsal, ran: Sequence[Ran]) -> Prediction | None:
+    """Return what a rehearsal predicts; None when something else ran than was rehearsed."""
+    if [one.name for one in ran] != [file.name for file in rehearsal.files]:
+        return None
+    return Prediction(
+        source=rehearsal.environment,
+        major=int(rehearsal.copy.server_version.split(".")[0]),
+        changes=rehearsal.changes,
+        roles=frozenset(rehearsal.roles),
+        objects={one.key: one for one in rehearsal.objects},
+        rehearsed=True,
+    )
 
 
 def _by_runs(session: Session, source: str, ran: Sequence[Ran]) -> Prediction | None:
@@ -91,18 +116,29 @@ class Checked:
 
 
 def check_changes(
-    settings: Settings, environment: Environment, recording: Recording, ran: Sequence[Ran], applied: Applied
+    settings: Settings,
+    environment: Environment,
+    recording: Recording,
+    ran: Sequence[Ran],
+    applied: Applied,
+    *,
+    rehearsal: Rehearsal | None = None,
 ) -> Checked:
     """Check what a run changed against the prediction, where there is one. Read-only.
 
-    `applied`: all that the ledger holds after the run (core.ledger.applied_set).
+    `applied`: all that the ledger holds after the run (core.ledger.applied_set). A rehearsal knows best.
     """
     count = len(recording.changes)
     what = "no object changed" if not count else "1 object changed" if count == 1 else f"{count} objects changed"
-    prediction = predict(settings, environment, recording, ran, applied)
+    prediction = rehearsed(rehearsal, ran) if rehearsal is not None else None
+    if prediction is None:
+        prediction = predict(settings, environment, recording, ran, applied)
     if prediction is None:
         return Checked(text=what)
     found = tuple(one.text for one in _mismatches(settings, environment, recording, prediction))
+    if prediction.rehearsed:
+        text = f"{what}, not all as rehearsed" if found else f"{what}, as rehearsed"
+        return Checked(text=text, source=REHEARSAL, otherwise=found)
     text = (
         f"{what}, not all as on {prediction.source} → lockstep diff {prediction.source} {environment.name}"
         if found
@@ -116,7 +152,9 @@ def _mismatches(
 ) -> tuple[Mismatch, ...]:
     """What a run changed otherwise than predicted, as far as environments must not differ there."""
     assert recording.after is not None
-    rules, kinds = rules_of(settings), settings.drift.parity_ignores
+    rules = rules_of(settings)
+    # A rehearsal is of this very environment: nothing may differ but grants to roles that its server did not have.
+    kinds = [ABSENT_ROLES] if prediction.rehearsed else settings.drift.parity_ignores
     both = recording.after.roles & (prediction.roles if prediction.roles is not None else recording.after.roles)
     return tuple(
         one
@@ -126,4 +164,10 @@ def _mismatches(
         if one.key[0] not in kinds
         and not any(rule.fits(one.key, [environment.name, prediction.source]) for rule in rules)
         and not (ABSENT_ROLES in kinds and roles_in(one.key) - both)
+        and not _only_reprinted(prediction.objects.get(one.key), recording.after.objects.get(one.key))
     )
+
+
+def _only_reprinted(one: SchemaObject | None, other: SchemaObject | None) -> bool:
+    """What went through a dump is printed in other words, and means the same."""
+    return one is not None and other is not None and same_meaning(one, other)

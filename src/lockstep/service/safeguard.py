@@ -1,4 +1,4 @@
-"""What must exist before a protected environment is changed. For now: a backup; rehearsal and approval join it here."""
+"""What must exist before a protected environment is changed: a backup, to begin with. Approval joins it here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lockstep.storage.manifest import LedgerHead
 MOST_JOBS = 16  # each holds 24 MiB of parts and one connection
 
 #: Gates of the design that this version does not have. Said in every deploy of a protected environment.
-MISSING_GATES = "rehearsal and approval are not part of this version yet: it goes on without them"
+MISSING_GATES = "approval is not part of this version yet: it goes on without one"
 
 
 def take_backup(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -21,6 +22,9 @@ from lockstep.service.progress import Progress
 from lockstep.service.promotion import refuse_unpromoted
 from lockstep.service.recording import LISTED, Recording, look_again, tell
 
+if TYPE_CHECKING:
+    from lockstep.service.rehearsal.gate import Passed
+
 
 @dataclass(slots=True, kw_only=True)
 class EnvironmentResult:
@@ -31,6 +35,7 @@ class EnvironmentResult:
     plan_digest: str = ""
     applied: list[Applied] = field(default_factory=list)
     backup_key: str | None = None  # of the dump in the bucket
+    rehearsal: Passed | None = None  # that let the run go on
     recording: Recording | None = None  # what the run did to the schema
     audit: AuditEnd | None = None  # where the audit log ended when the run let go of the lock; None: nothing changed
     error: LockstepError | None = None  # why it stopped
@@ -59,8 +64,12 @@ def sync(
     to_version: int | None = None,
     include: Iterable[int] = (),
     wait_seconds: float = 0.0,
+    override: str | None = None,
 ) -> SyncReport:
-    """Apply what is pending, environment after environment; stop at the first that fails. Never raises for a target."""
+    """Apply what is pending, environment after environment; stop at the first that fails. Never raises for a target.
+
+    `override`: go on although a rehearsal did not pass, for this reason.
+    """
     results: list[EnvironmentResult] = []
     unchecked = list(environments)  # their backups' needs; looked at once, when something is to be applied
     for index, environment in enumerate(environments):
@@ -70,7 +79,7 @@ def sync(
             _one(
                 settings, environment, folder, run, progress, result,
                 to_version=to_version, include=tuple(include), wait_seconds=wait_seconds,
-                done=tuple(r.environment for r in results[:-1]), unchecked=unchecked,
+                done=tuple(r.environment for r in results[:-1]), unchecked=unchecked, override=override,
             )  # fmt: skip
         except LockstepError as error:
             result.error = error
@@ -92,6 +101,7 @@ def _one(
     wait_seconds: float,
     done: tuple[str, ...],
     unchecked: list[Environment],
+    override: str | None,
 ) -> None:
     name = environment.name
     # Under the lock from the plan to the last migration, the backup included: what is told is what runs, and a run
@@ -110,9 +120,16 @@ def _one(
             if later:
                 check_later(settings, later, run, progress, name)
         if plan.steps and environment.protected:
-            from lockstep.service.safeguard import MISSING_GATES, take_backup  # late: 15 ms of imports
+            from lockstep.service.rehearsal.gate import pass_rehearsal  # late: 15 ms of imports
+            from lockstep.service.safeguard import MISSING_GATES, take_backup
 
-            result.backup_key = take_backup(settings, environment, run, progress).manifest.key
+            manifest = take_backup(settings, environment, run, progress).manifest
+            result.backup_key = manifest.key
+            result.rehearsal = pass_rehearsal(
+                settings, environment, folder, manifest, run, progress,
+                target=applying.target, expected_digest=plan.digest, to_version=to_version, include=include,
+                override=override,
+            )  # fmt: skip
             look_again(settings, environment, applying.work, applying.recording)
             tell(applying.recording, lambda text: progress.note(name, text))
             progress.note(name, MISSING_GATES)
@@ -228,10 +245,11 @@ def verify_applied(
     if recording is None or recording.after is None:
         progress.note(environment.name, said)
         return
-    from lockstep.service.predicting import check_changes
+    from lockstep.service.predicting import REHEARSAL, check_changes
 
     ran = [Ran(one.name, one.file_checksum, "applied") for one in result.applied]
-    changed = check_changes(settings, environment, recording, ran, checked.applied)
+    rehearsal = result.rehearsal.rehearsal if result.rehearsal else None
+    changed = check_changes(settings, environment, recording, ran, checked.applied, rehearsal=rehearsal)
     progress.note(environment.name, f"{said}; {changed.text}")
     for text in () if environment.stops_on_drift else changed.otherwise:
         progress.note(environment.name, text)
@@ -240,6 +258,7 @@ def verify_applied(
             target=result.target,
             environment=environment.name,
             source=changed.source or "",
+            rehearsed=changed.source == REHEARSAL,
             lines=changed.otherwise[:LISTED],
             more_lines=max(0, len(changed.otherwise) - LISTED),
         )

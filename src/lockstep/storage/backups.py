@@ -13,8 +13,10 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from lockstep.core.contents import Contents
+from lockstep.core.rehearsal.report import Rehearsal
 from lockstep.errors import BackupDamaged, BucketError, UsageError
 from lockstep.storage import contents as contents_document
+from lockstep.storage import rehearsals as rehearsal_document
 from lockstep.storage import verification as verification_document
 from lockstep.storage.archive import archives_of
 from lockstep.storage.bucket import Bucket
@@ -179,6 +181,20 @@ class Backups:
             if self._made(key, document):
                 return key
         raise BucketError(f"{key} exists already and was not overwritten", bucket=self._address)
+
+    def rehearsal(self, manifest: Manifest, run_id: str, attempt: int) -> Rehearsal | None:
+        """Return the rehearsal that an attempt of a run made on a backup. One that cannot be read counts as none."""
+        document = self._bucket.read(f"{folder_of(manifest)}{rehearsal_document.file_name(run_id, attempt)}")
+        try:
+            return None if document is None else rehearsal_document.decode(document)
+        except ValueError:
+            return None
+
+    def record_rehearsal(self, manifest: Manifest, rehearsal: Rehearsal) -> str:
+        """Store a rehearsal beside the manifest of its backup; return its key. Raises BucketError when there is one."""
+        key = f"{folder_of(manifest)}{rehearsal_document.file_name(rehearsal.run_id, rehearsal.attempt)}"
+        self._create(key, rehearsal_document.encode(rehearsal))
+        return key
 
     def record(self, manifest: Manifest) -> None:
         """Write the manifest: from here on the backup exists.

@@ -5,10 +5,13 @@ Holds no row of anybody's and no setting's value. docs/reference/rehearsal.md de
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from lockstep.core.changes import Touched
+from lockstep.core.changes import Change, Touched, touched
+from lockstep.core.fingerprint import SchemaObject
 from lockstep.core.rehearsal.proof import RevertProof, WayBack
 from lockstep.core.rehearsal.trace import FileTrace, Window
 from lockstep.core.rehearsal.verdict import Verdict
@@ -48,7 +51,8 @@ class Rehearsal:
     proofs: tuple[RevertProof, ...] = ()
     ways_back: tuple[WayBack, ...] = ()
     changes: tuple[Touched, ...] = ()  # the change set that the deploy should have
-    change_digest: str = ""  # SHA-256 (hex) over it: what an approval covers
+    objects: tuple[SchemaObject, ...] = ()  # what is there after it of the objects that it makes or alters
+    change_digest: str = ""  # SHA-256 (hex) over the change set: what an approval covers
     roles: tuple[str, ...] = ()  # that the copy's server knew
     tool_version: str = ""
 
@@ -57,3 +61,23 @@ class Rehearsal:
         """The window that blocks others longest, of all files."""
         windows = [file.worst for file in self.files if file.worst is not None]
         return max(windows, key=lambda one: one.ms, default=None)
+
+
+def change_digest(changes: Iterable[Touched]) -> str:
+    """Return 64 hex digits over a change set: equal for the same objects with the same digests before and after."""
+    whole = hashlib.sha256()
+    for one in sorted(changes, key=lambda one: one.key):
+        before, after = (None if side is None else side.exact for side in (one.before, one.after))
+        whole.update(repr((one.key, before, after)).encode())
+    return whole.hexdigest()
+
+
+def objects_after(changes: Iterable[Change]) -> tuple[SchemaObject, ...]:
+    """Return what a change set leaves of the objects that it makes or alters."""
+    return tuple(one.after._replace(xid=None) for one in changes if one.after is not None)
+
+
+def predicted(changes: tuple[Change, ...]) -> tuple[tuple[Touched, ...], tuple[SchemaObject, ...], str]:
+    """Return change set, objects and digest of what a plan did on the copy, as the report keeps them."""
+    kept = touched(changes)
+    return kept, objects_after(changes), change_digest(kept)

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 
 from lockstep import __version__
 from lockstep.config import Environment, Settings
-from lockstep.core.changes import touched
 from lockstep.core.migration import Folder
-from lockstep.core.rehearsal.report import Rehearsal
+from lockstep.core.rehearsal.report import Rehearsal, predicted
 from lockstep.core.rehearsal.verdict import Outcome, Verdict
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.filling import StoredBackup
@@ -50,6 +49,7 @@ def rehearse(
             expected_digest=expected_digest,
         )
         verdict = Verdict(outcome=Outcome.PASSED if tried.error is None else Outcome.FAILED)
+        changes, objects, digest = predicted(tried.changes)
         took = round((time.monotonic() - started) * 1_000)
         found = Rehearsal(
             environment=name,
@@ -61,7 +61,10 @@ def rehearse(
             copy=stage.copy,
             verdict=verdict,
             files=tried.files,
-            changes=touched(tried.changes),
+            changes=changes,
+            objects=objects,
+            change_digest=digest,
+            roles=tuple(sorted(tried.states[-1].roles)),
             tool_version=__version__,
         )
     progress.finished(name, "rehearsal", verdict.outcome.value, took)
