@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 from lockstep.service.applying import ApplyRun, open_apply
 from lockstep.service.recording import tell
-from lockstep.service.syncing import apply_step, note_audit_end
+from lockstep.service.syncing import apply_step, note_audit_end, rely_on
 from tasks.boundary import step
 from tasks.run import current
 
@@ -30,6 +30,7 @@ def take_lock(environment: str, digest: str) -> None:
             expected_digest=digest,
         )
     )
+    rely_on(run.applying, run.settings, run.results[environment])
     run.results[environment].applied = run.applying.applied
     run.results[environment].recording = run.applying.recording
     tell(run.applying.recording, lambda text: run.progress.note(environment, text))

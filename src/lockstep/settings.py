@@ -95,6 +95,8 @@ class BackupTable(_Table):
 
 class RehearsalTable(_Table):
     identity: str | None = None
+    server: str | None = None
+    derive_statement_timeout: bool = False
 
 
 class IgnoreTable(_Table):

@@ -241,7 +241,9 @@ def _short(text: str, width: int) -> str:
 
 def _about(event: str, details: Mapping[str, object]) -> str:
     """What an event without a migration is about."""
-    if event in ("backup", "verify", "restore"):
+    if event == "override":
+        return str(details.get("gate") or "")
+    if event in ("backup", "verify", "restore", "rehearse"):
         return str(details.get("backup", ""))
     if event == "drift":
         count = details.get("differences")
@@ -281,8 +283,22 @@ def _more(event: str, details: Mapping[str, object]) -> str:
         what = str(details.get("message") or "")
     elif event == "prune":
         what = f"{details.get('rows', '?')} rows, exported to {details.get('key', '?')}"
+    elif event == "apply" and isinstance(rehearsed := details.get("rehearsed"), dict):
+        what = f"rehearsed {_ms(rehearsed.get('ms'))}"
+        if "blocking_ms" in rehearsed:
+            what += f", {rehearsed.get('mode')} on {rehearsed.get('relation')} for {_ms(rehearsed.get('blocking_ms'))}"
+    elif event in ("rehearse", "override"):
+        what = str(details.get("outcome") or "")
+        if isinstance(worst := details.get("worst"), dict):
+            what += f", {worst.get('mode')} on {worst.get('relation')} for {_ms(worst.get('ms'))}"
     elif event == "init" and details.get("changed"):
         changed = details["changed"]
         what = f"changed: {', '.join(map(str, changed))}" if isinstance(changed, list) else ""
     reason = str(details.get("reason") or "")
     return f"{what} ({reason})" if what and reason else what or reason
+
+
+def _ms(value: object) -> str:
+    from lockstep.core.duration import format_ms
+
+    return format_ms(round(value)) if isinstance(value, int | float) else "?"

@@ -45,10 +45,12 @@ class Scribe:
 
     # -- applying ------------------------------------------------------------------------------------------------------
 
-    def applied(self, step: Step, statements: int, waited: Waited | None = None) -> tuple[str, ...]:
-        """A transactional file is applied: its entry, complete, and its event."""
+    def applied(
+        self, step: Step, statements: int, waited: Waited | None = None, rehearsed: Mapping[str, object] | None = None
+    ) -> tuple[str, ...]:
+        """A transactional file is applied: its entry, complete, and its event, with what its rehearsal was."""
         row = self._row(step) | {"statements_done": statements, "statements_total": statements}
-        return self._upsert(step, row, "applied", ELAPSED), self._applied_event(step, waited)
+        return self._upsert(step, row, "applied", ELAPSED), self._applied_event(step, waited, rehearsed)
 
     def begun(self, step: Step, statements: int) -> tuple[str, ...]:
         """A file outside of a transaction begins (or goes on): its entry says so before anything of it runs."""
@@ -173,8 +175,10 @@ class Scribe:
         """A change of exactly one row. Divides by their number: a row that something swallowed fails the transaction."""
         return f"WITH kept AS ({change} RETURNING 1) SELECT 1 / count(*) FROM kept"
 
-    def _applied_event(self, step: Step, waited: Waited | None) -> str:
+    def _applied_event(self, step: Step, waited: Waited | None, rehearsed: Mapping[str, object] | None) -> str:
         details: dict[str, object] = {"checksum": step.checksum, "again": step.again}
+        if rehearsed:
+            details["rehearsed"] = rehearsed
         if waited:
             details |= waited.details
         return self._event("apply", step.name, step.migration.version, details)

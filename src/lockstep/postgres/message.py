@@ -72,12 +72,18 @@ class Frame:
     def of(cls, session: Session, *, apart: bool = False) -> Frame:
         return cls(target=session.target, baseline=session.baseline, context=session.connection, apart=apart)
 
-    def timeouts(self, file: SqlFile, lock_timeout_ms: int | None) -> tuple[int, int]:
-        """lock_timeout and statement_timeout for a file's statements, in ms; 0 is none. An argument raises the first."""
+    def timeouts(
+        self, file: SqlFile, lock_timeout_ms: int | None, statement_timeout_ms: int | None = None
+    ) -> tuple[int, int]:
+        """lock_timeout and statement_timeout for a file's statements, in ms; 0 is none.
+
+        An argument raises the first; the other one serves where neither file nor environment say anything.
+        """
         directives = file.directives
         own = self.target.lock_timeout_ms if directives.lock_timeout_ms is None else directives.lock_timeout_ms
         limit = directives.statement_timeout_ms
         limit = self.target.statement_timeout_ms if limit is None else limit
+        limit = statement_timeout_ms if limit is None else limit
         return (max(own, lock_timeout_ms) if lock_timeout_ms and own else own), limit or 0
 
     def path(self, *, local: bool = True) -> str:
@@ -126,13 +132,15 @@ def transaction_message(
     replay: Sequence[int] = (),
     verify: Script | None = None,
     lock_timeout_ms: int | None = None,
+    statement_timeout_ms: int | None = None,
 ) -> Message:
     """Compose one transaction: statements of a file, a verify script, and the rows that record them.
 
     `span` are the statements from … to (exclusive); without it the whole file as it stands. `replay` are statements of
-    the file that ran before and made the session what it is. `lock_timeout_ms` raises the file's own.
+    the file that ran before and made the session what it is. `lock_timeout_ms` raises the file's own;
+    `statement_timeout_ms` is for one that says nothing about it.
     """
-    lock_timeout, limit = frame.timeouts(file, lock_timeout_ms)
+    lock_timeout, limit = frame.timeouts(file, lock_timeout_ms, statement_timeout_ms)
     writer = _Writer()
     writer.own(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE",

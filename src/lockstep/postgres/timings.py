@@ -6,6 +6,7 @@ from datetime import datetime
 
 from psycopg import sql
 
+from lockstep.core.rehearsal.calibration import Pair
 from lockstep.core.trend import InTheWay, RunTime, Timing, Waits
 from lockstep.postgres.audit import log_rows
 from lockstep.postgres.connection import Session
@@ -43,6 +44,13 @@ SELECT who, count(DISTINCT id), max(at)
  WHERE event IN ('apply', 'revert', 'fail') AND jsonb_typeof(details->'waited_on') = 'array' AND at >= %s AND at < %s
  GROUP BY who ORDER BY 2 DESC, 3 DESC, 1 LIMIT %s
 """
+_REHEARSED = """
+SELECT migration_name, run_id, (details->'rehearsed'->>'ms')::float8, duration_ms
+  FROM {0}.schema_migrations_log
+ WHERE event = 'apply' AND duration_ms IS NOT NULL AND run_id IS NOT NULL
+   AND jsonb_typeof(details->'rehearsed'->'ms') = 'number'
+ ORDER BY id DESC LIMIT %s
+"""
 #: Moments before and after every row.
 _EVER = ("-infinity", "infinity")
 
@@ -79,6 +87,12 @@ def read_waits(session: Session, since: datetime | None, until: datetime | None,
         worst_ms=worst,
         blockers=tuple(InTheWay(who=r[0], count=r[1], newest_at=r[2]) for r in blockers),
     )
+
+
+def read_rehearsed(session: Session, *, limit: int = 50) -> tuple[Pair, ...]:
+    """Return the newest migrations that were rehearsed before they ran. Raises as read_timings does."""
+    rows = log_rows(session, _of(session, _REHEARSED), (limit,))
+    return tuple(Pair(name=r[0], run_id=r[1], rehearsed_ms=r[2], actual_ms=float(r[3])) for r in rows)
 
 
 def _of(session: Session, text: str) -> sql.Composed:

@@ -15,6 +15,8 @@ from lockstep.config import Environment, Settings
 from lockstep.core.ledger import Progress
 from lockstep.core.migration import Folder, label
 from lockstep.core.planner import Plan, Step
+from lockstep.core.rehearsal.calibration import statement_timeout_ms
+from lockstep.core.rehearsal.outcome import rehearsed_details
 from lockstep.core.runs import Ran
 from lockstep.errors import MigrationFailed, StalePlan, Unreachable
 from lockstep.postgres.connection import Target
@@ -27,6 +29,8 @@ from lockstep.service.recording import Recording, recorded
 from lockstep.service.worksession import WorkSession, work_session
 
 if TYPE_CHECKING:
+    from lockstep.core.rehearsal.report import Rehearsal
+    from lockstep.core.rehearsal.trace import FileTrace
     from lockstep.service.piecewise import Telling
 
 
@@ -55,6 +59,8 @@ class ApplyRun:
     target: str  # shown name
     before: tuple[str, ...]  # environments that get each migration before this one
     recording: Recording  # of the schema; complete once the run is closed
+    rehearsal: Rehearsal | None = None  # of this plan; set before the first step
+    derive_timeout: bool = False  # statement_timeout from the rehearsal, where the file and the environment have none
     applied: list[Applied] = field(default_factory=list)
     _ready: tuple[Step, Frame, Message] | None = None  # the next step's message, made while the server was at work
 
@@ -106,11 +112,26 @@ class ApplyRun:
     def _message(self, step: Step, attempt: Attempt) -> Message:
         up = step.migration.up
         script = up.script()
-        rows = self.work.scribe.applied(step, len(script.statements), attempt.waited)
+        trace = self.rehearsal.file(step.name) if self.rehearsal else None
+        rows = self.work.scribe.applied(
+            step, len(script.statements), attempt.waited, rehearsed_details(trace) if trace else None
+        )
         verify = step.migration.verify.script() if step.migration.verify else None
         return transaction_message(
-            self.work.frame, up, script, rows, verify=verify, lock_timeout_ms=attempt.lock_timeout_ms
+            self.work.frame,
+            up,
+            script,
+            rows,
+            verify=verify,
+            lock_timeout_ms=attempt.lock_timeout_ms,
+            statement_timeout_ms=self._derived_timeout(trace),
         )
+
+    def _derived_timeout(self, trace: FileTrace | None) -> int | None:
+        if not self.derive_timeout or self.rehearsal is None or trace is None:
+            return None
+        slowest = max((one.ms for one in trace.statements), default=0.0)
+        return statement_timeout_ms(slowest, self.rehearsal.calibration)
 
     def _make_ready(self) -> None:
         """Make the message of the step after the one under way, as far as one transaction goes."""
@@ -135,13 +156,17 @@ class ApplyRun:
             progress=step.resume or Progress(backfill=step.migration.up.directives.repeat_until_empty),
             entry_name=step.begun_as,
             begun=lambda scribe, statements: scribe.begun(step, statements),
-            finished=lambda scribe, details: scribe.finished(step, details),
+            finished=lambda scribe, details: scribe.finished(step, {**details, **self._rehearsed(step)}),
             done_before=f"{len(self.applied)} of {len(self.plan.steps)} done",
             verify=step.migration.verify.script() if step.migration.verify else None,
             waiting=waiting,
             tell=tell,
         )
         return run.run()
+
+    def _rehearsed(self, step: Step) -> dict[str, object]:
+        trace = self.rehearsal.file(step.name) if self.rehearsal else None
+        return {"rehearsed": rehearsed_details(trace)} if trace else {}
 
     def _way_on(self, step: Step, file: str) -> str:
         """What to do about a file that failed here; where it is applied already it has to be taken back first."""

@@ -40,7 +40,7 @@ class Outcome:
 
 
 def environment_table(outcome: Outcome, now: TargetStatus | None) -> Table:
-    """Return a row per migration of the plan: migration, state, execution ms, checksum.
+    """Return a row per migration of the plan: migration, state, execution ms, checksum; what was rehearsed beside it.
 
     `now` is the ledger after the run, which knows best; without it (unreachable) the run's own memory serves.
     """
@@ -69,10 +69,24 @@ def environment_table(outcome: Outcome, now: TargetStatus | None) -> Table:
                 "migration": step.label,
                 "state": state,
                 "execution ms": ms,
+                **_rehearsed(outcome.result, step.name),
                 "checksum": step.checksum[:_SHOWN],
             }
         )
     return rows
+
+
+def _rehearsed(result: EnvironmentResult, name: str) -> dict[str, Cell]:
+    """What the rehearsal says of one migration: its time, and how long others would wait; nothing without one."""
+    rehearsal = result.rehearsal.rehearsal if result.rehearsal else None
+    if rehearsal is None:
+        return {}
+    trace = rehearsal.file(name)
+    worst = trace.worst if trace else None
+    return {
+        "rehearsed ms": round(trace.ms) if trace else None,
+        "blocks others ms": round(worst.ms) if worst else 0 if trace else None,
+    }
 
 
 def environment_line(outcome: Outcome) -> str:

@@ -84,7 +84,7 @@ def take_backup(
 
 
 def preflight(settings: Settings, environment: Environment, run: RunInfo, progress: Progress) -> None:
-    """Look whether a backup of the environment could be taken: role, program, bucket. Leaves nothing behind.
+    """Look whether the environment could be backed up and rehearsed: role, programs, bucket. Leaves nothing behind.
 
     An environment that is not reachable is told and let through: it is its own turn that needs it.
     Raises BackupFailed, ProgramMissing and ConfigError, as its backup would.
@@ -96,6 +96,8 @@ def preflight(settings: Settings, environment: Environment, run: RunInfo, progre
     try:
         version, _ = look(settings, target, run)
         find_program("pg_dump", version, folder=programs_of(settings))
+        if settings.rehearsal.server is None:
+            find_program("postgres", version, folder=programs_of(settings))  # of the server that it is rehearsed on
     except Unreachable as error:
         progress.note(environment.name, f"not looked at beforehand: {error.reason}")
     try:

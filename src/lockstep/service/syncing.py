@@ -23,6 +23,7 @@ from lockstep.service.promotion import refuse_unpromoted
 from lockstep.service.recording import LISTED, Recording, look_again, tell
 
 if TYPE_CHECKING:
+    from lockstep.core.rehearsal.outcome import Beside
     from lockstep.service.rehearsal.gate import Passed
 
 
@@ -130,6 +131,7 @@ def _one(
                 target=applying.target, expected_digest=plan.digest, to_version=to_version, include=include,
                 override=override,
             )  # fmt: skip
+            rely_on(applying, settings, result)
             look_again(settings, environment, applying.work, applying.recording)
             tell(applying.recording, lambda text: progress.note(name, text))
             progress.note(name, MISSING_GATES)
@@ -206,6 +208,13 @@ def check_later(settings: Settings, later: Sequence[Environment], run: RunInfo, 
         refuse_later_drift(settings, environment)
 
 
+def rely_on(applying: ApplyRun, settings: Settings, result: EnvironmentResult) -> None:
+    """Give a run what its rehearsal found out: it goes into the ledger with each migration."""
+    if result.rehearsal is not None:
+        applying.rehearsal = result.rehearsal.rehearsal
+        applying.derive_timeout = settings.rehearsal.derive_statement_timeout
+
+
 def apply_step(applying: ApplyRun, step: Step, progress: Progress, name: str) -> Applied:
     """Apply the next step under the lock, and tell it. Raises what ApplyRun.apply raises."""
     progress.started(name, step.label)
@@ -238,8 +247,11 @@ def verify_applied(
     checked = verify(settings, environment, folder, [applied.name for applied in result.applied])
     word = "1 verify script holds" if checked.scripts == 1 else f"{checked.scripts} verify scripts hold"
     scripts = f", {word}" if checked.scripts else ""
-    total = format_ms(sum(a.execution_ms for a in result.applied))
-    said = f"{checked.migrations} applied and verified in {total}{scripts}"
+    took = format_ms(sum(a.execution_ms for a in result.applied))
+    rows = predicted_and_actual(result)
+    rehearsed = sum(one.rehearsed_ms for one in rows)
+    times = f" (rehearsed {format_ms(round(rehearsed))})" if rows else ""
+    said = f"{checked.migrations} applied and verified in {took}{times}{scripts}"
     recording = result.recording
     tell(recording, lambda text: progress.note(environment.name, text))
     if recording is None or recording.after is None:
@@ -262,6 +274,20 @@ def verify_applied(
             lines=changed.otherwise[:LISTED],
             more_lines=max(0, len(changed.otherwise) - LISTED),
         )
+
+
+def predicted_and_actual(result: EnvironmentResult) -> tuple[Beside, ...]:
+    """Return each migration that was applied and rehearsed, with both times."""
+    from lockstep.core.rehearsal.outcome import beside
+
+    rehearsal = result.rehearsal.rehearsal if result.rehearsal else None
+    if rehearsal is None:
+        return ()
+    found = (
+        beside(rehearsal.file(one.name), rehearsal.calibration, actual_ms=one.execution_ms, tries=one.tries)
+        for one in result.applied
+    )
+    return tuple(one for one in found if one is not None)
 
 
 def summary(applied: Mapping[str, int], *, whole: bool) -> str:

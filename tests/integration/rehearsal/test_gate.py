@@ -11,7 +11,7 @@ def prepare(prod: Project) -> None:
 
 
 def events(prod: Project, event: str) -> list[tuple[object, ...]]:
-    return prod.query(f"SELECT details FROM schema_migrations_log WHERE event = '{event}' ORDER BY id", "prod")  # noqa: S608
+    return prod.query(f"SELECT details FROM schema_migrations_log WHERE event = '{event}' ORDER BY id", "prod")
 
 
 def test_a_plan_that_passes_is_applied_and_changed_what_was_rehearsed(prod: Project) -> None:

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from lockstep.core.changes import Change, Touched, touched
 from lockstep.core.fingerprint import SchemaObject
+from lockstep.core.rehearsal.calibration import Calibration
 from lockstep.core.rehearsal.proof import RevertProof, WayBack
 from lockstep.core.rehearsal.trace import FileTrace, Window
 from lockstep.core.rehearsal.verdict import Verdict
@@ -54,7 +55,12 @@ class Rehearsal:
     objects: tuple[SchemaObject, ...] = ()  # what is there after it of the objects that it makes or alters
     change_digest: str = ""  # SHA-256 (hex) over the change set: what an approval covers
     roles: tuple[str, ...] = ()  # that the copy's server knew
+    calibration: Calibration | None = None  # of the environment, by its audit log; None: nothing to go by yet
     tool_version: str = ""
+
+    def file(self, name: str) -> FileTrace | None:
+        """Return one migration's trace; None where it did not come to it."""
+        return next((file for file in self.files if file.name == name), None)
 
     @property
     def worst(self) -> Window | None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from lockstep import __version__
 from lockstep.config import Environment, Settings
 from lockstep.core.migration import Folder
+from lockstep.core.rehearsal.calibration import calibrate
 from lockstep.core.rehearsal.report import Rehearsal, predicted
 from lockstep.core.rehearsal.verdict import Outcome, Verdict
 from lockstep.postgres.entries import RunInfo
@@ -65,6 +66,7 @@ def rehearse(
             objects=objects,
             change_digest=digest,
             roles=tuple(sorted(tried.states[-1].roles)),
+            calibration=calibrate(tried.pairs),
             tool_version=__version__,
         )
     progress.finished(name, "rehearsal", verdict.outcome.value, took)

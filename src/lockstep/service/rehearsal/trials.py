@@ -9,11 +9,13 @@ from lockstep.core.changes import Change
 from lockstep.core.fingerprint import Fingerprint
 from lockstep.core.migration import Folder
 from lockstep.core.planner import Plan
+from lockstep.core.rehearsal.calibration import Pair
 from lockstep.core.rehearsal.trace import FileTrace
 from lockstep.errors import MigrationFailed
 from lockstep.postgres.connection import Target
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.fingerprint import read_live
+from lockstep.postgres.timings import read_rehearsed
 from lockstep.postgres.tracing import TracingWatch
 from lockstep.service.applying import open_apply
 from lockstep.service.progress import Progress
@@ -30,6 +32,7 @@ class Tried:
     files: tuple[FileTrace, ...]  # of the steps that went through
     states: tuple[Fingerprint, ...]  # before the plan, then after each of these steps
     changes: tuple[Change, ...]  # of the whole plan
+    pairs: tuple[Pair, ...]  # what earlier rehearsals said, and what came of them, by the copy's audit log
     error: MigrationFailed | None = None  # of the step after them
 
 
@@ -68,6 +71,7 @@ def try_plan(
     ) as applying:
         watching = watches[0]
         states.append(read_live(applying.work.session).fingerprint)
+        pairs = read_rehearsed(applying.work.session)
         for step in applying.plan.steps:
             watching.begin_file(applying.work.session, step.name, step.migration.up)
             try:
@@ -84,5 +88,6 @@ def try_plan(
         files=tuple(files),
         states=tuple(states),
         changes=recording.changes,
+        pairs=pairs,
         error=error,
     )
