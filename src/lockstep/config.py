@@ -13,6 +13,7 @@ import msgspec
 
 from lockstep.core.duration import parse_duration
 from lockstep.core.ignoring import ABSENT_ROLES, KINDS, MAY_DIFFER
+from lockstep.core.size import parse_bytes
 from lockstep.errors import ConfigError
 from lockstep.settings import (
     FILE,
@@ -70,6 +71,7 @@ def load_settings(start: Path, environ: Mapping[str, str] | None = None) -> Sett
     shape = _shape(data, lines)
     variables, origins = _variables(file.parent, os.environ if environ is None else environ)
     environments = _environments(shape, lines)
+    _check_rehearsal(shape.rehearsal, lines)
     _check_drift(shape, lines)
     if re.search(r"[%\x00-\x1f]", shape.project.ledger_schema):
         raise ConfigError(
@@ -250,11 +252,27 @@ def _environments(shape: FileShape, lines: Mapping[str, int]) -> dict[str, Envir
             protected=protected,
             lock_timeout_ms=_ms(table.lock_timeout, where, f"environments.{name}.lock_timeout") or 0,
             max_blocking_ms=_ms(table.max_blocking, where, f"environments.{name}.max_blocking"),
+            max_rewrite=_bytes(table.max_rewrite, where, f"environments.{name}.max_rewrite"),
             statement_timeout_ms=_ms(table.statement_timeout, where, f"environments.{name}.statement_timeout"),
             retry_budget_ms=_ms(table.retry_budget, where, f"environments.{name}.retry_budget") or 0,
             stops_on_drift=(table.on_drift or shape.drift.on_drift or ("stop" if protected else "warn")) == "stop",
         )
     return _promotion_order(made, where)
+
+
+def _check_rehearsal(table: RehearsalTable, lines: Mapping[str, int]) -> None:
+    def where(key: str) -> str:
+        return f"{FILE}:{lines[key]}" if key in lines else FILE
+
+    for name in ("max_blocking", "time_budget", "max_backup_age"):
+        _ms(getattr(table, name), where, f"rehearsal.{name}")
+    _bytes(table.max_rewrite, where, "rehearsal.max_rewrite")
+    if table.server is not None and not VARIABLE.match(table.server.strip()) and "://" not in table.server:
+        raise ConfigError(
+            "rehearsal.server is no postgresql:// URL",
+            where=where("rehearsal.server"),
+            hint='server = "${REHEARSAL_SERVER_URL}", and the URL in .env',
+        )
 
 
 def _check_drift(shape: FileShape, lines: Mapping[str, int]) -> None:
@@ -290,6 +308,16 @@ def _ms(text: str | None, where: object, key: str) -> int | None:
         raise ConfigError(f"{key}: {error}", where=str(where(key))) from None
 
 
+def _bytes(text: str | None, where: object, key: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        assert callable(where)
+        raise ConfigError(f"{key}: {error}", where=str(where(key))) from None
+
+
 def _promotion_order(made: dict[str, Environment], where: object) -> dict[str, Environment]:
     from graphlib import CycleError, TopologicalSorter
 
@@ -309,17 +337,21 @@ def _promotion_order(made: dict[str, Environment], where: object) -> dict[str, E
 def _forbid_literal_secrets(shape: FileShape, lines: Mapping[str, int]) -> None:
     from lockstep.core.address import parse_address
 
-    for name, table in shape.environments.items():
-        key = f"environments.{name}.url"
-        if table.url is None or VARIABLE.fullmatch(table.url.strip()):
+    urls = [
+        (f"environments.{name}.url", table.url, f"{name.upper()}_DATABASE_URL")
+        for name, table in shape.environments.items()
+    ]
+    urls.append(("rehearsal.server", shape.rehearsal.server, "REHEARSAL_SERVER_URL"))
+    for key, url, variable in urls:
+        if url is None or VARIABLE.fullmatch(url.strip()):
             continue
         try:
-            secret = parse_address(table.url).password
+            secret = parse_address(url).password
         except ValueError:
             continue  # said when it is used
         if secret and not VARIABLE.search(secret):
             raise ConfigError(
                 f"{key} holds a password. This file goes into version control, where a password stays for ever",
                 where=f"{FILE}:{lines.get(key, 1)}",
-                hint=f'move the URL to .env and write url = "${{{name.upper()}_DATABASE_URL}}"; then change that password',
+                hint=f'move the URL to .env and write {key.rsplit(".", 1)[1]} = "${{{variable}}}"; then change that password',
             )

@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from lockstep.core.duration import parse_duration
 from lockstep.core.ignoring import MAY_DIFFER
 from lockstep.errors import ConfigError, UsageError
 
@@ -67,6 +68,7 @@ class EnvironmentTable(_Table):
     protected: bool | None = None
     lock_timeout: str = "1s"
     max_blocking: str | None = None
+    max_rewrite: str | None = None
     statement_timeout: str | None = None
     retry_budget: str = "2min"
     on_drift: Literal["stop", "warn"] | None = None
@@ -94,9 +96,24 @@ class BackupTable(_Table):
 
 
 class RehearsalTable(_Table):
+    max_blocking: str = "2s"
+    max_rewrite: str = "1GB"
+    require_proven_revert: bool = False
+    time_budget: str = "10min"
+    max_backup_age: str = "1h"
     identity: str | None = None
     server: str | None = None
     derive_statement_timeout: bool = False
+
+    @property
+    def time_budget_ms(self) -> int:
+        """How long a rehearsal may take, before it works on less than the whole copy."""
+        return parse_duration(self.time_budget)
+
+    @property
+    def max_backup_age_ms(self) -> int:
+        """How old the backup that was rehearsed may be when its plan is applied."""
+        return parse_duration(self.max_backup_age)
 
 
 class IgnoreTable(_Table):
@@ -164,7 +181,8 @@ class Environment:
     table: EnvironmentTable
     protected: bool  # backup before anything runs
     lock_timeout_ms: int
-    max_blocking_ms: int | None
+    max_blocking_ms: int | None  # its own; bounds the tries of a run, and a rehearsal's verdict
+    max_rewrite: int | None  # its own, in bytes; for a rehearsal's verdict
     statement_timeout_ms: int | None
     retry_budget_ms: int
     stops_on_drift: bool  # a deploy is refused when the schema was changed by hand; else it is only told
@@ -228,6 +246,15 @@ class Settings:
         if environment.table.url is None:
             return None
         return Secret(self._resolved(environment.table.url, f"environments.{environment.name}.url"))
+
+    def rehearsal_server(self) -> Secret | None:
+        """The URL of the server that is rehearsed on, with variables filled in; None: one that is made for it.
+
+        Raises ConfigError naming the variable that is not set.
+        """
+        if self.rehearsal.server is None:
+            return None
+        return Secret(self._resolved(self.rehearsal.server, "rehearsal.server"))
 
     def setting_values(self, environment: Environment) -> dict[str, str]:
         """The environment's own settings with variables filled in: secrets, for SQL's `lockstep.*`."""
@@ -294,7 +321,7 @@ class Settings:
             origin += f" ← ${name} ({self.origins.get(name, 'not set')})"
         if missing := [n for n in names if n not in self.variables]:
             return Value(key=key, shown=f"(${missing[0]} is not set)", origin=origin)
-        if key.endswith(".url") or ".settings." in key:
+        if _secret(key):
             return Value(key=key, shown=_redacted(key, VARIABLE.sub(self._fill, value)), origin=origin)
         return Value(key=key, shown=_USERINFO.sub("***@", VARIABLE.sub(self._fill, value)), origin=origin)
 
@@ -307,8 +334,17 @@ _AGE_SECRET = re.compile(r"AGE-SECRET-KEY-\w+", re.IGNORECASE)  # written where 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
+def _secret(key: str) -> bool:
+    """Whether a value is shown only in part."""
+    return _address(key) or ".settings." in key
+
+
+def _address(key: str) -> bool:
+    return key.endswith(".url") or key == "rehearsal.server"
+
+
 def _redacted(key: str, text: str) -> str:
-    if not key.endswith(".url"):
+    if not _address(key):
         return f"({len(text)} characters)"
     from lockstep.core.address import parse_address  # here, since core/address is needed nowhere else in this module
 

@@ -8,8 +8,10 @@ import pytest
 
 from lockstep.config import Secret, load_settings
 from lockstep.core.address import parse_address
+from lockstep.core.rehearsal.verdict import Budgets
 from lockstep.errors import ConfigError, UsageError
 from lockstep.postgres.connection import Target, conninfo
+from lockstep.service.rehearsal.budgets import budgets_of
 
 BACKUP = '[backup]\nbucket = "s3://b/p"\n'
 
@@ -35,6 +37,18 @@ def write(folder: Path, text: str) -> Path:
         ('[environments.dev]\nafter = "x"\n', "lockstep.toml:2", "environments.dev.after: Expected `array`"),
         ('[environments.dev]\nurl = "postgresql://u:pa55@h/d"\n', "lockstep.toml:2", "holds a password"),
         ('[environments.dev]\nlock_timeout = "fast"\n', "lockstep.toml:2", "is no duration"),
+        ('[rehearsal]\nmax_blocking = "fast"\n', "lockstep.toml:2", "rehearsal.max_blocking: 'fast' is no duration"),
+        ('[rehearsal]\n\ntime_budget = "10"\n', "lockstep.toml:3", "rehearsal.time_budget: '10' is no duration"),
+        ('[rehearsal]\nmax_backup_age = "x"\n', "lockstep.toml:2", "rehearsal.max_backup_age: 'x' is no duration"),
+        ('[rehearsal]\nmax_rewrite = "1 giga"\n', "lockstep.toml:2", "rehearsal.max_rewrite: '1 giga' is no size"),
+        ("[rehearsal]\nrequire_proven_revert = 1\n", "lockstep.toml:2", "require_proven_revert: Expected `bool`"),
+        ('[rehearsal]\nserver = "host"\n', "lockstep.toml:2", "is no postgresql:// URL"),
+        ('[rehearsal]\nserver = "postgresql://u:pa55@h/d"\n', "lockstep.toml:2", "holds a password"),
+        (
+            '[environments.dev]\nmax_rewrite = "much"\n',
+            "lockstep.toml:2",
+            "environments.dev.max_rewrite: 'much' is no size",
+        ),
         (
             '[environments.a]\nafter = ["b"]\nprotected = false\n[environments.b]\nafter = ["a"]\nprotected = false\n',
             "lockstep.toml:",
@@ -136,3 +150,35 @@ def test_a_byte_order_mark_before_the_configuration_does_not_count(tmp_path: Pat
     settings = load_settings(tmp_path, {})
     url = settings.url(settings.environment("dev"))
     assert url is not None and url.reveal() == "postgresql://u@h/d"
+
+
+def test_the_rehearsal_server_is_shown_without_its_password(tmp_path: Path) -> None:
+    text = '[rehearsal]\nserver = "${CLONES}"\n'
+    settings = load_settings(write(tmp_path, text), {"CLONES": "postgresql://u:hidden@clones.example:5433/postgres"})
+    shown = {v.key: (v.shown, v.origin) for v in settings.values()}
+    assert shown["rehearsal.server"] == ("clones.example:5433/postgres", "lockstep.toml:2 ← $CLONES (environment)")
+    assert shown["rehearsal.max_blocking"] == ("2s", "default")
+    server = settings.rehearsal_server()
+    assert server is not None and "hidden" in server.reveal() and "hidden" not in repr(settings)
+
+
+def test_budgets_are_the_environments_own_before_the_projects(tmp_path: Path) -> None:
+    text = """
+[rehearsal]
+max_blocking = "500ms"
+max_rewrite = "10MB"
+require_proven_revert = true
+[environments.dev]
+[environments.big]
+max_blocking = "5s"
+max_rewrite = "2GB"
+"""
+    settings = load_settings(write(tmp_path, text), {})
+    assert budgets_of(settings, settings.environment("dev")) == Budgets(
+        max_blocking_ms=500, max_rewrite=10_000_000, needs_proven_revert=True
+    )
+    assert budgets_of(settings, settings.environment("big")) == Budgets(
+        max_blocking_ms=5_000, max_rewrite=2_000_000_000, needs_proven_revert=True
+    )
+    bare = load_settings(write(tmp_path, "[environments.dev]\n"), {})
+    assert budgets_of(bare, bare.environment("dev")) == Budgets()

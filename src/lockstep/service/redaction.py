@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from urllib.parse import quote, quote_plus
 
 from lockstep.config import Settings
@@ -35,6 +36,9 @@ def known_secrets(settings: Settings) -> tuple[str, ...]:
                 found |= set(value.values())
             elif value is not None:
                 found |= _of_address(value.reveal())
+    with suppress(ConfigError):
+        if (server := settings.rehearsal_server()) is not None:
+            found |= _of_address(server.reveal())
     for name, text in settings.variables.items():
         if _TELLING.search(name):
             found |= _of_address(text)

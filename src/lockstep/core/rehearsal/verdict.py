@@ -1,4 +1,4 @@
-"""What a rehearsal comes to: *passed*, *failed* or *could not verify*, a pure function of what was seen and the budgets."""
+"""What a rehearsal comes to: *passed*, *failed* or *could not verify*, and why. `judging` makes it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,22 @@ class Problem:
     message: str  # one line; names relation, mode, time
     file: str | None = None  # None: about the whole rehearsal
     line: int | None = None  # from 1
-    advice: str | None = None  # what to do instead, with SQL where there is some
+    advice: str | None = None  # what to do instead: a line, then SQL where there is some
+    reason: str | None = None  # why the file allows it; None: it does not
+
+    @property
+    def place(self) -> str:
+        """`002-orders.sql:3`; "" of the whole rehearsal."""
+        return ":".join(str(part) for part in (self.file, self.line) if part is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something that a person should know, and that fails nothing."""
+
+    message: str  # one line
+    file: str | None = None  # None: about the whole rehearsal
+    line: int | None = None  # from 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,4 +56,5 @@ class Verdict:
 
     outcome: Outcome
     problems: tuple[Problem, ...] = ()  # failures first
-    allowed: tuple[Problem, ...] = ()  # that files allow, with their reasons in the files
+    allowed: tuple[Problem, ...] = ()  # that files allow, each with its reason
+    notes: tuple[Note, ...] = ()
