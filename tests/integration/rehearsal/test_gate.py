@@ -43,3 +43,30 @@ def test_an_override_goes_on_and_is_kept_with_who_gave_it(prod: Project) -> None
     [(details,)] = events(prod, "override")
     assert details["reason"] == "duplicates are being removed by hand"  # type: ignore[index]
     assert "@" in details["by"]  # type: ignore[index]
+
+
+def test_a_backup_that_is_too_old_by_now_is_no_pass(prod: Project) -> None:
+    prepare(prod)
+    prod.toml += '[rehearsal]\nmax_backup_age = "1ms"\n'
+    prod.configure(prod="protected = true")
+    prod.write("001-index.sql", "CREATE INDEX orders_id ON orders (id);")
+    done = prod.run("sync", "prod")
+    assert done.code == 7, done.err
+    assert "old by now, and max_backup_age is 1 ms" in done.err
+
+
+def test_what_was_rehearsed_stands_beside_what_it_took_and_calibrates(prod: Project) -> None:
+    prepare(prod)
+    for number in range(1, 4):
+        prod.write(f"00{number}-wait.sql", "SELECT pg_sleep(0.05);")
+        assert (done := prod.run("sync", "prod")).code == 0, done.err
+    assert "(rehearsed " in done.out + done.err
+    rows = events(prod, "apply")
+    assert all(details["rehearsed"]["ms"] >= 50 for (details,) in rows)  # type: ignore[index]
+    shown = prod.run("history", "prod").out
+    assert "rehearsed" in shown
+    prod.write("004-wait.sql", "SELECT pg_sleep(0.05);")
+    found = prod.run("rehearse", "prod", "--fresh", "--json").document["rehearsal"]["calibration"]
+    assert found["runs"] == 3
+    assert found["migrations"] == 3
+    assert 0.2 < found["ratio"] < 5

@@ -10,10 +10,12 @@ import getpass
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import psycopg
 
 from lockstep.config import Environment, Settings
+from lockstep.core.duration import format_ms
 from lockstep.core.migration import Folder
 from lockstep.core.rehearsal.report import Rehearsal
 from lockstep.core.rehearsal.verdict import Outcome, Problem
@@ -96,6 +98,8 @@ def pass_rehearsal(
     reasons = _reasons(found, trouble)
     if not reused:
         _log(settings, environment, run, progress, "rehearse", _details(manifest, found, outcome, reasons, key), found)
+    if (aged := _aged(settings, manifest)) is not None:
+        outcome, reasons = Outcome.UNVERIFIED, [*reasons, aged]
     if outcome is Outcome.PASSED:
         return Passed(rehearsal=found, key=key, reused=reused)
     if override is None:
@@ -114,6 +118,18 @@ def pass_rehearsal(
     )  # fmt: skip
     progress.note(name, f"rehearsal: {outcome.value}, overridden by {_who()}: {override}")
     return Passed(rehearsal=found, key=key, override=override, reused=reused)
+
+
+def _aged(settings: Settings, manifest: Manifest) -> str | None:
+    """Say that a backup is too old to be relied on; None when it is not."""
+    age = round((datetime.now(UTC) - manifest.taken_at).total_seconds() * 1_000)
+    limit = settings.rehearsal.max_backup_age_ms
+    if age <= limit:
+        return None
+    return (
+        f"the backup is {format_ms(age)} old by now, and max_backup_age is {format_ms(limit)}: what was written since is not "
+        "in the copy that was rehearsed"
+    )
 
 
 def _reasons(found: Rehearsal | None, trouble: LockstepError | None) -> list[str]:
