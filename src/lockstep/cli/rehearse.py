@@ -6,16 +6,22 @@ Nothing of the environment is changed, and nothing of the copy remains.
 from __future__ import annotations
 
 import argparse
+import shutil
+from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import TerminalProgress, show, show_json
+from lockstep.cli.terminal import TerminalProgress, paint, show, show_json
 from lockstep.errors import ExitCode
+
+if TYPE_CHECKING:
+    from lockstep.core.rehearsal.report import Rehearsal
 
 EXAMPLES = """\
   lockstep rehearse prod                                      what is pending, on the newest backup
   lockstep rehearse prod --backup 20261124T101500Z-4f1d6a     on another one
-  lockstep rehearse prod --fresh                              on one that is taken first"""
+  lockstep rehearse prod --fresh                              on one that is taken first
+  lockstep rehearse prod --statements                         with what each statement locks, reads and writes"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,11 +30,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--backup", default="latest", help="id, a time in UTC, before:RUN (default: latest)")
     group.add_argument("--fresh", action="store_true", help="take a backup first, and rehearse on that")
+    parser.add_argument("--statements", action="store_true", help="also what each statement locked, read and wrote")
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     from datetime import UTC, datetime
 
+    from lockstep.core.rehearsal.rendering import rehearsal_text
     from lockstep.core.rehearsal.verdict import Outcome
     from lockstep.service.progress import Silent
     from lockstep.service.rehearsal.rehearse import rehearse
@@ -48,7 +56,25 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
             to_version=arguments.to, include=arguments.include,
         )  # fmt: skip
     if context.as_json:
-        show_json("rehearse", {"rehearsal": found})
+        show_json("rehearse", _document(found))
     else:
-        show(f"{found.verdict.outcome.value}: {len(found.files)} migrations")
+        show(rehearsal_text(found, width=_width(), statements=arguments.statements, paint=paint))
     return ExitCode.DONE if found.verdict.outcome is Outcome.PASSED else ExitCode.REFUSED
+
+
+_WIDEST = 120  # columns; longer lines are hard to read
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size((100, 24)).columns, _WIDEST)
+
+
+def _document(found: Rehearsal) -> dict[str, Any]:
+    """The report without the objects' definitions, which only the comparison after a deploy needs."""
+    import msgspec
+
+    from lockstep.core.rehearsal.summary import headline
+
+    body = msgspec.to_builtins(found)
+    del body["objects"]
+    return {"headline": headline(found), "worst": found.worst, "rehearsal": body}

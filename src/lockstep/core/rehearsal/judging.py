@@ -12,6 +12,7 @@ from lockstep.core.rehearsal.proof import RevertProof, Standing
 from lockstep.core.rehearsal.rules import BINDING
 from lockstep.core.rehearsal.trace import FileTrace, StatementTrace
 from lockstep.core.rehearsal.verdict import Budgets, Note, Outcome, Problem, Verdict
+from lockstep.core.rehearsal.windows import kinds_of, preferred
 from lockstep.core.size import format_bytes
 
 Place = tuple[str, int]  # migration_name, line
@@ -96,16 +97,14 @@ def reduced_copy(tier: str) -> Problem | None:
 
 # -- what the trace tells -----------------------------------------------------------------------------------------
 
-_PARTS = frozenset({"index", "TOAST table", "sequence", "partition"})  # locked together with what people know
-
 
 def _windows(file: FileTrace, budgets: Budgets, advice: Mapping[Place, str]) -> Iterable[Problem]:
     """One problem per statement whose locks are held for too long, by the relation that people know it by."""
-    kinds = {lock.relation: lock.kind for one in file.statements for lock in one.locks}
+    kinds = kinds_of(file)
     over = [one for one in file.windows if one.mode.strong and one.ms > budgets.max_blocking_ms]
     for line in sorted({one.line for one in over}):
         own = [one for one in over if one.line == line]
-        worst = min(own, key=lambda one: (kinds.get(one.relation) in _PARTS, -one.mode.rank, -one.ms))
+        worst = min(own, key=lambda one: preferred(one, kinds))
         also = {one.relation for one in own} - {worst.relation}
         slow = slowest(file, line)
         message = (

@@ -16,6 +16,7 @@ from lockstep.core.rehearsal.calibration import Calibration
 from lockstep.core.rehearsal.proof import RevertProof, WayBack
 from lockstep.core.rehearsal.trace import FileTrace, Window
 from lockstep.core.rehearsal.verdict import Verdict
+from lockstep.core.rehearsal.windows import worst_window
 
 FORMAT = 1
 
@@ -49,6 +50,7 @@ class Rehearsal:
     copy: Copy
     verdict: Verdict
     files: tuple[FileTrace, ...]  # of trial A, in order; up to the one that failed
+    planned: tuple[str, ...] = ()  # migration_name of every step of the plan, in order
     proofs: tuple[RevertProof, ...] = ()
     ways_back: tuple[WayBack, ...] = ()
     changes: tuple[Touched, ...] = ()  # the change set that the deploy should have
@@ -65,7 +67,7 @@ class Rehearsal:
     @property
     def worst(self) -> Window | None:
         """The window that blocks others longest, of all files."""
-        windows = [file.worst for file in self.files if file.worst is not None]
+        windows = [window for file in self.files if (window := worst_window(file)) is not None]
         return max(windows, key=lambda one: one.ms, default=None)
 
 

@@ -11,12 +11,12 @@ from lockstep.config import Environment, Settings
 from lockstep.core.migration import Folder
 from lockstep.core.rehearsal.calibration import calibrate
 from lockstep.core.rehearsal.report import Rehearsal, predicted
-from lockstep.core.rehearsal.verdict import Outcome, Verdict
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.filling import StoredBackup
 from lockstep.service.progress import Progress, Silent
 from lockstep.service.rehearsal.stage import open_stage
 from lockstep.service.rehearsal.trials import try_plan
+from lockstep.service.rehearsal.verdicts import reach_verdict
 
 
 def rehearse(
@@ -49,7 +49,7 @@ def rehearse(
             include=include,
             expected_digest=expected_digest,
         )
-        verdict = Verdict(outcome=Outcome.PASSED if tried.error is None else Outcome.FAILED)
+        verdict = reach_verdict(settings, environment, folder, stage, tried)
         changes, objects, digest = predicted(tried.changes)
         took = round((time.monotonic() - started) * 1_000)
         found = Rehearsal(
@@ -62,6 +62,7 @@ def rehearse(
             copy=stage.copy,
             verdict=verdict,
             files=tried.files,
+            planned=tuple(step.name for step in tried.plan.steps),
             changes=changes,
             objects=objects,
             change_digest=digest,
