@@ -8,6 +8,7 @@ from lockstep.service.safeguard import MISSING_GATES, take_backup
 from lockstep.service.safeguard import preflight as look
 from lockstep.service.syncing import later_protected
 from tasks.boundary import step
+from tasks.report import store_rehearsal
 from tasks.run import current
 
 
@@ -38,6 +39,7 @@ def rehearse(environment: str) -> None:
         to_version=run.to_version,
         include=run.include,
         override=run.override,
+        seen=lambda found: store_rehearsal(environment, found),
     )
     run.results[environment].rehearsal = passed
 

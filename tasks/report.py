@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from lockstep.core.rehearsal.markdown import rehearsal_markdown
+from lockstep.core.rehearsal.report import Rehearsal
+from lockstep.core.rehearsal.summary import headline
 from lockstep.errors import LockstepError
 from lockstep.service.deploying import artifact_key
 from lockstep.service.reporting import (
@@ -36,6 +39,18 @@ def report_environment(environment: str) -> None:
         key=artifact_key("deploy", environment),
         description=environment_line(outcome),
     )
+
+
+def store_rehearsal(environment: str, rehearsal: Rehearsal) -> None:
+    """Store a rehearsal's report, which is what whoever approves reads. Trouble with it is told and stops nothing."""
+    try:
+        create_markdown_artifact(
+            rehearsal_markdown(rehearsal),
+            key=artifact_key("rehearsal", environment),
+            description=f"{environment}: {headline(rehearsal)}",
+        )
+    except Exception as error:
+        current().progress.note(environment, f"the rehearsal's report could not be stored: {safe(error).message}")
 
 
 @step("report", "report")

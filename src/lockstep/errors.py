@@ -369,20 +369,16 @@ class RehearsalRefused(LockstepError):
         target: str,
         environment: str,
         outcome: str,  # failed, could not verify
-        reasons: tuple[str, ...],
-        more_reasons: int = 0,
-        key: str | None = None,  # of the report, in the bucket
+        problems: str,  # in words, with what to do instead
+        more: int = 0,  # problems that are not among them
+        found: bool = True,  # False: nothing could be tried at all
     ) -> None:
         self.outcome = outcome
-        lines = [f"{target}: the rehearsal {outcome}, so nothing was applied", *(f"  {one}" for one in reasons)]
-        if more_reasons:
-            lines.append(f"  and {more_reasons} more")
+        ending = f"\n  and {more} more" if more else ""
         super().__init__(
-            "\n".join(lines),
-            hint=f"lockstep rehearse {environment} shows all of it; "
-            f'to go on all the same: lockstep sync {environment} --override "reason"',
-            reasons=reasons,
-            key=key,
+            f"{target}: the rehearsal {outcome}, so nothing was applied\n{problems}{ending}",
+            hint=(f"lockstep rehearse {environment} tries it again on the newest backup; " if found else "")
+            + f'to go on all the same: lockstep sync {environment} --override "reason"',
         )
 
 

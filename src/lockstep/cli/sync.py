@@ -7,11 +7,15 @@ all. One that runs outside of a transaction goes on where it stopped.
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
 from lockstep.cli.terminal import TerminalProgress, error_document, show, show_json, talk
 from lockstep.errors import ExitCode
+
+if TYPE_CHECKING:
+    from lockstep.service.rehearsal.gate import Passed
 
 EXAMPLES = """\
   lockstep sync              everything, dev before prod
@@ -52,6 +56,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
                 "plan": r.plan_digest,
                 "applied": r.applied,
                 "backup": r.backup_key,
+                "rehearsal": _rehearsal(r.rehearsal),
                 "audit": r.audit,
                 "error": error_document(r.error) if r.error else None,
             }
@@ -67,3 +72,17 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     text = summary(applied, whole=len(chosen) == len(context.settings.environments))
     show(f"{text}, run {report.run_id}" if any(applied.values()) else text)
     return ExitCode.DONE
+
+
+def _rehearsal(passed: Passed | None) -> dict[str, object] | None:
+    """What let a protected environment go on; `rehearse` describes the whole report, which lies beside the backup."""
+    if passed is None:
+        return None
+    found = passed.rehearsal
+    return {
+        "outcome": found.verdict.outcome.value if found else "could not verify",
+        "key": passed.key,
+        "plan": found.plan_digest if found else None,
+        "worst": found.worst if found else None,
+        "override": passed.override,
+    }

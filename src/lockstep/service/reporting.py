@@ -14,6 +14,7 @@ from lockstep.core.duration import format_ms
 from lockstep.core.matrix import names, row_of, summary, words
 from lockstep.core.migration import label
 from lockstep.core.planner import Plan
+from lockstep.core.rehearsal.summary import headline
 from lockstep.errors import LockstepError, MigrationFailed
 from lockstep.service.safeguard import MISSING_GATES
 from lockstep.service.status import TargetStatus
@@ -76,6 +77,14 @@ def environment_table(outcome: Outcome, now: TargetStatus | None) -> Table:
     return rows
 
 
+def _rehearsal_line(result: EnvironmentResult) -> str:
+    passed = result.rehearsal
+    if passed is None:
+        return ""
+    what = headline(passed.rehearsal) if passed.rehearsal else "could not verify"
+    return f"; rehearsal {what}" + (f", **overridden**: {passed.override}" if passed.override else "")
+
+
 def _rehearsed(result: EnvironmentResult, name: str) -> dict[str, Cell]:
     """What the rehearsal says of one migration: its time, and how long others would wait; nothing without one."""
     rehearsal = result.rehearsal.rehearsal if result.rehearsal else None
@@ -106,6 +115,7 @@ def environment_line(outcome: Outcome) -> str:
     else:
         what = "nothing to do, up to date"
     backup = f"; backup `{result.backup_key}`" if result.backup_key else ""
+    backup += _rehearsal_line(result)
     digest = f"; plan `{result.plan_digest[:_SHOWN]}`" if result.plan_digest else ""
     audit = f"; audit log `{result.audit.text}`" if result.audit else ""
     return f"{head}: {what}{backup}{digest}{audit}"

@@ -205,6 +205,11 @@ def _did(one: StatementTrace) -> list[str]:
     return did
 
 
+def problems_text(problems: Iterable[Problem], *, width: int = 100) -> str:
+    """Return problems with what to do instead, as an error shows them."""
+    return "\n".join(_problems(problems, width, _plain))
+
+
 # -- problems, and what to do -------------------------------------------------------------------------------------
 
 

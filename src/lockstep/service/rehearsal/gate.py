@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import getpass
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,7 +17,9 @@ import psycopg
 from lockstep.config import Environment, Settings
 from lockstep.core.duration import format_ms
 from lockstep.core.migration import Folder
+from lockstep.core.rehearsal.rendering import problems_text
 from lockstep.core.rehearsal.report import Rehearsal
+from lockstep.core.rehearsal.summary import headline
 from lockstep.core.rehearsal.verdict import Outcome, Problem
 from lockstep.errors import (
     BackupDamaged,
@@ -67,10 +69,11 @@ def pass_rehearsal(
     to_version: int | None = None,
     include: Iterable[int] = (),
     override: str | None = None,
+    seen: Callable[[Rehearsal], None] = lambda _found: None,
 ) -> Passed:
     """Rehearse a plan on a backup, keep what was found beside it, and go on only when it passed, or is overridden.
 
-    A try that finds its own rehearsal of the same plan uses it again. Raises RehearsalRefused, StalePlan, BackupDamaged,
+    A try that finds its own rehearsal of the same plan uses it again. `seen` gets what was found, whatever comes of it. Raises RehearsalRefused, StalePlan, BackupDamaged,
     BucketError, Unreachable.
     """
     name = environment.name
@@ -96,20 +99,26 @@ def pass_rehearsal(
         progress.note(name, f"rehearsal of {found.at:%H:%M} UTC is used again: {found.verdict.outcome.value}")
     outcome = found.verdict.outcome if found else Outcome.UNVERIFIED
     reasons = _reasons(found, trouble)
+    shown = problems_text(found.verdict.problems[:_LISTED]) if found else f"  {reasons[0]}"
     if not reused:
         _log(settings, environment, run, progress, "rehearse", _details(manifest, found, outcome, reasons, key), found)
+    if found is not None:
+        seen(found)
     if (aged := _aged(settings, manifest)) is not None:
-        outcome, reasons = Outcome.UNVERIFIED, [*reasons, aged]
+        outcome = Outcome.UNVERIFIED if outcome is Outcome.PASSED else outcome
+        reasons, shown = [*reasons, aged], f"{shown}\n  {aged}".lstrip("\n")
     if outcome is Outcome.PASSED:
+        assert found is not None
+        progress.note(name, f"rehearsal {headline(found)}")
         return Passed(rehearsal=found, key=key, reused=reused)
     if override is None:
         raise RehearsalRefused(
             target=target,
             environment=name,
             outcome=outcome.value,
-            reasons=tuple(reasons[:_LISTED]),
-            more_reasons=max(0, len(reasons) - _LISTED),
-            key=key,
+            problems=shown,
+            more=max(0, len(reasons) - _LISTED),
+            found=found is not None,
         )
     _log(
         settings, environment, run, progress, "override",
