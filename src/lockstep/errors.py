@@ -34,6 +34,7 @@ message may hold a secret: whoever builds one passes names of targets, never con
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Self
 
@@ -289,6 +290,19 @@ class LockHeld(LockstepError):
         self.holder = holder
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failing:
+    """What failed, as the server names it. Names alone, but for `primary`."""
+
+    primary: str  # the server's message: of class 22 it holds a value
+    statement: int | None = None  # of the file, from 0
+    at_commit: bool = False
+    schema: str | None = None
+    table: str | None = None
+    column: str | None = None
+    constraint: str | None = None
+
+
 class MigrationFailed(LockstepError):
     """A migration (or a down) failed on the server. `message` is complete and multi-line."""
 
@@ -306,8 +320,10 @@ class MigrationFailed(LockstepError):
         outcome: str,
         hint: str | None = None,
         detail: str | None = None,
+        failing: Failing | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
+        self.failing = failing
         self.detail = detail  # the server's DETAIL: may hold a row's data, so it is for the terminal alone
         self.target = target
         self.file = file
@@ -326,6 +342,7 @@ class MigrationFailed(LockstepError):
             outcome=self.outcome,
             hint=self.hint,
             detail=self.detail,
+            failing=self.failing,
         )
 
 

@@ -9,7 +9,7 @@ from psycopg.pq import DiagnosticField
 from psycopg.pq.abc import PGresult
 
 from lockstep.core.text import excerpt, line_and_column
-from lockstep.errors import MigrationFailed
+from lockstep.errors import Failing, MigrationFailed
 from lockstep.postgres.connection import Session, redact
 from lockstep.postgres.message import Message, Part, Segment
 
@@ -23,6 +23,9 @@ class ServerError:
     detail: str | None = None
     hint: str | None = None
     context: str | None = None  # PL/pgSQL call stack
+    schema: str | None = None  # of what the server names: table, column, constraint
+    table: str | None = None
+    column: str | None = None
     constraint: str | None = None
     position: int | None = None  # character in the message, from 1
     at_commit: bool = False
@@ -50,6 +53,9 @@ def of_result(result: PGresult, index: int, part: Part) -> ServerError:
         detail=text(DiagnosticField.MESSAGE_DETAIL),
         hint=text(DiagnosticField.MESSAGE_HINT),
         context=text(DiagnosticField.CONTEXT),
+        schema=text(DiagnosticField.SCHEMA_NAME),
+        table=text(DiagnosticField.TABLE_NAME),
+        column=text(DiagnosticField.COLUMN_NAME),
         constraint=text(DiagnosticField.CONSTRAINT_NAME),
         position=position,
         at_commit=part.to_commit is not None and index == part.to_commit - 1,
@@ -126,6 +132,15 @@ def explain(
         outcome=outcome,
         # The server shortens values in DETAIL, so a secret's beginning could pass the redaction: not with settings.
         detail=redact(error.detail, session.target) if error.detail and not session.target.settings else None,
+        failing=Failing(
+            primary=primary,
+            statement=error.statement,
+            at_commit=error.at_commit,
+            schema=error.schema,
+            table=error.table,
+            column=error.column,
+            constraint=error.constraint,
+        ),
         hint=_hint(error.sqlstate, cancelled, bool(waited_for)),  # None: the caller knows what comes next
     )
 

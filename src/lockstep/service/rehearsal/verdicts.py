@@ -31,7 +31,8 @@ def reach_verdict(
     if (reduced := reduced_copy(stage.copy.tier)) is not None:
         problems.append(reduced)
     if tried.error is not None:
-        problems.append(failure_of(tried.error, tried.clone))
+        step = tried.plan.steps[len(tried.files)]
+        problems.append(failure_of(tried.error, tried.clone, step.migration.up))
     return judge(
         tried.files,
         budgets_of(settings, environment),
