@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from lockstep.core.ledger import Entry, EntryState, Ledger, Progress
@@ -34,15 +34,32 @@ class RevertPlan:
 
 
 def plan_revert(
-    folder: Folder, ledger: Ledger, recorded: Mapping[int, SqlFile], *, to_version: int | None, steps: int | None
+    folder: Folder,
+    ledger: Ledger,
+    recorded: Mapping[int, SqlFile],
+    *,
+    to_version: int | None = None,
+    steps: int | None = None,
+    only: Collection[int] = (),
 ) -> RevertPlan | tuple[Refusal, ...]:
-    """Return the downs to run, or the reasons why it cannot be done. Exactly one of `to_version` and `steps` is given.
+    """Return the downs to run, or the reasons why it cannot be done. Exactly one of the three ways to say which is given.
 
-    `to_version` stays applied, everything newer goes; one below the first version takes all back. `recorded` holds the down scripts that the
-    ledger kept, by version. The file on disk wins where both exist.
+    `to_version` stays applied, everything newer goes; one below the first version takes all back. `only` names versions
+    that go, wherever they stand: that the others can do without them is for a trial to prove. `recorded` holds the down
+    scripts that the ledger kept, by version. The file on disk wins where both exist.
     """
     versioned = [e for e in ledger.entries if e.version is not None]
-    if to_version is not None and to_version > 0 and to_version not in {e.version for e in versioned}:
+    known = {e.version for e in versioned}
+    if unknown := [version for version in only if version not in known]:
+        return tuple(
+            Refusal(
+                reason=Reason.UNKNOWN_VERSION,
+                message=f"version {version} is not applied here, so it cannot be reverted",
+                hint="lockstep status shows what is applied",
+            )
+            for version in unknown
+        )
+    if to_version is not None and to_version > 0 and to_version not in known:
         return (
             Refusal(
                 reason=Reason.UNKNOWN_VERSION,
@@ -51,7 +68,9 @@ def plan_revert(
             ),
         )
     newest_first = sorted(versioned, key=lambda e: e.version or 0, reverse=True)
-    if to_version is not None:
+    if only:
+        chosen = [e for e in newest_first if e.version in only]
+    elif to_version is not None:
         chosen = [e for e in newest_first if e.version is not None and e.version > to_version]
     else:
         chosen = newest_first[: steps or 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -129,8 +129,9 @@ def open_revert(
     folder: Folder,
     run: RunInfo,
     *,
-    to_version: int | None,
-    steps: int | None,
+    to_version: int | None = None,
+    steps: int | None = None,
+    only: Collection[int] = (),
     reason: str | None = None,
     wait_seconds: float = 0.0,
     watch: Callable[[Target, str], Watch] = Watch,
@@ -139,7 +140,7 @@ def open_revert(
     with work_session(settings, environment, run, wait_seconds=wait_seconds, watch=watch) as work:
         session = work.session
         ledger = read_ledger(session)
-        made = plan_revert(folder, ledger, recorded_downs(session), to_version=to_version, steps=steps)
+        made = plan_revert(folder, ledger, recorded_downs(session), to_version=to_version, steps=steps, only=only)
         if not isinstance(made, RevertPlan):
             raise PlanRefused(target=session.target.name, reasons=made, action="reverted")
         for step in made.steps:

@@ -29,16 +29,26 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """A table, or one column of a table, that a down drops: whatever is written into it later goes with it."""
+
+    relation: str
+    column: str | None = None  # None: the whole table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RevertProof:
     """One migration's way back."""
 
     name: str  # migration_name
-    version: int | None  # None: a repeatable, which has no way back of its own
+    version: int | None  # a repeatable, which has none, has no way back of its own
     standing: Standing
     down_checksum: str | None = None  # of the script that was tried; None: none was
     reason: str | None = None  # why irreversible, why it fails, why not tried
     differs: tuple[str, ...] = ()  # objects that are not what they were, a line each
     losses: tuple[Loss, ...] = ()
+    drops: tuple[Dropped, ...] = ()  # all that it drops and that can hold values, empty or not
+    notes: tuple[str, ...] = ()  # what else is to be known: what was not compared, rows that stay
     ms: float | None = None  # what the down took on the copy
     blocking_ms: float | None = None  # the longest that it kept others waiting
 

@@ -1,0 +1,271 @@
+"""What a way back loses, counted on clones: what the down drops, and what up and down together do not bring back.
+
+One scan per table that up or down touched, at three moments: before the up, before the down (of what the up made), and
+after the down. Positions of sequences are no loss, and neither is what a generated column would compute again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import psycopg
+
+from lockstep.core.changes import Action, Change, exact_changes
+from lockstep.core.fingerprint import Fingerprint
+from lockstep.core.migration import Folder
+from lockstep.core.rehearsal.holding import (
+    DROPPED_COLUMN,
+    DROPPED_TABLE,
+    ROWS_GONE,
+    VALUES_OTHER,
+    Holding,
+    lost,
+)
+from lockstep.core.rehearsal.proof import Dropped, Loss
+from lockstep.core.rehearsal.trace import FileTrace
+from lockstep.postgres.entries import RunInfo
+from lockstep.postgres.holdings import Table, left_of, read_holdings, read_tables
+from lockstep.service.applying import open_apply
+from lockstep.service.rehearsal.stage import TEMPLATE, Clone, Stage
+from lockstep.service.rehearsal.trials import Tried
+
+#: Milliseconds that a plan may take to be run once more, for what its tables held in between.
+WALK_MS = 300_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """What one way back loses."""
+
+    losses: tuple[Loss, ...]
+    drops: tuple[Dropped, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What an up made, with what it holds right before its down."""
+
+    tables: tuple[Table, ...]
+    holdings: Mapping[str, Holding]  # by label
+    whole: frozenset[str]  # relations that the up made
+    columns: Mapping[str, frozenset[str]]  # columns that it added to other relations
+
+
+@dataclass(slots=True, kw_only=True)
+class Before:
+    """What tables held before each migration of a plan, read when it is asked for."""
+
+    stage: Stage
+    tried: Tried
+    folder: Folder
+    run: RunInfo
+    include: frozenset[int]
+    to_version: int | None = None
+    _walked: dict[int, dict[str, Holding]] | None = None  # by number of the migration, of what was touched before it
+    _touched: dict[int, frozenset[str]] = field(default_factory=dict)
+
+    def touched(self, number: int) -> frozenset[str]:
+        """Return the relations that an up wrote to, or of which it dropped something."""
+        if number not in self._touched:
+            gone = gone_relations(self.changes(number))
+            self._touched[number] = gone | traced_relations(self.tried.files[number])
+        return self._touched[number]
+
+    def changes(self, number: int) -> tuple[Change, ...]:
+        """Return the change set of one up."""
+        return exact_changes(self.tried.states[number], self.tried.states[number + 1])
+
+    def holdings(self, number: int, relations: frozenset[str]) -> tuple[dict[str, Holding], frozenset[str]]:
+        """Return what relations held before an up, and the names of those of which it is not known."""
+        earlier = frozenset().union(*(self.touched(one) for one in range(number)))
+        found: dict[str, Holding] = {}
+        if plain := relations - earlier:
+            with looking(self.stage.server.url(TEMPLATE)) as connection:
+                tables = read_tables(connection, plain, ledger_schema=self._ledger)
+                found |= read_holdings(connection, tables, sums=True)
+        later = relations & earlier
+        if not later & self.touched(number):
+            return found, later
+        walked = self._walk().get(number)
+        if walked is None:
+            return found, later
+        return found | walked, later - self.touched(number)
+
+    def _walk(self) -> dict[int, dict[str, Holding]]:
+        """Run the plan once more, and look in between at what several of its migrations touch."""
+        if self._walked is not None:
+            return self._walked
+        self._walked = {}
+        count = len(self.tried.files)
+        needed: dict[int, frozenset[str]] = {}
+        earlier: frozenset[str] = frozenset()
+        for number in range(count):
+            if both := self.touched(number) & earlier:
+                needed[number] = both
+            earlier |= self.touched(number)
+        if sum(file.ms for file in self.tried.files) > WALK_MS:
+            return self._walked
+        clone = self.stage.clone()
+        with open_apply(
+            clone.settings,
+            clone.environment,
+            self.folder,
+            self.run,
+            to_version=self.to_version,
+            include=self.include,
+        ) as applying:
+            for number, step in enumerate(applying.plan.steps[: max(needed, default=-1) + 1]):
+                if number in needed:
+                    with looking(clone.admin) as connection:
+                        tables = read_tables(connection, needed[number], ledger_schema=self._ledger)
+                        self._walked[number] = read_holdings(connection, tables, sums=True)
+                applying.apply(step)
+        self.stage.drop(clone)
+        return self._walked
+
+    @property
+    def _ledger(self) -> str:
+        return self.stage.settings.project.ledger_schema
+
+
+def counted_before(clone: Clone, changes: Iterable[Change]) -> Counted:
+    """Count what an up made on a clone, right before its down runs there."""
+    made = [one for one in changes if one.action is Action.CREATED]
+    whole = frozenset(f"{one.key[1]}.{one.key[3]}" for one in made if one.key[0] == "table")
+    columns: dict[str, set[str]] = {}
+    for one in made:
+        kind, schema, parent, name = one.key
+        if kind == "column" and f"{schema}.{parent}" not in whole:
+            columns.setdefault(f"{schema}.{parent}", set()).add(name)
+    names = whole | columns.keys()
+    with looking(clone.admin) as connection:
+        tables = tuple(
+            table if table.root in names else replace(table, root=table.relation)
+            for table in read_tables(connection, names, ledger_schema=clone.settings.project.ledger_schema)
+        )
+        holdings = read_holdings(connection, tables, sums=False)
+    return Counted(
+        tables=tables,
+        holdings=holdings,
+        whole=whole,
+        columns={relation: frozenset(some) for relation, some in columns.items()},
+    )
+
+
+def losses_of(
+    counted: Counted, clone: Clone, before: Before, number: int, down: FileTrace, after: Fingerprint
+) -> Losses:
+    """Return what the down of migration `number`, which just ran on a clone, lost together with its up."""
+    start, end = before.tried.states[number], before.tried.states[number + 1]
+    went = exact_changes(end, after)
+    ups = before.touched(number)
+    downs = traced_relations(down) | gone_relations(one for one in went if one.key in start.objects)
+    held, unknown = before.holdings(number, ups | downs)
+    with looking(clone.admin) as connection:
+        left = left_of(connection, counted.tables)
+        tables = read_tables(connection, (ups | downs) - unknown, ledger_schema=clone.settings.project.ledger_schema)
+        found = read_holdings(connection, tables, sums=True)
+    losses, drops = _dropped(counted, left)
+    more, notes = lost(held, found, _updated((before.tried.files[number], down)))
+    losses += more
+    for name in sorted(unknown):
+        notes.append(f"values of {name} were not compared: several migrations of the plan write to it")
+        losses += _seen(name, down)
+    known = {(one.relation, one.column) for one in drops}
+    drops += [
+        Dropped(relation=one.relation, column=one.column)
+        for one in _gone(went, counted)
+        if (one.relation, one.column) not in known
+    ]
+    return Losses(losses=tuple(losses), drops=tuple(drops), notes=tuple(notes))
+
+
+def gone_relations(changes: Iterable[Change]) -> frozenset[str]:
+    """Return the tables that went in a change set, or that lost a column in it. Other changes of values are traced."""
+    found = set()
+    for change in changes:
+        kind, schema, parent, name = change.key
+        if kind in {"table", "column"} and change.action is Action.DROPPED:
+            found.add(f"{schema}.{parent if kind == 'column' else name}")
+    return frozenset(found)
+
+
+def traced_relations(trace: FileTrace) -> frozenset[str]:
+    """Return the tables that a file was seen to write to, to write anew, or to empty."""
+    found: set[str] = set()
+    for statement in trace.statements:
+        found |= {one.relation for one in statement.written if one.rows}
+        found |= {one.relation for one in statement.rewrites} | set(statement.emptied)
+    return frozenset(found)
+
+
+@contextmanager
+def looking(url: str) -> Iterator[psycopg.Connection]:
+    """Open a session that reads as one and the same everywhere: texts of values depend on settings."""
+    options = (
+        "-c search_path=pg_catalog -c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex "
+    )
+    options += "-c extra_float_digits=1 -c statement_timeout=0 -c jit=off -c row_security=off"
+    with psycopg.connect(url, autocommit=True, options=options, application_name="lockstep") as connection:
+        yield connection
+
+
+# -- inside -------------------------------------------------------------------------------------------------------
+
+
+def _dropped(counted: Counted, left: Mapping[int, frozenset[int]]) -> tuple[list[Loss], list[Dropped]]:
+    """What the up made and the down dropped, by identity: what it only renamed is still there."""
+    losses: list[Loss] = []
+    drops: dict[tuple[str, str | None], Dropped] = {}
+    for table in counted.tables:
+        holding = counted.holdings[table.root]
+        if table.relation in counted.whole or table.root in counted.whole:
+            if table.oid not in left and (table.root, None) not in drops:
+                drops[table.root, None] = Dropped(relation=table.root)
+                if holding.rows:
+                    losses.append(Loss(relation=table.root, column=None, rows=holding.rows, what=DROPPED_TABLE))
+            continue
+        added = counted.columns.get(table.relation) or counted.columns.get(table.root) or frozenset()
+        for column in table.columns:
+            gone = column.number not in left.get(table.oid, frozenset())
+            if column.name not in added or not gone or (table.root, column.name) in drops:
+                continue
+            drops[table.root, column.name] = Dropped(relation=table.root, column=column.name)
+            if own := holding.columns[column.name].own:
+                losses.append(Loss(relation=table.root, column=column.name, rows=own, what=DROPPED_COLUMN))
+    return losses, list(drops.values())
+
+
+def _gone(changes: Iterable[Change], counted: Counted) -> Iterator[Dropped]:
+    """What the down dropped that the up did not make."""
+    tables = {f"{one.key[1]}.{one.key[3]}" for one in changes if one.key[0] == "table" and one.action is Action.DROPPED}
+    for relation in sorted(tables - counted.whole):
+        yield Dropped(relation=relation)
+    for one in changes:
+        kind, schema, parent, name = one.key
+        relation = f"{schema}.{parent}"
+        if kind != "column" or one.action is not Action.DROPPED or relation in tables | counted.whole:
+            continue
+        if name not in counted.columns.get(relation, frozenset()):
+            yield Dropped(relation=relation, column=name)
+
+
+def _seen(relation: str, down: FileTrace) -> Iterator[Loss]:
+    """What a down was seen to do to a table of which nothing else is known."""
+    written = [one for statement in down.statements for one in statement.written if one.relation == relation]
+    if deleted := sum(one.deleted for one in written):
+        yield Loss(relation=relation, column=None, rows=deleted, what=ROWS_GONE)
+    if updated := sum(one.updated for one in written):
+        yield Loss(relation=relation, column=None, rows=updated, what=VALUES_OTHER)
+
+
+def _updated(traces: Iterable[FileTrace]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for trace in traces:
+        for statement in trace.statements:
+            for one in statement.written:
+                found[one.relation] = found.get(one.relation, 0) + one.updated
+    return found
