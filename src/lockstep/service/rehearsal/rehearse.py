@@ -14,6 +14,7 @@ from lockstep.core.rehearsal.report import Rehearsal, predicted
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.filling import StoredBackup
 from lockstep.service.progress import Progress, Silent
+from lockstep.service.rehearsal.proofs import prove
 from lockstep.service.rehearsal.stage import open_stage
 from lockstep.service.rehearsal.trials import try_plan
 from lockstep.service.rehearsal.verdicts import reach_verdict
@@ -37,7 +38,7 @@ def rehearse(
     Raises what `open_stage` and `try_plan` raise: then nothing was found out.
     """
     started = time.monotonic()
-    name = environment.name
+    name, include = environment.name, tuple(include)
     progress.started(name, "rehearsal")
     with open_stage(settings, environment, backup, progress) as stage:
         tried = try_plan(
@@ -49,7 +50,8 @@ def rehearse(
             include=include,
             expected_digest=expected_digest,
         )
-        verdict = reach_verdict(settings, environment, folder, stage, tried)
+        proofs = prove(stage, tried, folder, run, to_version=to_version, include=include)
+        verdict = reach_verdict(settings, environment, folder, stage, tried, proofs=proofs)
         changes, objects, digest = predicted(tried.changes)
         took = round((time.monotonic() - started) * 1_000)
         found = Rehearsal(
@@ -63,6 +65,7 @@ def rehearse(
             verdict=verdict,
             files=tried.files,
             planned=tuple(step.name for step in tried.plan.steps),
+            proofs=proofs,
             changes=changes,
             objects=objects,
             change_digest=digest,
