@@ -21,6 +21,7 @@ from lockstep.postgres.pgrestore import RestoreOptions
 from lockstep.postgres.prerequisites import create_stand_ins, missing_extensions, missing_roles
 from lockstep.postgres.programs import find_program
 from lockstep.postgres.throwaway import ThrowawayServer
+from lockstep.postgres.tracing import install_reasons
 from lockstep.service.copying import CopyProof, analyze, prove_copy
 from lockstep.service.filling import StoredBackup, fill
 from lockstep.service.progress import Progress
@@ -109,6 +110,7 @@ def open_stage(
             )
             proof = prove_copy(backup, copy, ledger_schema=settings.project.ledger_schema)
             analyze(copy)
+            install_reasons(copy)  # clones have it from here, before any fingerprint is read
             row = copy.execute("SELECT pg_catalog.pg_database_size(pg_catalog.current_database())").fetchone()
             assert row is not None
         yield Stage(
