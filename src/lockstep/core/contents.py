@@ -93,6 +93,51 @@ class DatabaseShape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """A role of the server, without its password: what it may do is what a copy must let it do."""
+
+    name: Name
+    superuser: bool
+    inherit: bool  # uses the rights of the roles that it is a member of
+    create_role: bool
+    create_db: bool
+    login: bool
+    replication: bool
+    bypass_rls: bool
+    settings: tuple[str, ...] = ()  # ALTER ROLE … SET, name=value; the name alone where the value may be a secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """`GRANT role TO member`."""
+
+    role: Name
+    member: Name
+    admin: bool
+    inherit: bool | None = None  # None: PostgreSQL before 16, where the member's own attribute says it
+    set: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtensionOwner:
+    """Whose an extension is. A dump does not say it, and only the owner may alter or drop the extension."""
+
+    extension: Name
+    owner: Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Of the server, what decides what a migration may do there, and how long it takes."""
+
+    login: Name  # the role that logged in for the backup
+    roles: tuple[Role, ...]  # by name; without those that PostgreSQL brings
+    memberships: tuple[Membership, ...]  # of these roles, in them and in those that PostgreSQL brings
+    extension_owners: tuple[ExtensionOwner, ...]
+    settings: tuple[str, ...]  # name=value, of a closed list: what changes WAL, plans and times
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
     """What the dump holds, in the snapshot that it was made of."""
 
@@ -108,3 +153,4 @@ class Contents:
     statistics_since: datetime | None = (
         None  # pg_stat_database.stats_reset; `changes` compare only while it is the same
     )
+    server: Server | None = None  # None: an earlier Lockstep's, or not asked

@@ -25,6 +25,7 @@ from lockstep.core.contents import (
 from lockstep.core.shards import SizedTable
 from lockstep.postgres.objects import count_objects
 from lockstep.postgres.scope import DUMPED
+from lockstep.postgres.serverfacts import kept_setting, read_server
 from lockstep.postgres.shape import read_shape
 from lockstep.postgres.snapshot import Snapshot
 
@@ -70,15 +71,17 @@ def read_inventory(snapshot: Snapshot, *, exclude_schemas: Sequence[str] = ()) -
         tables = _tables(connection, exclude_schemas)
         contents = _contents(connection, tables, exclude_schemas, each=COUNTED_EACH, total=COUNTED_TOTAL)
         extensions = connection.execute(_EXTENSIONS).fetchall()
-        roles = connection.execute(_ROLES_BY_SCHEMA if exclude_schemas else _ROLES, excluded).fetchall()
+        found = connection.execute(_ROLES_BY_SCHEMA if exclude_schemas else _ROLES, excluded).fetchall()
+        roles = tuple(name for (name,) in found)
+        server = read_server(connection, (*roles, *roles_of(contents.database)))
         return Inventory(
-            contents=contents,
+            contents=replace(contents, server=server),
             tables=tuple(
                 SizedTable(oid=t.oid, schema=t.schema, name=t.name, size=t.size, apart=not t.member) for t in tables
             ),
             schema_sizes=_sizes(snapshot, tables, exclude_schemas),
             extensions=tuple(Extension(name=name, version=version) for name, version in extensions),
-            roles=tuple(name for (name,) in roles),
+            roles=roles,
             not_covered=tuple(_not_covered(connection, snapshot, contents, excluded)),
         )
 
@@ -198,10 +201,13 @@ def _sequences(connection: psycopg.Connection[Any], exclude_schemas: Sequence[st
 
 def _recorded(shape: DatabaseShape) -> DatabaseShape:
     """The shape as it may be stored: of a setting that an application made up the name alone, people keep keys in them."""
-    settings = tuple(
-        replace(one, setting=name) if "." in (name := one.setting.partition("=")[0]) else one for one in shape.settings
-    )
+    settings = tuple(replace(one, setting=kept_setting(one.setting)) for one in shape.settings)
     return replace(shape, settings=settings)
+
+
+def roles_of(shape: DatabaseShape) -> tuple[str, ...]:
+    """Return the roles that own the database itself, or for which it has settings."""
+    return (shape.owner, *(one.role for one in shape.settings if one.role is not None))
 
 
 def _sizes(snapshot: Snapshot, tables: Sequence[_Table], exclude_schemas: Sequence[str]) -> tuple[SchemaSize, ...]:

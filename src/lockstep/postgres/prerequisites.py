@@ -49,7 +49,7 @@ def occupants(connection: psycopg.Connection) -> tuple[str, ...]:
 def missing_roles(connection: psycopg.Connection, roles: Sequence[str]) -> tuple[str, ...]:
     """Return those of `roles` that the server does not have, sorted."""
     rows = connection.execute(
-        "SELECT r FROM pg_catalog.unnest(%s::text[]) AS wanted (r) "
+        "SELECT DISTINCT r FROM pg_catalog.unnest(%s::text[]) AS wanted (r) "
         "WHERE r NOT IN (SELECT rolname FROM pg_catalog.pg_roles) ORDER BY 1",
         (list(roles),),
     ).fetchall()

@@ -109,9 +109,13 @@ def dress(connection: psycopg.Connection, name: str, shape: DatabaseShape) -> No
         place = sql.SQL("DATABASE {}").format(database)
         if setting.role is not None:
             place = sql.SQL("ROLE {} IN DATABASE {}").format(sql.Identifier(setting.role), database)
-        # app.name is two identifiers to SQL.
-        quoted = sql.Identifier(*parameter.split("."))
-        connection.execute(sql.SQL("ALTER {} SET {} TO {}").format(place, quoted, _value(parameter, value)))
+        connection.execute(setting_sql(place, parameter, value))
+
+
+def setting_sql(place: sql.Composable, parameter: str, value: str) -> sql.Composed:
+    """Return `ALTER place SET parameter TO value`, as pg_db_role_setting has the two."""
+    quoted = sql.Identifier(*parameter.split("."))  # app.name is two identifiers to SQL
+    return sql.SQL("ALTER {} SET {} TO {}").format(place, quoted, _value(parameter, value))
 
 
 #: Parameters whose value is a list of identifiers: as one literal it would be one name (pg_dump's list, dumputils.c).

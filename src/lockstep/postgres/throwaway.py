@@ -49,6 +49,15 @@ RESTORE: Mapping[str, str] = {
     "jit": "off",
 }
 
+#: For trials on what was restored, beside what the source's own settings are: the time of a statement must mean
+#: something, and nothing may happen that its own session does not do.
+TRIAL: Mapping[str, str] = {
+    **{name: value for name, value in RESTORE.items() if name not in {"maintenance_work_mem", "jit"}},
+    "wal_level": "replica",
+    "full_page_writes": "on",
+    "max_parallel_maintenance_workers": "0",  # workers' scans and WAL are not the session's own, and would not be seen
+}
+
 START_TIMEOUT = 60.0  # seconds
 STOP_TIMEOUT = 20.0  # seconds
 
@@ -63,8 +72,6 @@ class ThrowawayServer:
     Raises ServerStartError with the tail of the server's log when it does not come up.
     """
 
-    user = "postgres"
-
     def __init__(
         self,
         bin_dir: Path,
@@ -72,7 +79,9 @@ class ThrowawayServer:
         folder: Path | None = None,
         tcp: bool = True,
         settings: Mapping[str, str] = FAST,
+        user: str = "postgres",
     ) -> None:
+        self.user = user  # the first role, a superuser
         self.folder = folder or Path(tempfile.mkdtemp(prefix="lockstep-pg-"))
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.password = secrets.token_hex(12)
@@ -99,10 +108,12 @@ class ThrowawayServer:
     def of_major(cls, major: int, *, programs: Path | None = None) -> ThrowawayServer:
         """Start an isolated server of a major version, tuned for a restore.
 
-        `programs` is where its programs are looked for, as for client programs. Raises ProgramMissing too.
+        `programs` is where its programs are looked for, as for client programs. Its superuser has a name that nobody
+        has, so that every role of the source can be there what it is at home. Raises ProgramMissing too.
         """
         found = find_program("postgres", major * 10000, folder=programs)
-        return cls(found.path.resolve().parent, tcp=False, settings=RESTORE)
+        user = f"lockstep_{secrets.token_hex(4)}"
+        return cls(found.path.resolve().parent, tcp=False, settings=RESTORE, user=user)
 
     @property
     def isolated(self) -> bool:
@@ -140,6 +151,12 @@ class ThrowawayServer:
             self._process = self._identity.popen(arguments, log)
         self._tell_watchdog(str(self._process.pid))
         self._await_ready()
+
+    def restart(self, settings: Mapping[str, str]) -> None:
+        """End the server in good order, and start it again on the same data with other settings."""
+        self._end(signal.SIGINT)
+        self._settings = settings
+        self.start()
 
     def kill(self) -> None:
         """End the server like a crash would: immediate shutdown, no checkpoint."""

@@ -11,30 +11,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import psycopg
-from psycopg import sql
 
 from lockstep import __version__
 from lockstep.config import Environment, Settings
-from lockstep.core.contents import DatabaseShape
 from lockstep.core.size import format_bytes
-from lockstep.errors import BackupDamaged, LockstepError, RestoreFailed, RestoreRefused, UsageError
+from lockstep.errors import BackupDamaged, LockstepError, RestoreFailed, UsageError
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import open_session
 from lockstep.postgres.entries import RunInfo
-from lockstep.postgres.pgrestore import RestoreOptions, read_whole
-from lockstep.postgres.prerequisites import create_stand_ins, missing_extensions, missing_roles
+from lockstep.postgres.pgrestore import read_whole
 from lockstep.postgres.programs import find_program
-from lockstep.postgres.shape import create_like
 from lockstep.postgres.throwaway import ThrowawayServer
-from lockstep.service.copying import prove_copy
-from lockstep.service.filling import StoredBackup, fill
+from lockstep.service.filling import StoredBackup
 from lockstep.service.progress import Progress
 from lockstep.service.project import target_of
+from lockstep.service.restored import find_restorer, restore_copy
 from lockstep.service.store import OpenStore, open_store, programs_of
 from lockstep.storage.archive import archives_of, read_archive
+from lockstep.storage.backups import Backups
 from lockstep.storage.manifest import Manifest
 from lockstep.storage.verification import Level, Verification
 
@@ -87,7 +83,7 @@ def verify_backup(
     except BackupDamaged as error:
         text, findings = "", (error.message,)
     except RestoreFailed as error:
-        text, findings = "", _judged(backup, level, error)
+        text, findings = "", judged(backup, level, error)
     took = int((time.monotonic() - started) * 1000)
     if not findings:
         progress.finished(name, what, f"{level.value}: {text}", took)
@@ -174,10 +170,18 @@ def verify_recorded(
     else:
         schema = settings.project.ledger_schema
         proof = verify_backup(backup, level, progress, programs=programs, ledger_schema=schema)
-    store.backups.record_verification(
+    record_proof(settings, store.backups, manifest, proof, run, progress)
+    return proof
+
+
+def record_proof(
+    settings: Settings, backups: Backups, manifest: Manifest, proof: Proof, run: RunInfo, progress: Progress
+) -> None:
+    """Keep what a verification gave beside the backup, and tell it to the audit log. Raises BucketError."""
+    backups.record_verification(
         manifest,
         Verification(
-            level=level,
+            level=proof.level,
             ok=proof.holds,
             at=datetime.now(UTC),
             duration_ms=proof.duration_ms,
@@ -188,7 +192,6 @@ def verify_recorded(
         ),
     )
     _log(settings, manifest, proof, run, progress)
-    return proof
 
 
 def _log(settings: Settings, manifest: Manifest, proof: Proof, run: RunInfo, progress: Progress) -> None:
@@ -215,7 +218,7 @@ def _log(settings: Settings, manifest: Manifest, proof: Proof, run: RunInfo, pro
         progress.note(environment.name, f"status will not know of it, the audit log could not be written: {why}")
 
 
-def _judged(backup: StoredBackup, level: Level, failed: RestoreFailed) -> tuple[str, ...]:
+def judged(backup: StoredBackup, level: Level, failed: RestoreFailed) -> tuple[str, ...]:
     """Tell damage from trouble of this machine. A backup is never called damaged because a disk was full here."""
     try:
         _digests(backup)
@@ -252,48 +255,15 @@ def _archive(backup: StoredBackup, programs: Path | None) -> str:
 def _restored(
     backup: StoredBackup, progress: Progress, programs: Path | None, ledger_schema: str
 ) -> tuple[str, tuple[str, ...], str]:
-    manifest = backup.manifest
-    find_program("pg_restore", backup.major * 10000, folder=programs)  # before a server is made for nothing
+    find_restorer(backup, programs)
     with ThrowawayServer.of_major(backup.major, programs=programs) as server:
-        with psycopg.connect(server.url(), autocommit=True) as home:
-            version = home.info.parameter_status("server_version") or str(home.info.server_version)
-            if missing := missing_extensions(home, [extension.name for extension in manifest.extensions]):
-                raise RestoreRefused(
-                    (f"PostgreSQL {version} of this machine lacks extensions that it uses: {', '.join(missing)}",),
-                    target=f"backup {manifest.id}",
-                    hint="install them here, or verify on another machine; --level archive needs none of them",
-                )
-            create_stand_ins(home, missing_roles(home, manifest.roles), superusers=True)
-            notice = create_copy(home, COPY, backup.contents.database if backup.contents else None)
-        if notice:
-            progress.note(manifest.environment, notice)
-        with psycopg.connect(server.url(COPY), autocommit=True) as copy:
-            fill(
-                backup,
-                copy,
-                RestoreOptions(tablespaces=False),
-                target=f"backup {manifest.id}",
-                atomic=False,
-                programs=programs,
-                tell=lambda text: progress.note(manifest.environment, text),
-            )
-            proof = prove_copy(backup, copy, ledger_schema=ledger_schema)
-    return proof.text, proof.differences, version
-
-
-def create_copy(home: psycopg.Connection[Any], name: str, shape: DatabaseShape | None) -> str | None:
-    """Create the database for a copy. Returns a notice where it sorts in another order than the source."""
-    if shape is None:
-        home.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
-        return None
-    try:
-        create_like(home, name, shape, owner=None, tablespace=False)
-    except (psycopg.errors.InvalidParameterValue, psycopg.errors.WrongObjectType, psycopg.errors.FeatureNotSupported):
-        # The locale is not on this machine. Order differs then, rows do not.
-        home.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LOCALE 'C'").format(
-                sql.Identifier(name), sql.Literal(shape.encoding)
-            )
+        copy = restore_copy(
+            backup,
+            server,
+            COPY,
+            ledger_schema=ledger_schema,
+            programs=programs,
+            hint="install them here, or verify on another machine; --level archive needs none of them",
+            tell=lambda text: progress.note(backup.manifest.environment, text),
         )
-        return f"this machine does not have the locale {shape.locale or shape.collate}: restored in order C"
-    return None
+    return copy.proof.text, copy.proof.differences, copy.server_version

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lockstep.core.rehearsal.proof import RevertProof, Standing
-from lockstep.errors import LockstepError
+from lockstep.core.rehearsal.proof import RevertProof
 from tests.integration.rehearsal.proving import proofs
 from tests.project import Project
 

@@ -40,7 +40,7 @@ def rehearse(
     started = time.monotonic()
     name, include = environment.name, tuple(include)
     progress.started(name, "rehearsal")
-    with open_stage(settings, environment, backup, progress) as stage:
+    with open_stage(settings, environment, backup, progress, run=run) as stage:
         tried = try_plan(
             stage.clone(),
             folder,

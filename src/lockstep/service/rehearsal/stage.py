@@ -1,6 +1,8 @@
 """Where a rehearsal plays: a backup restored once, as a template, into a server that is thrown away; clones of it.
 
-It can hurt nobody: the server has no network, and nothing of it remains. It tries nothing itself.
+It can hurt nobody: the server has no network, and nothing of it remains. Who tries something there is who he is in
+production, and the server's settings are production's as far as they change what a migration does or how long it
+takes. It tries nothing itself.
 """
 
 from __future__ import annotations
@@ -9,24 +11,30 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from urllib.parse import quote
 
 import msgspec
 import psycopg
 from psycopg import sql
 
 from lockstep.config import Environment, Settings
+from lockstep.core.contents import DatabaseShape
 from lockstep.core.rehearsal.report import Copy
-from lockstep.errors import RestoreRefused
-from lockstep.postgres.pgrestore import RestoreOptions
-from lockstep.postgres.prerequisites import create_stand_ins, missing_extensions, missing_roles
-from lockstep.postgres.programs import find_program
+from lockstep.errors import BackupDamaged, RestoreFailed
+from lockstep.postgres.entries import RunInfo
+from lockstep.postgres.roles import give_attributes, give_database, give_login
 from lockstep.postgres.throwaway import ThrowawayServer
 from lockstep.postgres.tracing import install_reasons
-from lockstep.service.copying import CopyProof, analyze, prove_copy
-from lockstep.service.filling import StoredBackup, fill
+from lockstep.postgres.trialsettings import at_start, set_others
+from lockstep.service.copying import CopyProof, analyze
+from lockstep.service.filling import StoredBackup
 from lockstep.service.progress import Progress
-from lockstep.service.proving import create_copy
+from lockstep.service.project import target_of
+from lockstep.service.proving import Proof, damage, judged, record_proof
+from lockstep.service.restored import RestoredCopy, find_restorer, restore_copy
 from lockstep.service.store import programs_of
+from lockstep.storage.backups import Backups
+from lockstep.storage.verification import Level
 
 TEMPLATE = "copy"  # name of the restored database
 
@@ -41,6 +49,14 @@ class Clone:
     admin: str = field(repr=False)  # URL of a superuser in it
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """Who works on the clones."""
+
+    role: str
+    password: str = field(repr=False)
+
+
 @dataclass(slots=True, kw_only=True)
 class Stage:
     """The restored copy and its clones."""
@@ -50,6 +66,8 @@ class Stage:
     server: ThrowawayServer
     copy: Copy
     proof: CopyProof  # that the copy is what was backed up
+    login: Login | None = None  # production's own role; None: a superuser, since the backup does not say who it is
+    shape: DatabaseShape | None = None  # of the database; None: an older backup
     _made: int = 0
 
     def clone(self, of: str = TEMPLATE) -> Clone:
@@ -62,53 +80,69 @@ class Stage:
             home.execute(
                 sql.SQL("CREATE DATABASE {} TEMPLATE {}" + strategy).format(sql.Identifier(name), sql.Identifier(of))
             )
-        url = self.server.url(name)
-        table = msgspec.structs.replace(self.environment.table, url=url)
+            if self.login is not None and self.shape is not None:
+                # What belongs to the database itself is not copied.
+                give_database(home, name, self.shape)
+        table = msgspec.structs.replace(self.environment.table, url=self._url(name))
         # Drift is told, a lock budget is measured: neither stops a trial.
         environment = replace(self.environment, table=table, stops_on_drift=False, max_blocking_ms=None)
         environments = {**self.settings.environments, environment.name: environment}
         settings = replace(self.settings, environments=environments)
-        return Clone(name=name, settings=settings, environment=environment, admin=url)
+        return Clone(name=name, settings=settings, environment=environment, admin=self.server.url(name))
 
     def drop(self, clone: Clone) -> None:
         """Drop a clone, whoever is in it."""
         with psycopg.connect(self.server.url(), autocommit=True) as home:
             home.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(clone.name)))
 
+    def _url(self, name: str) -> str:
+        """Where the trials connect: as production's own role, with the options that production's address has."""
+        if self.login is None:
+            return self.server.url(name)
+        url = self.server.url(name, user=self.login.role, password=self.login.password)
+        options = target_of(self.settings, self.environment, with_settings=False).address.options.get("options")
+        return f"{url}&options={quote(options)}" if options else url
+
 
 @contextmanager
 def open_stage(
-    settings: Settings, environment: Environment, backup: StoredBackup, progress: Progress
+    settings: Settings,
+    environment: Environment,
+    backup: StoredBackup,
+    progress: Progress,
+    *,
+    run: RunInfo | None = None,
 ) -> Iterator[Stage]:
     """Restore a backup into a throw-away server. Everything of it is gone on any exit.
 
-    Raises RestoreRefused, RestoreFailed, BackupDamaged, BucketError, ProgramMissing, IdentityMissing, ServerStartError.
+    With `run` the restore counts as a verification of the backup: it is recorded beside it, and in the audit log.
+    Raises BackupDamaged when the copy is not what was backed up, RestoreRefused, RestoreFailed, BucketError,
+    ProgramMissing, IdentityMissing, ServerStartError.
     """
     programs = programs_of(settings)
-    manifest = backup.manifest
-    find_program("pg_restore", backup.major * 10000, folder=programs)  # before a server is made for nothing
+    manifest, contents = backup.manifest, backup.contents
+    find_restorer(backup, programs)
     started = time.monotonic()
     with ThrowawayServer.of_major(backup.major, programs=programs) as server:
-        with psycopg.connect(server.url(), autocommit=True) as home:
-            version = home.info.parameter_status("server_version") or str(home.info.server_version)
-            if missing := missing_extensions(home, [extension.name for extension in manifest.extensions]):
-                raise RestoreRefused(
-                    (f"PostgreSQL {version} of this machine lacks extensions that it uses: {', '.join(missing)}",),
-                    target=f"backup {manifest.id}",
-                )
-            create_stand_ins(home, missing_roles(home, manifest.roles), superusers=True)
-            notice = create_copy(home, TEMPLATE, backup.contents.database if backup.contents else None)
+        restored = _restored(settings, environment, backup, server, progress, run)
+        notes = [*restored.notes]
+        login: Login | None = None
+        facts = contents.server if contents else None
+        server.restart(at_start(facts.settings if facts else ()))
         with psycopg.connect(server.url(TEMPLATE), autocommit=True) as copy:
-            fill(
-                backup,
-                copy,
-                RestoreOptions(tablespaces=False),
-                target=f"backup {manifest.id}",
-                atomic=False,
-                programs=programs,
-                tell=lambda text: progress.note(environment.name, text),
-            )
-            proof = prove_copy(backup, copy, ledger_schema=settings.project.ledger_schema)
+            if facts is None:
+                notes.append(
+                    "the backup does not say what the roles may do, nor what the server's settings are: "
+                    "everything is tried as a superuser, with PostgreSQL's own settings"
+                )
+            else:
+                if left := set_others(copy, facts.settings):
+                    notes.append(f"settings that are not as in the source: {', '.join(left)}")
+                notes += give_attributes(copy, facts)
+                asked = target_of(settings, environment, with_settings=False).address.user
+                role = asked if any(asked == one.name for one in facts.roles) else facts.login
+                login = Login(role=role, password=give_login(copy, role))
+        with psycopg.connect(server.url(TEMPLATE), autocommit=True) as copy:
             analyze(copy)
             install_reasons(copy)  # clones have it from here, before any fingerprint is read
             row = copy.execute("SELECT pg_catalog.pg_database_size(pg_catalog.current_database())").fetchone()
@@ -117,15 +151,57 @@ def open_stage(
             settings=settings,
             environment=environment,
             server=server,
-            proof=proof,
+            proof=restored.proof,
+            login=login,
+            shape=contents.database if contents else None,
             copy=Copy(
                 backup=manifest.id,
                 taken_at=manifest.taken_at,
                 size=row[0],
-                server_version=version,
+                server_version=restored.server_version,
                 source_version=manifest.server_version,
                 restore_ms=round((time.monotonic() - started) * 1_000),
                 isolated=server.isolated,
-                notes=(notice,) if notice else (),
+                notes=tuple(notes),
             ),
         )
+
+
+def _restored(
+    settings: Settings,
+    environment: Environment,
+    backup: StoredBackup,
+    server: ThrowawayServer,
+    progress: Progress,
+    run: RunInfo | None,
+) -> RestoredCopy:
+    """The copy, which is what was backed up: what came of it is recorded, for it is a verification as well."""
+    started = time.monotonic()
+    restored: RestoredCopy | None = None
+    try:
+        restored = restore_copy(
+            backup,
+            server,
+            TEMPLATE,
+            ledger_schema=settings.project.ledger_schema,
+            programs=programs_of(settings),
+            tell=lambda text: progress.note(environment.name, text),
+        )
+        findings = restored.proof.differences
+    except BackupDamaged as error:
+        findings = (error.message,)
+    except RestoreFailed as error:
+        findings = judged(backup, Level.RESTORED, error)
+    proof = Proof(
+        backup=backup.manifest.id,
+        level=Level.RESTORED,
+        findings=findings,
+        text=restored.proof.text if restored else "",
+        server_version=restored.server_version if restored else None,
+        duration_ms=round((time.monotonic() - started) * 1_000),
+    )
+    if run is not None:
+        record_proof(settings, Backups(backup.bucket), backup.manifest, proof, run, progress)
+    if restored is None or findings:
+        raise damage([proof]) or AssertionError("a restore that gives no copy has a reason")
+    return restored
