@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import TerminalProgress, paint, show, show_json
+from lockstep.cli.terminal import TerminalProgress, paint, show, show_json, talk
 from lockstep.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     from lockstep.core.rehearsal.rendering import rehearsal_text
     from lockstep.core.rehearsal.verdict import Outcome
     from lockstep.service.progress import Silent
-    from lockstep.service.rehearsal.rehearse import rehearse
+    from lockstep.service.rehearsal.rehearse import moved_on, rehearse
     from lockstep.service.safeguard import take_backup
     from lockstep.service.store import open_store
 
@@ -55,9 +55,14 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
             context.settings, environment, context.folder, store.stored(manifest), run, progress,
             to_version=arguments.to, include=arguments.include,
         )  # fmt: skip
+    moved = moved_on(
+        context.settings, environment, context.folder, found, to_version=arguments.to, include=arguments.include
+    )
     if context.as_json:
-        show_json("rehearse", _document(found))
+        show_json("rehearse", _document(found) | {"moved_on": moved})
     else:
+        if moved:
+            talk(f"note: {moved}")
         show(rehearsal_text(found, width=_width(), statements=arguments.statements, paint=paint))
     return ExitCode.DONE if found.verdict.outcome is Outcome.PASSED else ExitCode.REFUSED
 

@@ -20,3 +20,13 @@ def test_a_migration_that_fails_on_the_data_is_found(prod: Project) -> None:
     prod.write("001-unique.sql", "ALTER TABLE orders ADD PRIMARY KEY (id);")
     done = prod.run("rehearse", "prod", "--fresh")
     assert done.code == 7, done.err + done.out
+
+
+def test_a_backup_of_before_is_rehearsed_as_it_was_and_that_is_said(prod: Project) -> None:
+    prod.write("001-a.sql", "CREATE TABLE a ();")
+    assert prod.run("sync", "prod").code == 0
+    prod.write("002-b.sql", "CREATE TABLE b ();")
+    done = prod.run("rehearse", "prod")
+    assert done.code == 0, done.err
+    assert "prod has moved on since this backup was taken: 1 to apply there now, and 2 here" in done.err
+    assert "moved on" not in prod.run("rehearse", "prod", "--fresh").err

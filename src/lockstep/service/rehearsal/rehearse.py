@@ -11,8 +11,10 @@ from lockstep.config import Environment, Settings
 from lockstep.core.migration import Folder
 from lockstep.core.rehearsal.calibration import calibrate
 from lockstep.core.rehearsal.report import Rehearsal, predicted
+from lockstep.errors import LockstepError, PlanRefused
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.filling import StoredBackup
+from lockstep.service.planning import plan_target
 from lockstep.service.progress import Progress, Silent
 from lockstep.service.rehearsal.proofs import prove
 from lockstep.service.rehearsal.stage import open_stage
@@ -75,3 +77,30 @@ def rehearse(
         )
     progress.finished(name, "rehearsal", verdict.outcome.value, took)
     return found
+
+
+def moved_on(
+    settings: Settings,
+    environment: Environment,
+    folder: Folder,
+    found: Rehearsal,
+    *,
+    to_version: int | None = None,
+    include: Iterable[int] = (),
+) -> str | None:
+    """Say that a deploy would do something else now than what was rehearsed; None when it would not. Read-only.
+
+    An environment that cannot be asked says nothing: its own backup was enough for the rehearsal.
+    """
+    try:
+        now = plan_target(settings, environment, folder, to_version=to_version, include=include)
+    except PlanRefused as refused:
+        return f"a deploy is refused there now: {refused.message.splitlines()[-1].strip()}"
+    except LockstepError:
+        return None
+    if now.plan.digest == found.plan_digest:
+        return None
+    return (
+        f"{environment.name} has moved on since this backup was taken: {len(now.plan.steps)} to apply there now, and "
+        f"{len(found.planned)} here → lockstep rehearse {environment.name} --fresh"
+    )
