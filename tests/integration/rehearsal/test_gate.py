@@ -70,3 +70,18 @@ def test_what_was_rehearsed_stands_beside_what_it_took_and_calibrates(prod: Proj
     assert found["runs"] == 3
     assert found["migrations"] == 3
     assert 0.2 < found["ratio"] < 5
+
+
+def test_what_was_changed_otherwise_than_rehearsed_is_an_error(prod: Project) -> None:
+    """A migration that does something else when it is not on a copy: whatever the reason, it is told."""
+    prepare(prod)
+    prod.write(
+        "001-otherwise.sql",
+        "DO $$ BEGIN IF current_database() LIKE 'trial%' THEN ALTER TABLE orders ADD a int; "
+        "ELSE ALTER TABLE orders ADD b int; END IF; END $$;",
+    )
+    done = prod.run("sync", "prod")
+    assert done.code == 4, done.err
+    assert "it changed other things than the rehearsal predicts" in done.err
+    assert "column public.orders.a: expected to be created, was not touched" in done.err
+    assert prod.query("SELECT count(*) FROM schema_migrations WHERE version = 1", "prod") == [(1,)]
