@@ -50,16 +50,21 @@ CASES = {
 }
 
 
+def clone_of(project: Project) -> Clone:
+    """The project's own database in the place of a copy."""
+    environment = project.environment("dev")
+    return Clone(name="x", settings=project.settings(), environment=environment, admin=project.urls["dev"])
+
+
 @pytest.mark.parametrize(("sql", "told"), CASES.items(), ids=list(CASES))
 def test_what_leads_outside_is_a_doubt(sql: str, told: tuple[str, str] | None, project: Project) -> None:
     project.query(SCHEMA)
     project.run("init")
     project.run("baseline", "dev", "--version", "none")
     project.write("001-change.sql", f"SELECT 1;\n{sql};\n")
-    environment = project.environment("dev")
-    clone = Clone(name="x", settings=project.settings(), environment=environment, admin=project.urls["dev"])
+    clone = clone_of(project)
     tried = try_plan(clone, project.files(), RunInfo(run_id=new_run_id()), Silent())
-    doubts = doubts_of(clone, tried.plan, tried.files)
+    doubts = doubts_of(clone, tried.plan, tried.files).ups
     if told is None:
         assert tried.error is None and doubts == ()
         return
@@ -67,3 +72,49 @@ def test_what_leads_outside_is_a_doubt(sql: str, told: tuple[str, str] | None, p
     assert (doubt.outcome, doubt.rule, doubt.file, doubt.line) == (Outcome.UNVERIFIED, told[0], "001-change.sql", 2)
     assert told[1] in doubt.message
     assert doubt.advice is not None and f"allow={told[0]}" in doubt.advice
+
+
+def test_what_the_plan_itself_makes_is_known_before_anything_runs(project: Project) -> None:
+    project.query(SCHEMA)
+    project.run("init")
+    project.run("baseline", "dev", "--version", "none")
+    project.write("001-ok.sql", "CREATE TABLE public.fine (id int);")
+    project.write(
+        "002-post.sql",
+        "CREATE FUNCTION public.later() RETURNS trigger LANGUAGE plpgsql AS\n"
+        "    $$ BEGIN PERFORM net.http_post('x'); RETURN new; END $$;\n"
+        "CREATE TRIGGER later AFTER INSERT ON public.quiet FOR EACH ROW EXECUTE FUNCTION public.later();",
+    )
+    project.write("003-insert.sql", "INSERT INTO public.quiet VALUES (7);")
+    project.write("003-insert.down.sql", "SELECT public.tell();")
+    project.write("004-more.sql", "CREATE TABLE public.more (id int);")
+    clone = clone_of(project)
+    tried = try_plan(
+        clone,
+        project.files(),
+        RunInfo(run_id=new_run_id()),
+        Silent(),
+        hold=lambda plan: doubts_of(clone, plan).held(plan),
+    )
+    assert [file.name for file in tried.files] == ["001-ok.sql", "002-post.sql"]
+    assert tried.held == "003-insert.sql"
+    doubts = doubts_of(clone, tried.plan)
+    assert [(one.file, one.line) for one in doubts.ups] == [("003-insert.sql", 1)]
+    assert list(doubts.downs) == ["003-insert.sql"]
+    assert project.query("SELECT count(*) FROM public.quiet") == [(0,)]
+
+
+def test_an_accepted_doubt_holds_nothing_up(project: Project) -> None:
+    project.query(SCHEMA)
+    project.run("init")
+    project.run("baseline", "dev", "--version", "none")
+    project.write("001-tell.sql", '-- lockstep: allow=reaches-outside reason="a test"\nSELECT public.tell();')
+    clone = clone_of(project)
+    tried = try_plan(
+        clone,
+        project.files(),
+        RunInfo(run_id=new_run_id()),
+        Silent(),
+        hold=lambda plan: doubts_of(clone, plan).held(plan),
+    )
+    assert tried.held is None and len(tried.files) == 1

@@ -182,6 +182,19 @@ class Routine:
         return f"{self.schema}.{self.name}"
 
 
+def shown_name(names: list[str]) -> str:
+    """`schema.name` of a dotted name; one without a schema counts as of public."""
+    return f"{names[-2] if len(names) > 1 else 'public'}.{names[-1]}"
+
+
+def routine_of(node: Any, text: str) -> Routine:
+    """The routine that a CREATE FUNCTION or PROCEDURE makes; its whole text counts as its code."""
+    schema, _, name = shown_name(strings(node.funcname)).partition(".")
+    options = {one.def_elem.defname: one.def_elem.arg for one in node.options}
+    language = strings([options["language"]]) if "language" in options else []
+    return Routine(schema=schema, name=name, code=text, language=(language or ["sql"])[0])
+
+
 def reaching_routines(routines: tuple[Routine, ...]) -> dict[str, str]:
     """Return the routines that reach outside, directly or through others: `schema.name` -> what that is, in words.
 
