@@ -121,21 +121,20 @@ def _by_catalog(
     if runs_later(kind):
         return
     for one in every(node, "RangeVar"):
-        for (schema, name), table in exits.foreign.items():
+        for (schema, name), foreign in exits.foreign.items():
             if name == one.relname and one.schemaname in ("", schema):
-                through = "" if table == f"{schema}.{name}" else f" through {schema}.{name}"
-                yield _foreign(table, through)
+                through = "" if foreign == f"{schema}.{name}" else f" through {schema}.{name}"
+                yield _foreign(foreign, through)
     if seen is not None:
         for lock in seen.locks:
             if lock.kind == "foreign table":
                 yield _foreign(lock.relation, "")
     yield from _routines(kind, node, routines)
-    for name in _written(kind, node, seen):
-        for function in _triggers(exits, name):
+    for written in _written(kind, node, seen):
+        for function in _triggers(exits, written):
             if function in routines:
-                yield Reach(
-                    rule=OUTSIDE, message=f"a trigger of {'.'.join(name)} runs {function}, which {routines[function]}"
-                )
+                table = ".".join(filter(None, written))
+                yield Reach(rule=OUTSIDE, message=f"a trigger of {table} runs {function}, which {routines[function]}")
 
 
 def _foreign(table: str, through: str) -> Reach:
