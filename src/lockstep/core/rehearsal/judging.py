@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from lockstep.core.duration import format_ms
@@ -26,12 +26,14 @@ def judge(
     proofs: Iterable[RevertProof] = (),
     found: Iterable[Problem] = (),
     notes: Iterable[Note] = (),
+    left: Sequence[str] = (),
     advice: Mapping[Place, str] | None = None,
     allowances: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Verdict:
     """Return the verdict.
 
-    `found` and `notes` is what others found: a failure on the data, a resume, doubts, the copy itself. `advice` says
+    `found` and `notes` is what others found: a failure on the data, a resume, doubts, the copy itself. `left` are the
+    files that could not be tried because of the one before them: they count where nothing else keeps it from passing. `advice` says
     what to do instead of a statement, `allowances` which rules a file accepts, and why. A problem fails unless its file
     allows it; failed beats could not verify, which beats passed.
     """
@@ -43,6 +45,8 @@ def judge(
         problems += [one for proof in proofs if (one := _revert(proof)) is not None]
     accepted = [_accepted(one, allowances or {}) for one in problems]
     counted = [one for one in accepted if one.reason is None]
+    if left and not any(one.outcome is Outcome.FAILED for one in counted):
+        counted.append(_not_tried(left))
     counted.sort(key=lambda one: one.outcome is not Outcome.FAILED)
     return Verdict(
         outcome=counted[0].outcome if counted else Outcome.PASSED,
@@ -50,6 +54,26 @@ def judge(
         allowed=tuple(one for one in accepted if one.reason is not None),
         notes=(*notes, *(note for file in files for note in _notes(file, budgets)), *_down_notes(proofs, budgets)),
     )
+
+
+def _not_tried(left: Sequence[str]) -> Problem:
+    names = f"{', '.join(left[:3])}{f' and {len(left) - 3} more' if len(left) > 3 else ''}"
+    return Problem(
+        outcome=Outcome.UNVERIFIED,
+        rule="not-tried",
+        message=f"behind a file that does not run on the copy, {names} {'was' if len(left) == 1 else 'were'} not tried",
+        advice="deploy up to that file first (--to VERSION); what is behind it is tried then",
+    )
+
+
+def with_failure(problems: Iterable[Problem], failure: Problem, line: int | None) -> list[Problem]:
+    """The problems with a failure of the statement at `line`. Where that leaves the database, it says nothing on a copy."""
+    counted = list(problems)
+    for index, one in enumerate(counted):
+        if (one.file, one.line) == (failure.file, line) and one.outcome is Outcome.UNVERIFIED:
+            counted[index] = replace(one, message=f"{one.message}; it fails there: {failure.message}")
+            return counted
+    return [*counted, failure]
 
 
 def allowances_of(files: Iterable[SqlFile]) -> dict[str, dict[str, str]]:

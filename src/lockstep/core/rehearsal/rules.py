@@ -17,6 +17,7 @@ RULES = {
     "unproven-revert": "the way back is not proven, and require_proven_revert asks for it",
     "copy-differs": "the restored copy is not what the backup says it holds",
     "reduced-copy": "it was not tried on the whole copy",
+    "not-tried": "files behind one that does not run on the copy were not tried",
     "touches-subscription": "the plan touches a subscription, which the copy only has by name",
     "touches-foreign-table": "the plan reaches a foreign table, whose server the copy cannot reach",
     "reaches-outside": "the plan calls something outside of the database, which the copy cannot reach",

@@ -6,7 +6,7 @@ the way back loses is counted on the copy (service.rehearsal.losses).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -40,14 +40,17 @@ def prove(
     *,
     to_version: int | None = None,
     include: Iterable[int] = (),
+    doubtful: Mapping[str, str] | None = None,
 ) -> tuple[RevertProof, ...]:
     """Prove the way back of each versioned migration of a plan that was tried, in the plan's order.
+
+    `doubtful` are migrations whose down is not to be run on a copy, and why.
 
     It works on trial A's clone, and leaves it in no state that anybody should rely on. `to_version` and `include` are
     those of the plan. Raises Unreachable, and what a server does that is no down's fault.
     """
     steps = tuple(step for step in tried.plan.steps if step.migration.version is not None)
-    if tried.error is not None:
+    if tried.error is not None or tried.held is not None:
         why = f"the plan stops at {tried.plan.steps[len(tried.files)].name}"
         return tuple(_untriable(step) or _proof(step, Standing.UNTRIED, reason=why) for step in steps)
     trial = _Trial(
@@ -58,6 +61,7 @@ def prove(
         to_version=to_version,
         include=frozenset(include),
         steps=steps,
+        doubtful=doubtful or {},
         before=Before(
             stage=stage, tried=tried, folder=folder, run=run, include=frozenset(include), to_version=to_version
         ),
@@ -87,6 +91,7 @@ class _Trial:
     include: frozenset[int]
     steps: tuple[Step, ...]  # versioned ones; number i leads from states[i] to states[i + 1]
     before: Before
+    doubtful: Mapping[str, str]
     proofs: dict[int, RevertProof] = field(default_factory=dict)
     fresh: int = 0  # clones made
 
@@ -94,6 +99,8 @@ class _Trial:
         for number, step in enumerate(self.steps):
             if (found := _untriable(step)) is not None:
                 self.proofs[number] = found
+            elif step.name in self.doubtful:
+                self.proofs[number] = _proof(step, Standing.UNTRIED, reason=self.doubtful[step.name])
         count = len(self.steps)
         chain: _Chain | None = _Chain(clone=self.tried.clone, top=count, at=count, repeatables=True)
         number = count - 1

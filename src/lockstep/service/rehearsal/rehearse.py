@@ -16,6 +16,7 @@ from lockstep.postgres.entries import RunInfo
 from lockstep.service.filling import StoredBackup
 from lockstep.service.planning import plan_target
 from lockstep.service.progress import Progress, Silent
+from lockstep.service.rehearsal.doubts import doubts_of
 from lockstep.service.rehearsal.proofs import prove
 from lockstep.service.rehearsal.stage import open_stage
 from lockstep.service.rehearsal.trials import try_plan
@@ -43,16 +44,19 @@ def rehearse(
     name, include = environment.name, tuple(include)
     progress.started(name, "rehearsal")
     with open_stage(settings, environment, backup, progress, run=run) as stage:
+        clone = stage.clone()
         tried = try_plan(
-            stage.clone(),
+            clone,
             folder,
             run,
             Silent(),
             to_version=to_version,
             include=include,
             expected_digest=expected_digest,
+            hold=lambda plan: doubts_of(clone, plan).held(plan),
         )
-        proofs = prove(stage, tried, folder, run, to_version=to_version, include=include)
+        doubtful = doubts_of(clone, tried.plan).downs
+        proofs = prove(stage, tried, folder, run, to_version=to_version, include=include, doubtful=doubtful)
         verdict = reach_verdict(settings, environment, folder, stage, tried, proofs=proofs)
         changes, objects, digest = predicted(tried.changes)
         took = round((time.monotonic() - started) * 1_000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lockstep.core.changes import Change
@@ -34,6 +34,7 @@ class Tried:
     changes: tuple[Change, ...]  # of the whole plan
     pairs: tuple[Pair, ...]  # what earlier rehearsals said, and what came of them, by the copy's audit log
     error: MigrationFailed | None = None  # of the step after them
+    held: str | None = None  # the step after them, which was not to be tried
 
 
 def try_plan(
@@ -45,8 +46,11 @@ def try_plan(
     to_version: int | None = None,
     include: Iterable[int] = (),
     expected_digest: str | None = None,
+    hold: Callable[[Plan], str | None] | None = None,
 ) -> Tried:
     """Apply the plan to a clone, traced. A migration that fails is no error here, but a finding.
+
+    `hold` names the step that it stops before, if any: one that a copy cannot be trusted with.
 
     Raises StalePlan when the plan that the copy's ledger gives is not the expected one, PlanRefused, Unreachable.
     """
@@ -72,7 +76,10 @@ def try_plan(
         watching = watches[0]
         states.append(read_live(applying.work.session).fingerprint)
         pairs = read_rehearsed(applying.work.session)
+        held = hold(applying.plan) if hold else None
         for step in applying.plan.steps:
+            if step.name == held:
+                break
             watching.begin_file(applying.work.session, step.name, step.migration.up)
             try:
                 apply_step(applying, step, progress, clone.environment.name)
@@ -90,4 +97,5 @@ def try_plan(
         changes=recording.changes,
         pairs=pairs,
         error=error,
+        held=held if error is None else None,
     )

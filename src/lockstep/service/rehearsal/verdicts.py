@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lockstep.config import Environment, Settings
-from lockstep.core.migration import Folder
-from lockstep.core.rehearsal.judging import allowances_of, copy_differs, judge, reduced_copy
+from lockstep.core.migration import Folder, SqlFile
+from lockstep.core.rehearsal.judging import allowances_of, copy_differs, judge, reduced_copy, with_failure
 from lockstep.core.rehearsal.proof import RevertProof
 from lockstep.core.rehearsal.verdict import Note, Problem, Verdict
+from lockstep.errors import MigrationFailed
 from lockstep.service.rehearsal.budgets import budgets_of
+from lockstep.service.rehearsal.doubts import doubts_of
 from lockstep.service.rehearsal.failing import failure_of
 from lockstep.service.rehearsal.stage import Stage
 from lockstep.service.rehearsal.trials import Tried
@@ -27,17 +29,29 @@ def reach_verdict(
     notes: Iterable[Note] = (),
 ) -> Verdict:
     """Return the verdict. `found` and `notes` come from the other trials."""
-    problems = [*copy_differs(stage.proof.differences), *found]
+    steps = tried.plan.steps
+    problems = [*copy_differs(stage.proof.differences), *doubts_of(tried.clone, tried.plan, tried.files).ups, *found]
     if (reduced := reduced_copy(stage.copy.tier)) is not None:
         problems.append(reduced)
     if tried.error is not None:
-        step = tried.plan.steps[len(tried.files)]
-        problems.append(failure_of(tried.error, tried.clone, step.migration.up))
+        file = steps[len(tried.files)].migration.up
+        failure = failure_of(tried.error, tried.clone, file)
+        problems = with_failure(problems, failure, _line(tried.error, file))
+    stopped = tried.error is not None or tried.held is not None
+    left = [step.name for step in steps[len(tried.files) + 1 :]] if stopped else []
     return judge(
         tried.files,
         budgets_of(settings, environment),
         proofs=proofs,
         found=problems,
         notes=notes,
-        allowances=allowances_of(step.migration.up for step in tried.plan.steps),
+        left=left,
+        allowances=allowances_of(step.migration.up for step in steps),
     )
+
+
+def _line(error: MigrationFailed, file: SqlFile) -> int | None:
+    """Where the statement that failed begins."""
+    if error.failing is None or error.failing.statement is None or error.file != file.name:
+        return None
+    return file.script().statements[error.failing.statement].line
