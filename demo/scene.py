@@ -1,4 +1,4 @@
-"""What the demo starts from: a project folder, a production database with a past, and a migration that will fail."""
+"""What the demo starts from: a project folder, a production database with a past, and migrations that must not reach it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ settings = { admin_emails = "${ADMIN_EMAILS}" }
 [backup]
 bucket = "${BACKUP_BUCKET}"
 endpoint_url = "${S3_ENDPOINT_URL}"
+
+[rehearsal]
+max_rewrite = "10MB"  # this production is small, and so is what may be written anew while others wait
 """
 
 BROKEN = """\
@@ -43,7 +46,17 @@ ALTER TABLE public.users DROP COLUMN profile_name;
 
 FIXED = BROKEN.replace("coalesce(nickname, split_part(email, '@', 1))", "split_part(email, '@', 1)")
 
+REWRITE = """\
+-- Response times in fractions of a millisecond.
+ALTER TABLE public.api_usage ALTER COLUMN response_time_ms TYPE numeric(12, 3);
+"""
+
+REWRITE_DOWN = """\
+ALTER TABLE public.api_usage ALTER COLUMN response_time_ms TYPE bigint;
+"""
+
 USERS = 2_000
+CALLS = 60  # of each user
 
 
 def start_project(folder: Path) -> None:
@@ -78,7 +91,8 @@ def give_prod_its_past(url: str, migrations: Path) -> None:
         )
         connection.execute(
             "INSERT INTO api_usage (user_id, endpoint, method, status_code, response_time_ms, request_bytes, response_bytes)"
-            " SELECT id, '/v1/chat', 'POST', 200, 40 + (random() * 200)::int, 900, 4200 FROM users, generate_series(1, 10)"
+            " SELECT id, '/v1/chat', 'POST', 200, 40 + (random() * 200)::int, 900, 4200 FROM users, generate_series(1, %s)",
+            (CALLS,),
         )
 
 
