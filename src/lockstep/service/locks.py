@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from lockstep.config import Settings
 from lockstep.core.findings import Finding
@@ -23,6 +23,16 @@ def hazards(files: Iterable[SqlFile]) -> list[Finding]:
     """
     known = Known()
     return [finding for file in files for finding in find_hazards(file, known)]
+
+
+def parsing(files: Iterable[SqlFile]) -> Iterator[SqlFile]:
+    """The files that parse. What is wrong with the others is `validate`'s business."""
+    for file in files:
+        try:
+            file.script()
+        except MigrationFileError:
+            continue
+        yield file
 
 
 def folder_locks(folder: Folder) -> tuple[FileLocks, ...]:

@@ -22,6 +22,16 @@ def batches(table: Relation, assignment: str, condition: str) -> File:
     ]
 
 
+def batches_of(table: Relation) -> File:
+    """A DELETE of all rows in batches."""
+    return [
+        BATCHES,
+        f"DELETE FROM {table.shown} WHERE ctid = ANY (ARRAY(",
+        f"    SELECT ctid FROM {table.shown} LIMIT 5000",
+        "));",
+    ]
+
+
 def add_column(table: Relation, column: Any, default: str | None) -> list[File]:
     """A column that every old row gets a value of its own in: added empty, filled in batches, then NOT NULL.
 

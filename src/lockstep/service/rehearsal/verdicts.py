@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import psycopg
+
 from lockstep.config import Environment, Settings
 from lockstep.core.migration import Folder, SqlFile
-from lockstep.core.rehearsal.judging import allowances_of, copy_differs, judge, reduced_copy, with_failure
+from lockstep.core.rehearsal.advice import advice_of
+from lockstep.core.rehearsal.corrections import corrections
+from lockstep.core.rehearsal.judging import Place, allowances_of, copy_differs, judge, reduced_copy, with_failure
 from lockstep.core.rehearsal.proof import RevertProof
 from lockstep.core.rehearsal.verdict import Note, Problem, Verdict
 from lockstep.errors import MigrationFailed
+from lockstep.postgres.partitions import read_partitioned
+from lockstep.service.locks import parsing, plan_locks
 from lockstep.service.rehearsal.budgets import budgets_of
 from lockstep.service.rehearsal.doubts import doubts_of
 from lockstep.service.rehearsal.failing import failure_of
@@ -44,10 +50,20 @@ def reach_verdict(
         budgets_of(settings, environment),
         proofs=proofs,
         found=problems,
-        notes=notes,
+        notes=(*notes, *corrections(tried.files, plan_locks(tried.plan))),
         left=left,
+        advice=_advice(folder, stage, tried),
         allowances=allowances_of(step.migration.up for step in steps),
     )
+
+
+def _advice(folder: Folder, stage: Stage, tried: Tried) -> dict[Place, str]:
+    """What to do instead of each statement of the plan that could be told off. Every file of the project is read."""
+    with psycopg.connect(tried.clone.admin, autocommit=True) as connection:
+        facts = read_partitioned(connection)
+    ups = [migration.up for migration in folder.migrations]
+    major = int(stage.copy.source_version.split(".")[0].split(" ")[0])
+    return advice_of(parsing(ups), [step.name for step in tried.plan.steps], facts, major=major)
 
 
 def _line(error: MigrationFailed, file: SqlFile) -> int | None:
