@@ -6,8 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from lockstep.core.migration import Kind
+
+if TYPE_CHECKING:
+    from lockstep.core.rehearsal.stored import StoredProof
 
 #: Lockstep's own tables in the ledger's schema.
 TABLES = ("schema_migrations", "schema_migrations_log", "schema_migrations_states")
@@ -55,6 +59,7 @@ class Entry:
     statements_done: int | None = None  # statements of the file that ran
     statements_total: int | None = None
     progress: Progress | None = None  # while started or failed; None in an older tool's row
+    revert_proof: StoredProof | None = None  # of its rehearsal; None: it was not rehearsed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

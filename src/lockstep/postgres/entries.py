@@ -46,15 +46,23 @@ class Scribe:
     # -- applying ------------------------------------------------------------------------------------------------------
 
     def applied(
-        self, step: Step, statements: int, waited: Waited | None = None, rehearsed: Mapping[str, object] | None = None
+        self,
+        step: Step,
+        statements: int,
+        waited: Waited | None = None,
+        rehearsed: Mapping[str, object] | None = None,
+        proof: Mapping[str, object] | None = None,
     ) -> tuple[str, ...]:
-        """A transactional file is applied: its entry, complete, and its event, with what its rehearsal was."""
-        row = self._row(step) | {"statements_done": statements, "statements_total": statements}
+        """A transactional file is applied: its entry, complete, and its event, with what its rehearsal was.
+
+        `proof`: of its way back (core.rehearsal.stored).
+        """
+        row = self._row(step, proof) | {"statements_done": statements, "statements_total": statements}
         return self._upsert(step, row, "applied", ELAPSED), self._applied_event(step, waited, rehearsed)
 
-    def begun(self, step: Step, statements: int) -> tuple[str, ...]:
+    def begun(self, step: Step, statements: int, proof: Mapping[str, object] | None = None) -> tuple[str, ...]:
         """A file outside of a transaction begins (or goes on): its entry says so before anything of it runs."""
-        row = self._row(step)
+        row = self._row(step, proof)
         if step.resume is not None:
             row |= {"statements_total": statements}
             if not step.resume.units and not step.resume.batches:
@@ -141,7 +149,7 @@ class Scribe:
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
-    def _row(self, step: Step) -> dict[str, object]:
+    def _row(self, step: Step, proof: Mapping[str, object] | None) -> dict[str, object]:
         up, down = step.migration.up, step.migration.down
         return {
             "migration_name": step.name,
@@ -153,6 +161,7 @@ class Scribe:
             "tool_version": __version__,
             "down_script": down.text if down else None,
             "down_checksum": down.checksum if down else None,
+            "revert_proof": json.dumps(proof) if proof is not None else None,
         }
 
     def _upsert(self, step: Step, row: Mapping[str, object], state: str, took: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
@@ -27,6 +27,9 @@ from lockstep.errors import (
 )
 from lockstep.postgres.connection import WRITER, Session, guard
 from lockstep.postgres.entries import entry_progress
+
+if TYPE_CHECKING:
+    from lockstep.core.rehearsal.stored import StoredProof
 
 _SQL = Path(__file__).with_name("sql")
 
@@ -125,7 +128,14 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         statements_done=row[12],
         statements_total=row[13],
         progress=None if row[14] is None else entry_progress(row[14]),
+        revert_proof=None if row[15] is None else _proof(row[15]),
     )
+
+
+def _proof(document: dict[str, Any]) -> StoredProof | None:
+    from lockstep.core.rehearsal.stored import stored_proof  # late: most entries have none
+
+    return stored_proof(document)
 
 
 def missing(session: Session) -> LedgerMissing:

@@ -17,6 +17,7 @@ from lockstep.core.migration import Folder, label
 from lockstep.core.planner import Plan, Step
 from lockstep.core.rehearsal.calibration import statement_timeout_ms
 from lockstep.core.rehearsal.outcome import rehearsed_details
+from lockstep.core.rehearsal.stored import proof_document
 from lockstep.core.runs import Ran
 from lockstep.errors import MigrationFailed, StalePlan, Unreachable
 from lockstep.postgres.connection import Target
@@ -114,7 +115,7 @@ class ApplyRun:
         script = up.script()
         trace = self.rehearsal.file(step.name) if self.rehearsal else None
         rows = self.work.scribe.applied(
-            step, len(script.statements), attempt.waited, rehearsed_details(trace) if trace else None
+            step, len(script.statements), attempt.waited, rehearsed_details(trace) if trace else None, self._proof(step)
         )
         verify = step.migration.verify.script() if step.migration.verify else None
         return transaction_message(
@@ -155,7 +156,7 @@ class ApplyRun:
             checksum=step.checksum,
             progress=step.resume or Progress(backfill=step.migration.up.directives.repeat_until_empty),
             entry_name=step.begun_as,
-            begun=lambda scribe, statements: scribe.begun(step, statements),
+            begun=lambda scribe, statements: scribe.begun(step, statements, self._proof(step)),
             finished=lambda scribe, details: scribe.finished(step, {**details, **self._rehearsed(step)}),
             done_before=f"{len(self.applied)} of {len(self.plan.steps)} done",
             verify=step.migration.verify.script() if step.migration.verify else None,
@@ -163,6 +164,15 @@ class ApplyRun:
             tell=tell,
         )
         return run.run()
+
+    def _proof(self, step: Step) -> dict[str, object] | None:
+        """What the rehearsal found out about the way back, as the ledger keeps it."""
+        if self.rehearsal is None:
+            return None
+        proof = next((one for one in self.rehearsal.proofs if one.name == step.name), None)
+        if proof is None:
+            return None
+        return proof_document(proof, backup=self.rehearsal.copy.backup, at=self.rehearsal.at)
 
     def _rehearsed(self, step: Step) -> dict[str, object]:
         trace = self.rehearsal.file(step.name) if self.rehearsal else None

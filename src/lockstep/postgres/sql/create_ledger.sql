@@ -22,7 +22,8 @@ ALTER TABLE {schema}.schema_migrations
     ADD COLUMN IF NOT EXISTS down_script       text,
     ADD COLUMN IF NOT EXISTS down_checksum     text,
     ADD COLUMN IF NOT EXISTS fingerprint_after text,
-    ADD COLUMN IF NOT EXISTS verified          boolean NOT NULL DEFAULT true;
+    ADD COLUMN IF NOT EXISTS verified          boolean NOT NULL DEFAULT true,
+    ADD COLUMN IF NOT EXISTS revert_proof      jsonb;
 
 CREATE TABLE IF NOT EXISTS {schema}.schema_migrations_log (
     id               bigint NOT NULL,

@@ -1,7 +1,7 @@
 BEGIN READ ONLY;
 SET LOCAL row_security = {row_security};
 SELECT migration_name, version, kind, state, checksum, content_digest, applied_at, execution_time_ms, applied_by, run_id,
-       verified, down_checksum, statements_done, statements_total, progress
+       verified, down_checksum, statements_done, statements_total, progress, revert_proof
   FROM {schema}.schema_migrations
  ORDER BY version NULLS LAST, migration_name;
 -- What is held: reverted, or put back by a repair, and nothing of it applied or repaired since; what was taken back does

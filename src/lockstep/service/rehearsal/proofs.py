@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from lockstep.core.changes import Action, Change, exact_changes
+from lockstep.core.drift import grouped
 from lockstep.core.fingerprint import Fingerprint, Key
 from lockstep.core.migration import Folder
 from lockstep.core.planner import Step
@@ -23,7 +24,7 @@ from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.fingerprint import read_live
 from lockstep.postgres.tracing import TracingWatch
 from lockstep.service.applying import ApplyRun, open_apply
-from lockstep.service.rehearsal.losses import Before, Losses, counted_before, losses_of
+from lockstep.service.rehearsal.losses import Before, Losses, counted_before, losses_of, written_relations
 from lockstep.service.rehearsal.stage import Clone, Stage
 from lockstep.service.rehearsal.trials import Tried
 from lockstep.service.reverting import RevertRun, open_revert
@@ -63,7 +64,13 @@ def prove(
         steps=steps,
         doubtful=doubtful or {},
         before=Before(
-            stage=stage, tried=tried, folder=folder, run=run, include=frozenset(include), to_version=to_version
+            stage=stage,
+            tried=tried,
+            folder=folder,
+            run=run,
+            include=frozenset(include),
+            to_version=to_version,
+            written=written_relations(tried.clone),
         ),
     )
     return trial.prove()
@@ -157,7 +164,10 @@ class _Trial:
         return number
 
     def _with_repeatables(self, chain: _Chain, number: int) -> None:
-        """Repeatables run again after a revert: what comes back with them was not lost by the down."""
+        """Repeatables run again after a revert: what comes back with them was not lost by the down.
+
+        In earnest they do so after the ups, so the chain is not to go on with.
+        """
         going = {step.migration.version for step in self.steps[number:]}
         waiting = {row.version for row in self.tried.plan.rows if row.entry is None and row.version is not None}
         done = {step.migration.version for step in self.steps[:number]}
@@ -166,18 +176,18 @@ class _Trial:
         )
         if all(one.version is not None for one in kept):
             return
+        chain.sound = False
         try:
             with self._applying(chain.clone, replace(self.folder, migrations=kept), to_version=None) as applying:
                 for step in applying.plan.steps:
                     applying.apply(step)
                 after = read_live(applying.work.session).fingerprint
         except (MigrationFailed, PlanRefused):
-            chain.sound = False
             return
         differs = self._differing(self.tried.states[number], after, chain)
         proof = self.proofs[number]
         standing = Standing.DIFFERS if differs else Standing.LOSES if proof.losses else Standing.PROVEN
-        self.proofs[number] = replace(proof, standing=standing, differs=tuple(map(_line, differs)))
+        self.proofs[number] = replace(proof, standing=standing, differs=_lines(differs))
 
     def _differing(self, expected: Fingerprint, found: Fingerprint, chain: _Chain) -> tuple[Change, ...]:
         """Return what is not as it was, without what the plan's repeatables made, which have no way back of their own."""
@@ -212,7 +222,7 @@ class _Trial:
         return replace(
             proof,
             standing=Standing.DIFFERS if differs else Standing.LOSES if found.losses else Standing.PROVEN,
-            differs=tuple(map(_line, differs)),
+            differs=_lines(differs),
             losses=found.losses,
             notes=found.notes,
         )
@@ -298,7 +308,7 @@ class _Trial:
 
     def _not_the_same(self, number: int, differs: Iterable[Change]) -> None:
         proof = self.proofs[number]
-        lines = tuple(f"{_line(one)} after the up again" for one in differs)
+        lines = tuple(f"{line} after the up again" for line in _lines(differs))
         if proof.standing in {Standing.PROVEN, Standing.LOSES}:
             self.proofs[number] = replace(proof, standing=Standing.DIFFERS, differs=lines)
 
@@ -373,9 +383,9 @@ def _proof(step: Step, standing: Standing, *, reason: str | None = None, down: s
 _WORDS = {Action.CREATED: "is left over", Action.ALTERED: "is another one", Action.DROPPED: "is gone"}
 
 
-def _line(change: Change) -> str:
-    """Return one difference in words: index public.orders_total_idx is left over."""
-    return f"{change.label} {_WORDS[change.action]}"
+def _lines(changes: Iterable[Change]) -> tuple[str, ...]:
+    """Return differences in words: index public.orders_total_idx is left over. A table's columns come with it."""
+    return tuple(f"{one.change.label} {_WORDS[one.change.action]}" for one in grouped(changes))
 
 
 def why(error: LockstepError) -> str:
