@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from lockstep.config import Environment, Settings
 from lockstep.core.migration import Folder
 from lockstep.core.rehearsal.judging import allowances_of, copy_differs, judge, reduced_copy
+from lockstep.core.rehearsal.lacking import excused, lacking_problems
 from lockstep.core.rehearsal.proof import RevertProof
 from lockstep.core.rehearsal.verdict import Note, Problem, Verdict
 from lockstep.service.rehearsal.budgets import budgets_of
@@ -32,7 +33,9 @@ def reach_verdict(
         problems.append(reduced)
     if tried.error is not None:
         step = tried.plan.steps[len(tried.files)]
-        problems.append(failure_of(tried.error, tried.clone, step.migration.up))
+        failure = failure_of(tried.error, tried.clone, step.migration.up)
+        problems.append(excused(failure, tried.error.sqlstate, stage.copy))
+    problems += lacking_problems(stage.copy, [step.migration.up for step in tried.plan.steps])
     return judge(
         tried.files,
         budgets_of(settings, environment),
