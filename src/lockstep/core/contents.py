@@ -120,10 +120,11 @@ class Membership:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtensionOwner:
-    """Whose an extension is. A dump does not say it, and only the owner may alter or drop the extension."""
+    """Whose an extension is, which a dump does not say, and only the owner may alter or drop it; and where it is."""
 
     extension: Name
     owner: Name
+    schema: Name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,15 +11,18 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import IO
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
 from lockstep.errors import RestoreFailed
+from lockstep.postgres.archivelist import Entry, as_list, read_entries, read_entry
 from lockstep.postgres.children import environment_of, network_of
 from lockstep.postgres.programs import Program
 
@@ -39,6 +42,8 @@ class RestoreOptions:
     owners: bool = True  # False: everything belongs to whoever restores, and no grants
     tablespaces: bool = True  # False: everything into the database's own
     jobs: int = 1  # sessions at once; more than one needs files and forbids `single_transaction`
+    choose: Callable[[tuple[Entry, ...]], Iterable[Entry]] | None = None  # of each archive, in its order; None: all
+    failed: Callable[[Entry], object] | None = None  # told of what cannot be restored; None: that ends it
 
 
 def restore_stream(
@@ -47,12 +52,15 @@ def restore_stream(
     """Restore one archive that comes as a stream. The database that `connection` is in must be empty.
 
     The last bytes are held back until `source` returns, so an archive that turns out to be damaged is never committed
-    in a single transaction. Raises RestoreFailed, and whatever `source` raises.
+    in a single transaction. With `options.choose` the source is read twice, the first time no further than its list.
+    Raises RestoreFailed, and whatever `source` raises.
     """
-    arguments = [*_arguments(connection, options)]
-    with _running(program, arguments, environment_of(connection, program="pg_restore"), target) as process:
-        process.feed(source)
-        process.finish()
+    environment = environment_of(connection, program="pg_restore")
+    with _chosen(options, lambda: list_stream(program, source, what=target)) as chosen:
+        arguments = [*_arguments(connection, options), *chosen.words]
+        with _running(program, arguments, environment, target, also=chosen.files) as process:
+            process.feed(source)
+            process.finish(options.failed)
 
 
 def restore_files(
@@ -77,10 +85,29 @@ def restore_files(
         steps += [(file, ["--section=data"]) for file in data]
         steps += [(main, ["--section=post-data"])]
     for file, section in steps:
-        # By number, since the files have no names: they vanish with us, however we end.
-        words = [*common, *section, f"/proc/self/fd/{file}"]
-        with _running(program, words, environment, target, keep=(file,)) as process:
+        with _chosen(options, lambda file=file: list_file(program, file, what=target)) as chosen:  # type: ignore[misc]
+            # By number, since the files have no names: they vanish with us, however we end.
+            words = [*common, *section, *chosen.words, f"/proc/self/fd/{file}"]
+            with _running(program, words, environment, target, keep=(file,), also=chosen.files) as process:
+                process.finish(options.failed)
+
+
+def list_stream(program: Program, source: Source, *, what: str) -> tuple[Entry, ...]:
+    """Return what is in an archive that comes as a stream; it is read no further than needed. Raises RestoreFailed."""
+    with tempfile.TemporaryFile() as output:
+        with _running(program, ["--format=custom", "--list"], _plain(), what, output=output) as process:
+            process.feed(source)
             process.finish()
+        return _entries(output)
+
+
+def list_file(program: Program, file: int, *, what: str) -> tuple[Entry, ...]:
+    """Return what is in an archive that is an open file (its descriptor). Raises RestoreFailed."""
+    words = ["--format=custom", "--list", f"/proc/self/fd/{file}"]
+    with tempfile.TemporaryFile() as output:
+        with _running(program, words, _plain(), what, keep=(file,), output=output) as process:
+            process.finish()
+        return _entries(output)
 
 
 def read_whole(program: Program, source: Source, *, what: str) -> None:
@@ -88,8 +115,7 @@ def read_whole(program: Program, source: Source, *, what: str) -> None:
 
     That finds what a look at the table of contents does not. Raises RestoreFailed, and whatever `source` raises.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    with _running(program, ["--format=custom", "--file=/dev/null"], environment, what) as process:
+    with _running(program, ["--format=custom", "--file=/dev/null"], _plain(), what) as process:
         process.feed(source)
         process.finish()
 
@@ -99,7 +125,9 @@ def read_whole(program: Program, source: Source, *, what: str) -> None:
 
 def _arguments(connection: psycopg.Connection, options: RestoreOptions) -> Iterator[str]:
     # A subscription keeps its slot's name: dropping the copy's would drop the slot of the living one.
-    yield from ("--format=custom", "--exit-on-error", "--no-password", "--no-subscriptions")
+    yield from ("--format=custom", "--no-password", "--no-subscriptions")
+    # Rows without their table would be one more failure each.
+    yield "--exit-on-error" if options.failed is None else "--no-data-for-failed-tables"
     if options.single_transaction:
         yield "--single-transaction"
     if not options.owners:
@@ -111,6 +139,34 @@ def _arguments(connection: psycopg.Connection, options: RestoreOptions) -> Itera
     yield f"--dbname={make_conninfo(network_of(connection), dbname=connection.info.dbname)}"
 
 
+def _plain() -> dict[str, str]:
+    """The environment of a pg_restore that asks no server."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+
+
+def _entries(output: IO[bytes]) -> tuple[Entry, ...]:
+    output.seek(0)
+    return read_entries(output.read().decode(errors="surrogateescape"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    words: tuple[str, ...] = ()
+    files: tuple[int, ...] = ()  # that the program must have open
+
+
+@contextmanager
+def _chosen(options: RestoreOptions, listed: Callable[[], tuple[Entry, ...]]) -> Iterator[_Chosen]:
+    """A file without a name that says what of an archive is wanted."""
+    if options.choose is None:
+        yield _Chosen()
+        return
+    with tempfile.TemporaryFile() as file:
+        file.write(as_list(options.choose(listed())).encode(errors="surrogateescape"))
+        file.flush()
+        yield _Chosen(words=(f"--use-list=/proc/self/fd/{file.fileno()}",), files=(file.fileno(),))
+
+
 class _Process:
     """One pg_restore at work."""
 
@@ -120,6 +176,8 @@ class _Process:
         self._target = target
         self._secret = secret
         self._talk = bytearray()
+        self._failed: list[Entry] = []
+        self._rows_failed = False
         self._listener = threading.Thread(target=self._listen, name="lockstep-pg_restore", daemon=True)
         self._listener.start()
 
@@ -140,11 +198,17 @@ class _Process:
             _write_all(sink, held)
         self._process.stdin.close()
 
-    def finish(self) -> None:
-        """Wait for the end. Raises RestoreFailed unless pg_restore itself says that all went well."""
+    def finish(self, failed: Callable[[Entry], object] | None = None) -> None:
+        """Wait for the end. Raises RestoreFailed unless pg_restore itself says that all went well.
+
+        `failed` is told of the entries that did not; rows that could not be loaded are a failure in any case.
+        """
         status = self._process.wait()
         self._listener.join()
-        if status != 0:
+        if status == 1 and failed is not None and self._failed and not self._rows_failed:
+            for entry in self._failed:
+                failed(entry)
+        elif status != 0:
             how = f"was killed by {signal.Signals(-status).name}" if status < 0 else "failed"
             raise RestoreFailed(
                 f"pg_restore {self._program.version} {how}{self._reasons()}", target=self._target, killed=status < 0
@@ -180,14 +244,32 @@ class _Process:
     def _listen(self) -> None:
         assert self._process.stderr is not None
         source = self._process.stderr.fileno()
+        line = b""
         while talk := os.read(source, 4096):
+            *lines, line = (line + talk).split(b"\n")
+            for one in lines:
+                self._note(one.decode(errors="surrogateescape"))
             self._talk += talk
             del self._talk[:-STDERR_KEPT]
+
+    def _note(self, line: str) -> None:
+        """Keep which entry failed: each failure of one is told below a line that names it."""
+        text = line.removeprefix("pg_restore: from TOC entry ")
+        if text != line and (entry := read_entry(text)) is not None and entry not in self._failed:
+            self._failed.append(entry)
+            self._rows_failed = self._rows_failed or entry.kind == "TABLE DATA"
 
 
 @contextmanager
 def _running(
-    program: Program, arguments: Sequence[str], environment: dict[str, str], target: str, keep: tuple[int, ...] = ()
+    program: Program,
+    arguments: Sequence[str],
+    environment: dict[str, str],
+    target: str,
+    *,
+    keep: tuple[int, ...] = (),  # files that it reads instead of a stream
+    also: tuple[int, ...] = (),  # further files that it reads
+    output: IO[bytes] | None = None,  # for what it prints
 ) -> Iterator[_Process]:
     # setpriv asks the kernel to end pg_restore when we (this thread) die, however we die. Where it is missing, one
     # that is fed ends with its input, before the end of the archive.
@@ -196,12 +278,12 @@ def _running(
     process = subprocess.Popen(
         [*guard, str(program.path), *arguments],
         stdin=subprocess.DEVNULL if keep else subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=output if output is not None else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         bufsize=0,
         cwd="/",
         env={**environment, "LC_ALL": "C"},
-        pass_fds=keep,
+        pass_fds=(*keep, *also),
         start_new_session=True,  # Ctrl-C in the terminal is for us; we end it in our own order
     )
     running = _Process(process, program, target, environment.get("PGPASSWORD", ""))

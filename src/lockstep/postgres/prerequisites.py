@@ -96,6 +96,22 @@ def missing_extensions(connection: psycopg.Connection, extensions: Sequence[str]
     return tuple(row[0] for row in rows)
 
 
+def uncreatable_extensions(connection: psycopg.Connection, extensions: Sequence[str]) -> tuple[str, ...]:
+    """Return those of `extensions` that the server has and cannot make here, sorted: a library must be preloaded, or they
+    want a database of their own. They are tried, and nothing of that stays. `connection` must be in an empty database."""
+    found = []
+    with connection.transaction(force_rollback=True):
+        for name in extensions:
+            try:
+                with connection.transaction():
+                    connection.execute(
+                        sql.SQL("CREATE EXTENSION IF NOT EXISTS {} CASCADE").format(sql.Identifier(name))
+                    )
+            except psycopg.Error:
+                found.append(name)
+    return tuple(sorted(found))
+
+
 def missing_tablespaces(connection: psycopg.Connection, tablespaces: Sequence[str]) -> tuple[str, ...]:
     """Return those of `tablespaces` that the server does not have, sorted."""
     rows = connection.execute(

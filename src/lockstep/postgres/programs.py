@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -50,6 +50,27 @@ def find_program(name: str, server_version_num: int, *, folder: Path | None = No
     if best is None:
         raise ProgramMissing(program=name, major=major, looked_in=tuple(dict.fromkeys(looked_in)))
     return best
+
+
+NEWEST = 19  # major version that is looked for; a later one is no less fit, only unknown
+
+
+def nearest_major(names: Sequence[str], major: int, *, folder: Path | None = None) -> int:
+    """Return the lowest major version from `major` on of which all programs are at hand: never an older one.
+
+    Raises ProgramMissing, which names `major`, where there is none.
+    """
+    missing: ProgramMissing | None = None
+    for one in range(major, max(NEWEST, major) + 1):
+        try:
+            for name in names:
+                find_program(name, one * 10000, folder=folder)
+        except ProgramMissing as error:
+            missing = missing or error
+        else:
+            return one
+    assert missing is not None
+    raise missing
 
 
 def _given(folder: Path, major: int) -> Iterator[Path]:

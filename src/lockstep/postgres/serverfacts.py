@@ -59,8 +59,9 @@ GROUP BY 1, 2 ORDER BY 1, 2
 """
 
 _EXTENSIONS = """
-SELECT extname::text, pg_catalog.pg_get_userbyid(extowner)::text FROM pg_catalog.pg_extension
-WHERE extname <> 'plpgsql' ORDER BY 1
+SELECT e.extname::text, pg_catalog.pg_get_userbyid(e.extowner)::text, n.nspname::text
+FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+WHERE e.extname <> 'plpgsql' ORDER BY 1
 """
 
 # What a client sent along for its own session is not the server's.
@@ -77,7 +78,7 @@ def read_server(connection: psycopg.Connection[Any], names: Iterable[str]) -> Se
     All that these roles are members of is among it, and up to ALL_ROLES every role.
     """
     owners = connection.execute(_EXTENSIONS).fetchall()
-    wanted = {"names": [*names, *(owner for _, owner in owners)], "all": ALL_ROLES}
+    wanted = {"names": [*names, *(owner for _, owner, _ in owners)], "all": ALL_ROLES}
     roles = tuple(
         Role(
             name=row[0], superuser=row[1], inherit=row[2], create_role=row[3], create_db=row[4], login=row[5],
@@ -95,7 +96,9 @@ def read_server(connection: psycopg.Connection[Any], names: Iterable[str]) -> Se
             Membership(role=role, member=member, admin=admin, inherit=inherit, set=may_set)
             for role, member, admin, inherit, may_set in memberships
         ),
-        extension_owners=tuple(ExtensionOwner(extension=name, owner=owner) for name, owner in owners),
+        extension_owners=tuple(
+            ExtensionOwner(extension=name, owner=owner, schema=schema) for name, owner, schema in owners
+        ),
         settings=tuple(
             f"{name}={value}" for name, value in connection.execute(_SETTINGS, (list(SETTINGS),)).fetchall()
         ),

@@ -27,7 +27,7 @@ from lockstep.postgres.throwaway import ThrowawayServer
 from lockstep.service.filling import StoredBackup
 from lockstep.service.progress import Progress
 from lockstep.service.project import target_of
-from lockstep.service.restored import find_restorer, restore_copy
+from lockstep.service.restored import restore_copy, server_major
 from lockstep.service.store import OpenStore, open_store, programs_of
 from lockstep.storage.archive import archives_of, read_archive
 from lockstep.storage.backups import Backups
@@ -255,15 +255,13 @@ def _archive(backup: StoredBackup, programs: Path | None) -> str:
 def _restored(
     backup: StoredBackup, progress: Progress, programs: Path | None, ledger_schema: str
 ) -> tuple[str, tuple[str, ...], str]:
-    find_restorer(backup, programs)
-    with ThrowawayServer.of_major(backup.major, programs=programs) as server:
+    with ThrowawayServer.of_major(server_major(backup, programs), programs=programs) as server:
         copy = restore_copy(
             backup,
             server,
             COPY,
             ledger_schema=ledger_schema,
             programs=programs,
-            hint="install them here, or verify on another machine; --level archive needs none of them",
             tell=lambda text: progress.note(backup.manifest.environment, text),
         )
     return copy.proof.text, copy.proof.differences, copy.server_version

@@ -7,8 +7,8 @@ is the caller's.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,11 +17,13 @@ from psycopg import sql
 
 from lockstep.core.contents import DatabaseShape
 from lockstep.errors import RestoreRefused
+from lockstep.postgres.archivelist import Entry
 from lockstep.postgres.pgrestore import RestoreOptions
-from lockstep.postgres.prerequisites import missing_extensions
-from lockstep.postgres.programs import find_program
+from lockstep.postgres.prerequisites import missing_extensions, uncreatable_extensions
+from lockstep.postgres.programs import nearest_major
 from lockstep.postgres.roles import create_roles
 from lockstep.postgres.shape import create_like
+from lockstep.postgres.standins import fill_views, stand_in, unfilled_views
 from lockstep.service.copying import CopyProof, prove_copy
 from lockstep.service.filling import StoredBackup, fill
 
@@ -42,9 +44,16 @@ class RestoredCopy:
     """One restored database."""
 
     server_version: str  # as the server calls it
-    proof: CopyProof  # that it is what was backed up
+    proof: CopyProof  # that it is what was backed up, as far as it was restored
     notes: tuple[str, ...]  # what is not as in the source
     duration_ms: int
+    lacking: tuple[str, ...] = ()  # extensions that the server does not have
+    left_out: tuple[str, ...] = ()  # objects that could not be restored without them: `TABLE public.docs`
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the backup is in it, so that the proof is the backup's."""
+        return not self.lacking and not self.left_out
 
 
 def restore_copy(
@@ -54,43 +63,117 @@ def restore_copy(
     *,
     ledger_schema: str,
     programs: Path | None = None,
-    hint: str | None = None,
+    partly: bool = False,
     tell: Callable[[str], None] = lambda _text: None,
 ) -> RestoredCopy:
     """Restore a backup into a new database `name` of a throw-away server, and compare it with what was backed up.
 
-    Raises RestoreRefused (the server lacks an extension; `hint` says what then), RestoreFailed, BackupDamaged,
-    BucketError, ProgramMissing, IdentityMissing.
+    Never restored: subscriptions and user mappings, by which a copy could reach other servers; materialized views are
+    filled at the end where foreign tables could be in them. With `partly` what needs an extension that the server lacks
+    is left out; else RestoreRefused is raised. Also raises RestoreFailed, BackupDamaged, BucketError, ProgramMissing,
+    IdentityMissing.
     """
     started = time.monotonic()
     manifest, contents = backup.manifest, backup.contents
+    facts = contents.server if contents else None
     what = f"backup {manifest.id}"
+    notes = []
     with psycopg.connect(server.url(), autocommit=True) as home:
         version = home.info.parameter_status("server_version") or str(home.info.server_version)
-        if missing := missing_extensions(home, [extension.name for extension in manifest.extensions]):
+        lacking = missing_extensions(home, [extension.name for extension in manifest.extensions])
+        if lacking and not partly:
             raise RestoreRefused(
-                (f"PostgreSQL {version} of this machine lacks extensions that it uses: {', '.join(missing)}",),
+                (f"PostgreSQL {version} of this machine lacks extensions that it uses: {', '.join(lacking)}",),
                 target=what,
-                hint=hint,
+                hint="install them here, or verify on another machine; --level archive needs none of them",
             )
-        create_roles(home, manifest.roles, contents.server if contents else None)
-        notice = _create(home, name, contents.database if contents else None)
-    if notice:
-        tell(notice)
+        create_roles(home, manifest.roles, facts)
+        if notice := _create(home, name, contents.database if contents else None):
+            notes.append(notice)
+        if (major := home.info.server_version // 10000) != backup.major:
+            notes.append(
+                f"PostgreSQL {backup.major} is not on this machine: it is on {major}, which may do things otherwise"
+            )
+    choice = _Choice(foreign=False, failed=[])
     with psycopg.connect(server.url(name), autocommit=True) as copy:
-        fill(backup, copy, RestoreOptions(tablespaces=False), target=what, atomic=False, programs=programs, tell=tell)
-        proof = prove_copy(backup, copy, ledger_schema=ledger_schema)
+        if partly:
+            there = [one.name for one in manifest.extensions if one.name not in lacking]
+            lacking = tuple(sorted((*lacking, *uncreatable_extensions(copy, there))))
+        places = {one.extension: one.schema for one in facts.extension_owners} if facts else {}
+        made = {one: places[one] for one in lacking if one in places and stand_in(copy, one, places[one])}
+        if made:
+            notes.append(f"functions stand in for what is not on this machine: {', '.join(made)}")
+        options = RestoreOptions(
+            tablespaces=False, choose=choice.choose, failed=choice.failed.append if lacking else None
+        )
+        fill(backup, copy, options, target=what, atomic=False, programs=programs, tell=tell)
+        if choice.foreign and (empty := fill_views(copy) if server.isolated else unfilled_views(copy)):
+            notes.append(f"materialized views that are empty here, as they may read foreign tables: {', '.join(empty)}")
+        failed = [one for one in choice.failed if not _is_stand_in(one, made)]
+        proof = prove_copy(_without(backup, failed), copy, ledger_schema=ledger_schema)
+    if lacking:
+        notes.append(f"extensions that this machine does not have: {', '.join(lacking)}")
+    for notice in notes:
+        tell(notice)
     return RestoredCopy(
         server_version=version,
         proof=proof,
-        notes=(notice,) if notice else (),
+        notes=tuple(notes),
         duration_ms=round((time.monotonic() - started) * 1_000),
+        lacking=lacking,
+        left_out=tuple(dict.fromkeys(one.shown for one in failed if one.kind in _OBJECTS)),
     )
 
 
-def find_restorer(backup: StoredBackup, programs: Path | None) -> None:
-    """Raise ProgramMissing when pg_restore is not at hand: before a server is made for nothing."""
-    find_program("pg_restore", backup.major * 10000, folder=programs)
+def server_major(backup: StoredBackup, programs: Path | None) -> int:
+    """Return the major version of the server to restore into: the source's own where it is at hand, else a higher one.
+
+    Raises ProgramMissing: before a server is made for nothing.
+    """
+    return nearest_major(("postgres", "pg_restore"), backup.major, folder=programs)
+
+
+#: Failed entries that people are told of; a comment or an index of something that is not there says no more.
+_OBJECTS = frozenset({
+    "TABLE", "VIEW", "MATERIALIZED VIEW", "FUNCTION", "PROCEDURE", "AGGREGATE", "TYPE", "DOMAIN", "INDEX", "CONSTRAINT",
+    "FK CONSTRAINT", "TRIGGER", "POLICY", "FOREIGN TABLE", "SERVER", "EVENT TRIGGER", "CHECK CONSTRAINT", "DEFAULT",
+})  # fmt: skip
+
+
+@dataclass(slots=True, kw_only=True)
+class _Choice:
+    """Which entries of the archives are restored."""
+
+    foreign: bool  # there are foreign tables
+    failed: list[Entry]
+
+    def choose(self, entries: tuple[Entry, ...]) -> Iterable[Entry]:
+        self.foreign = self.foreign or any(entry.kind == "FOREIGN TABLE" for entry in entries)
+        left = {"USER MAPPING", *(("MATERIALIZED VIEW DATA",) if self.foreign else ())}
+        return (entry for entry in entries if entry.kind not in left)
+
+
+def _is_stand_in(entry: Entry, made: Mapping[str, str]) -> bool:
+    """Whether it failed because a stand-in is in its place: the schema is there already."""
+    return entry.kind == "SCHEMA" and any(entry.is_of("-", schema) for schema in made.values())
+
+
+def _without(backup: StoredBackup, failed: Sequence[Entry]) -> StoredBackup:
+    """What the copy can be expected to hold, when these entries could not be restored."""
+    contents = backup.contents
+    if contents is None or not failed:
+        return backup
+    tables = [one for one in failed if one.kind == "TABLE"]
+    gone = {(one.schema, one.name) for one in contents.tables if any(e.is_of(one.schema, one.name) for e in tables)}
+    # Of an identity or serial column the sequence goes with its table, and fails by a name of its own.
+    others = [one for one in failed if one.kind.startswith(("SEQUENCE", "TABLE"))]
+    expected = replace(
+        contents,
+        tables=tuple(one for one in contents.tables if (one.schema, one.name) not in gone),
+        sequences=tuple(one for one in contents.sequences if not any(e.is_of(one.schema, one.name) for e in others)),
+        objects=(),
+    )
+    return replace(backup, contents=expected)
 
 
 def _create(home: psycopg.Connection[Any], name: str, shape: DatabaseShape | None) -> str | None:

@@ -34,6 +34,8 @@ class Copy:
     restore_ms: int
     isolated: bool  # no network at all
     notes: tuple[str, ...] = ()  # what was left out, stands in for something, or is not as in the source
+    lacking: tuple[str, ...] = ()  # extensions of the source that the server does not have
+    left_out: tuple[str, ...] = ()  # objects that are not there without them: TABLE public.docs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

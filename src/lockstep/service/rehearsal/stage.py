@@ -31,7 +31,7 @@ from lockstep.service.filling import StoredBackup
 from lockstep.service.progress import Progress
 from lockstep.service.project import target_of
 from lockstep.service.proving import Proof, damage, judged, record_proof
-from lockstep.service.restored import RestoredCopy, find_restorer, restore_copy
+from lockstep.service.restored import RestoredCopy, restore_copy, server_major
 from lockstep.service.store import programs_of
 from lockstep.storage.backups import Backups
 from lockstep.storage.verification import Level
@@ -121,9 +121,9 @@ def open_stage(
     """
     programs = programs_of(settings)
     manifest, contents = backup.manifest, backup.contents
-    find_restorer(backup, programs)
+    major = server_major(backup, programs)
     started = time.monotonic()
-    with ThrowawayServer.of_major(backup.major, programs=programs) as server:
+    with ThrowawayServer.of_major(major, programs=programs) as server:
         restored = _restored(settings, environment, backup, server, progress, run)
         notes = [*restored.notes]
         login: Login | None = None
@@ -163,6 +163,8 @@ def open_stage(
                 restore_ms=round((time.monotonic() - started) * 1_000),
                 isolated=server.isolated,
                 notes=tuple(notes),
+                lacking=restored.lacking,
+                left_out=restored.left_out,
             ),
         )
 
@@ -185,6 +187,7 @@ def _restored(
             TEMPLATE,
             ledger_schema=settings.project.ledger_schema,
             programs=programs_of(settings),
+            partly=True,
             tell=lambda text: progress.note(environment.name, text),
         )
         findings = restored.proof.differences
@@ -200,7 +203,7 @@ def _restored(
         server_version=restored.server_version if restored else None,
         duration_ms=round((time.monotonic() - started) * 1_000),
     )
-    if run is not None:
+    if run is not None and (restored is None or findings or restored.whole):
         record_proof(settings, Backups(backup.bucket), backup.manifest, proof, run, progress)
     if restored is None or findings:
         raise damage([proof]) or AssertionError("a restore that gives no copy has a reason")
