@@ -18,6 +18,7 @@ from lockstep.errors import (
     LedgerMissing,
     MigrationFailed,
     MigrationFileError,
+    RehearsalRefused,
     StalePlan,
     Unreachable,
 )
@@ -61,16 +62,18 @@ def test_a_deploy_applies_what_is_pending_with_a_backup_of_prod_first(app: App) 
     assert ended.ok, ended.message
     assert ended.name == "deploy dev, prod 004–005"
     assert ended.message == "in step: 4 applied (dev, prod)"
-    assert app.task_runs(ended, 17) == dict.fromkeys(
+    assert app.task_runs(ended, 18) == dict.fromkeys(
         [
             *("validate", "dev: plan", "prod: preflight", "dev: lock", "dev: 004-step", "dev: 005-step"),
             *("dev: verify", "dev: report"),
-            *("prod: plan", "prod: check for drift", "prod: backup", "prod: lock", "prod: 004-step", "prod: 005-step"),
-            *("prod: verify", "prod: report", "report"),
+            *("prod: plan", "prod: check for drift", "prod: backup", "prod: rehearse", "prod: lock"),
+            *("prod: 004-step", "prod: 005-step", "prod: verify", "prod: report", "report"),
         ],
         "Completed",
     )
-    assert list(app.task_runs(ended))[8:12] == ["prod: plan", "prod: check for drift", "prod: backup", "prod: lock"]
+    assert list(app.task_runs(ended))[8:13] == [
+        "prod: plan", "prod: check for drift", "prod: backup", "prod: rehearse", "prod: lock"
+    ]  # fmt: skip
     for environment in ("dev", "prod"):
         assert app.ledger(environment)[-2:] == ["004-step.sql", "005-step.sql"]
         recorded = app.ask(
@@ -82,7 +85,8 @@ def test_a_deploy_applies_what_is_pending_with_a_backup_of_prod_first(app: App) 
             (label, "applied", ms, checksum[:12])
             for label, (checksum, ms) in zip(("004-step", "005-step"), recorded, strict=True)
         ]
-    assert app.events("prod", ended.run_id) == ["backup", "apply", "apply"]
+    assert app.events("prod", ended.run_id) == ["backup", "verify", "rehearse", "apply", "apply"]
+    assert all(row["rehearsed ms"] is not None for row in ended.table("prod"))
     assert app.ask(
         "prod", "SELECT DISTINCT orchestrator_url FROM schema_migrations_log WHERE run_id = %s", ended.run_id
     )
@@ -95,11 +99,35 @@ def test_a_deploy_applies_what_is_pending_with_a_backup_of_prod_first(app: App) 
     assert manifest.ledger is not None and manifest.ledger.version == 3
     # lines: in this process, and at Prefect's API under the same logger
     assert any("prod:   backup  s3://backups/lockstep/prod/" in line for line in app.lines)
-    assert any("rehearsal and approval are not part of this version yet" in line for line in app.lines)
+    assert any("approval is not part of this version yet" in line for line in app.lines)
     stored = [log["message"] for log in app.logs(ended) if log["name"] == "lockstep.run"]
     assert stored == [line for line in app.lines if not line.startswith("run ")]
     report = next(a for a in _artifacts(app, ended.id) if a["key"] == "deploy")
     assert "OPS-7" in report["data"] and manifest.key in report["data"]
+    rehearsal = next(a for a in _artifacts(app, ended.id) if a["key"] == "rehearsal-prod")
+    assert rehearsal["data"].startswith("**prod: rehearsal passed**: backup verified, 2 migrations pass")
+    assert "004-step" in rehearsal["data"] and "restore" in rehearsal["data"]
+
+
+def test_what_would_fail_on_prods_rows_is_refused_with_its_report_and_prod_is_not_touched(app: App) -> None:
+    app.sync()
+    app.ask("prod", "INSERT INTO public.t1 VALUES (1), (1)")
+    app.add("ALTER TABLE public.t1 ADD CONSTRAINT t1_id_key UNIQUE (id);")
+
+    ended = app.run()
+
+    assert (ended.state, type(failure(ended))) == ("Failed", RehearsalRefused)
+    assert failure(ended).exit_code is ExitCode.REFUSED
+    assert "the rehearsal failed, so nothing was applied" in ended.message
+    assert "public.t1: 2 rows have the same value in (id)" in ended.message
+    assert app.ledger("prod")[-1] == "003-step.sql"
+    assert app.task_runs(ended)["prod: rehearse"] == "Failed" and "prod: lock" not in app.task_runs(ended)
+    rehearsal = next(a for a in _artifacts(app, ended.id) if a["key"] == "rehearsal-prod")
+    assert rehearsal["data"].startswith("**prod: rehearsal failed**")
+
+    app.ask("prod", "DELETE FROM public.t1")
+    assert (again := app.run(override="not needed any more")).ok, again.message
+    assert "override" not in app.events("prod", again.run_id)  # it passed by itself
 
 
 def test_what_prods_backup_lacks_stops_the_deploy_before_dev_is_changed(app: App) -> None:
@@ -152,7 +180,7 @@ def test_a_file_outside_of_a_transaction_goes_on_at_the_next_deploy(app: App) ->
 
     assert again.ok, again.message
     assert app.events("dev", again.run_id) == ["resume", "apply"]
-    assert app.events("prod", again.run_id) == ["backup", "start", "apply"]
+    assert app.events("prod", again.run_id) == ["backup", "verify", "rehearse", "start", "apply"]
 
 
 def test_a_failing_migration_stops_everything_behind_it_and_leaves_the_earlier_ones(app: App) -> None:
