@@ -111,15 +111,15 @@ def test_a_deploy_applies_what_is_pending_with_a_backup_of_prod_first(app: App) 
 
 def test_what_would_fail_on_prods_rows_is_refused_with_its_report_and_prod_is_not_touched(app: App) -> None:
     app.sync()
-    app.ask("prod", "INSERT INTO public.t1 VALUES (1), (1)")
-    app.add("ALTER TABLE public.t1 ADD CONSTRAINT t1_id_key UNIQUE (id);")
+    app.ask("prod", "INSERT INTO public.t1 VALUES (-7)")
+    app.add("ALTER TABLE public.t1 ADD CONSTRAINT t1_id_positive CHECK (id > 0);")
 
     ended = app.run()
 
     assert (ended.state, type(failure(ended))) == ("Failed", RehearsalRefused)
     assert failure(ended).exit_code is ExitCode.REFUSED
     assert "the rehearsal failed, so nothing was applied" in ended.message
-    assert "public.t1: 2 rows have the same value in (id)" in ended.message
+    assert "t1_id_positive" in ended.message and "id = -7" in ended.message
     assert app.ledger("prod")[-1] == "003-step.sql"
     assert app.task_runs(ended)["prod: rehearse"] == "Failed" and "prod: lock" not in app.task_runs(ended)
     rehearsal = next(a for a in _artifacts(app, ended.id) if a["key"] == "rehearsal-prod")
