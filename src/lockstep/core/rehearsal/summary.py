@@ -8,7 +8,7 @@ from lockstep.core.duration import format_ms
 from lockstep.core.migration import label
 from lockstep.core.rehearsal.proof import RevertProof, Standing
 from lockstep.core.rehearsal.report import Rehearsal
-from lockstep.core.rehearsal.verdict import Outcome, Problem
+from lockstep.core.rehearsal.verdict import Outcome
 
 
 def headline(rehearsal: Rehearsal) -> str:
@@ -68,11 +68,6 @@ def revert_words(proofs: Sequence[RevertProof]) -> str:
     first = open_ones[0]
     more = f" and {len(open_ones) - 1} more" if len(open_ones) > 1 else ""
     return f"revert proven for {len(looked) - len(open_ones)} of {len(looked)} ({label(first.name)}{more}: {first.standing.value})"
-
-
-def heading(problem: Problem) -> str:
-    """Where a problem is: `003-order-total.sql:3`, or `the copy` of the whole rehearsal."""
-    return problem.place or "the copy"
 
 
 def split_advice(advice: str) -> tuple[str, str]:
