@@ -117,16 +117,10 @@ def _table(rehearsal: Rehearsal, width: int, paint: Paint) -> str:
     def decorate(column: int, cell: str) -> str:
         return paint(cell, "red") if column == 0 and cell.strip() in bad else cell
 
-    table = render_table(
-        [_HEADERS[n] for n in columns], [[row[n] or _none(n) for n in columns] for row in rows], decorate
-    )
+    table = render_table([_HEADERS[n] for n in columns], [[row[n] for n in columns] for row in rows], decorate)
     if quiet:
         table += f"\nand {quiet} more, of which nobody waits for any longer than {_QUIET_MS} ms"
     return table
-
-
-def _none(column: int) -> str:
-    return "–" if column == 2 else ""
 
 
 def _bad(rehearsal: Rehearsal) -> set[str]:
@@ -155,7 +149,7 @@ def _row(file: FileTrace, standing: Standing | None) -> list[str]:
     return [
         label(file.name),
         format_ms(file.ms),
-        format_ms(worst.ms) if worst else "",
+        format_ms(worst.ms) if worst else "nobody",
         f"{worst.mode.value} on {worst.relation}" if worst else "",
         format_bytes(sum(one.bytes for one in rewritten)) if rewritten else "",
         counted(read),
