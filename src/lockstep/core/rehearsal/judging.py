@@ -12,7 +12,7 @@ from lockstep.core.rehearsal.proof import RevertProof, Standing
 from lockstep.core.rehearsal.rules import BINDING
 from lockstep.core.rehearsal.trace import FileTrace, StatementTrace
 from lockstep.core.rehearsal.verdict import Budgets, Note, Outcome, Problem, Verdict
-from lockstep.core.rehearsal.windows import kinds_of, preferred
+from lockstep.core.rehearsal.windows import PARTS, kinds_of, preferred
 from lockstep.core.size import format_bytes
 
 Place = tuple[str, int]  # migration_name, line
@@ -136,7 +136,7 @@ def _windows(file: FileTrace, budgets: Budgets, advice: Mapping[Place, str]) -> 
             f"(max_blocking is {format_ms(budgets.max_blocking_ms)})"
         )
         if also:
-            message += f", and with it {'1 other relation' if len(also) == 1 else f'{len(also)} other relations'}"
+            message += f", and with it {_others(len(also))}"
         if slow is not None and slow.line != line:
             message += f"; {format_ms(slow.ms)} of that is line {slow.line}, {slow.kind}"
         yield Problem(
@@ -176,20 +176,27 @@ def _rewrites(file: FileTrace, budgets: Budgets, advice: Mapping[Place, str]) ->
         for lock in one.locks:
             if lock.relation not in held or held[lock.relation].rank < lock.mode.rank:
                 held[lock.relation] = lock.mode
-        for rewrite in one.rewrites:
-            mode = _under(one, rewrite.relation, held)
-            if mode is None or rewrite.bytes <= budgets.max_rewrite:
-                continue
-            why = f" ({rewrite.reason})" if rewrite.reason else ""
-            yield Problem(
-                outcome=Outcome.FAILED,
-                rule="rewrites-too-much",
-                message=f"{format_bytes(rewrite.bytes)} of {rewrite.relation} are written anew{why} under {mode.value} "
-                f"(max_rewrite is {format_bytes(budgets.max_rewrite)}): {mode.blocks} wait",
-                file=file.name,
-                line=one.line,
-                advice=_advice(file, one.line, None, advice),
-            )
+        under = [(rewrite, _under(one, rewrite.relation, held)) for rewrite in one.rewrites]
+        over = [(rewrite, mode) for rewrite, mode in under if mode is not None and rewrite.bytes > budgets.max_rewrite]
+        if not over:
+            continue
+        # An index is written anew with its table: the table is what to name.
+        rewrite, mode = min(over, key=lambda pair: (pair[0].kind in PARTS, -pair[0].bytes))
+        why = f" ({rewrite.reason})" if rewrite.reason else ""
+        also = f", and {_others(len(over) - 1)} with it" if len(over) > 1 else ""
+        yield Problem(
+            outcome=Outcome.FAILED,
+            rule="rewrites-too-much",
+            message=f"{format_bytes(rewrite.bytes)} of {rewrite.relation} are written anew{why} under {mode.value} "
+            f"(max_rewrite is {format_bytes(budgets.max_rewrite)}){also}: {mode.blocks} wait",
+            file=file.name,
+            line=one.line,
+            advice=_advice(file, one.line, None, advice),
+        )
+
+
+def _others(count: int) -> str:
+    return "1 other relation" if count == 1 else f"{count} other relations"
 
 
 def _under(statement: StatementTrace, relation: str, held: Mapping[str, Mode]) -> Mode | None:

@@ -10,7 +10,7 @@ from lockstep.core.migration import label
 from lockstep.core.moments import utc_minute
 from lockstep.core.rehearsal.rendering import server_words
 from lockstep.core.rehearsal.report import Rehearsal
-from lockstep.core.rehearsal.summary import heading, in_short, split_advice
+from lockstep.core.rehearsal.summary import in_short, split_advice
 from lockstep.core.rehearsal.verdict import Outcome, Problem
 from lockstep.core.rehearsal.windows import worst_window
 from lockstep.core.size import format_bytes
@@ -41,7 +41,8 @@ def rehearsal_markdown(rehearsal: Rehearsal) -> str:
 
 def _problem(problem: Problem, told: set[str]) -> str:
     word = "Failed" if problem.outcome is Outcome.FAILED else "Could not verify"
-    lines = [f"**{word}: `{heading(problem)}`** ({problem.rule}): {_text(problem.message)}."]
+    where = f": `{problem.place}`" if problem.place else ""
+    lines = [f"**{word}{where}** ({problem.rule}): {_text(problem.message)}."]
     if problem.advice and problem.advice not in told:
         told.add(problem.advice)
         said, statements = split_advice(problem.advice)
@@ -101,4 +102,4 @@ def _text(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return text.replace("|", "\\|").replace("`", "'").replace("\n", " ")

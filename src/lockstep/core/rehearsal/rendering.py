@@ -11,8 +11,8 @@ from lockstep.core.migration import label
 from lockstep.core.moments import utc_minute
 from lockstep.core.rehearsal.proof import Standing
 from lockstep.core.rehearsal.report import Rehearsal
-from lockstep.core.rehearsal.rules import page_of
-from lockstep.core.rehearsal.summary import counted, heading, in_short, split_advice
+from lockstep.core.rehearsal.rules import BINDING, page_of
+from lockstep.core.rehearsal.summary import counted, in_short, split_advice
 from lockstep.core.rehearsal.trace import FileTrace, StatementTrace
 from lockstep.core.rehearsal.verdict import Outcome, Problem
 from lockstep.core.rehearsal.windows import worst_window
@@ -48,7 +48,7 @@ def rehearsal_text(rehearsal: Rehearsal, *, width: int = 100, statements: bool =
         parts.append(_indented(backs))
     if rehearsal.verdict.outcome is not Outcome.PASSED:
         files = list(dict.fromkeys(one.file for one in rehearsal.verdict.problems if one.file))
-        mend = f"mend {', '.join(files)}, then " if files else ""
+        mend = f"change {', '.join(files)}, then " if files else ""
         parts.append(
             f"{_verdict(rehearsal, paint)}; nothing was changed\n  next: {mend}lockstep rehearse {rehearsal.environment}"
         )
@@ -117,16 +117,10 @@ def _table(rehearsal: Rehearsal, width: int, paint: Paint) -> str:
     def decorate(column: int, cell: str) -> str:
         return paint(cell, "red") if column == 0 and cell.strip() in bad else cell
 
-    table = render_table(
-        [_HEADERS[n] for n in columns], [[row[n] or _none(n) for n in columns] for row in rows], decorate
-    )
+    table = render_table([_HEADERS[n] for n in columns], [[row[n] for n in columns] for row in rows], decorate)
     if quiet:
         table += f"\nand {quiet} more, of which nobody waits for any longer than {_QUIET_MS} ms"
     return table
-
-
-def _none(column: int) -> str:
-    return "–" if column == 2 else ""
 
 
 def _bad(rehearsal: Rehearsal) -> set[str]:
@@ -155,7 +149,7 @@ def _row(file: FileTrace, standing: Standing | None) -> list[str]:
     return [
         label(file.name),
         format_ms(file.ms),
-        format_ms(worst.ms) if worst else "",
+        format_ms(worst.ms) if worst else "nobody",
         f"{worst.mode.value} on {worst.relation}" if worst else "",
         format_bytes(sum(one.bytes for one in rewritten)) if rewritten else "",
         counted(read),
@@ -168,7 +162,8 @@ def _unfinished(rehearsal: Rehearsal) -> list[list[str]]:
     """The step that failed, and those that it kept from being tried."""
     done = {one.name for one in rehearsal.files}
     left = [name for name in rehearsal.planned if name not in done]
-    words = ["failed", *["not tried"] * (len(left) - 1)]
+    failed = any(one.file == left[0] and one.rule in BINDING for one in rehearsal.verdict.problems) if left else False
+    words = ["failed" if failed else "not tried", *["not tried"] * (len(left) - 1)]
     rows = [[label(name), word, *[""] * 6] for name, word in zip(left, words, strict=False)]
     if len(rows) > _SHOWN:
         rows = [*rows[:3], [f"and {len(left) - 3} more", "not tried", *[""] * 6]]
@@ -218,7 +213,7 @@ def _problems(problems: Iterable[Problem], width: int, paint: Paint) -> list[str
     told: dict[str, str] = {}  # advice -> where it was given
     for one in problems:
         word = paint(one.outcome.value, _COLOURS[one.outcome])
-        lines = [f"  {word}: {heading(one)}  [{one.rule}]", _wrapped(one.message, width, 4)]
+        lines = [f"  {word}: {f'{one.place}  ' if one.place else ''}[{one.rule}]", _wrapped(one.message, width, 4)]
         if one.advice in told:
             lines.append(f"    instead: as for {told[one.advice]}")
         elif one.advice:
@@ -233,7 +228,7 @@ def _problems(problems: Iterable[Problem], width: int, paint: Paint) -> list[str
 
 def _allowed(problem: Problem, width: int) -> str:
     lines = [
-        f"  allowed: {heading(problem)}  [{problem.rule}]",
+        f"  allowed: {problem.place}  [{problem.rule}]",
         _wrapped(problem.message, width, 4),
         _wrapped(f"because: {problem.reason}", width, 4),
     ]

@@ -8,7 +8,7 @@ from lockstep.core.duration import format_ms
 from lockstep.core.migration import label
 from lockstep.core.rehearsal.proof import RevertProof, Standing
 from lockstep.core.rehearsal.report import Rehearsal
-from lockstep.core.rehearsal.verdict import Outcome, Problem
+from lockstep.core.rehearsal.verdict import Outcome
 
 
 def headline(rehearsal: Rehearsal) -> str:
@@ -65,14 +65,19 @@ def revert_words(proofs: Sequence[RevertProof]) -> str:
     open_ones = [one for one in looked if one.standing is not Standing.PROVEN]
     if not open_ones:
         return "revert proven"
-    first = open_ones[0]
+    first, proven = open_ones[0], len(looked) - len(open_ones)
     more = f" and {len(open_ones) - 1} more" if len(open_ones) > 1 else ""
-    return f"revert proven for {len(looked) - len(open_ones)} of {len(looked)} ({label(first.name)}{more}: {first.standing.value})"
+    words = f"revert proven for {proven} of {len(looked)}" if proven else "revert not proven"
+    return f"{words}: {label(first.name)} {_SHORT.get(first.standing, first.standing.value)}{more}"
 
 
-def heading(problem: Problem) -> str:
-    """Where a problem is: `003-order-total.sql:3`, or `the copy` of the whole rehearsal."""
-    return problem.place or "the copy"
+#: What is said of a migration where its way back is not proven.
+_SHORT = {
+    Standing.DIFFERS: "leaves a difference",
+    Standing.MISSING: "has no down script",
+    Standing.IRREVERSIBLE: "is irreversible",
+    Standing.UNTRIED: "was not tried",
+}
 
 
 def split_advice(advice: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lockstep.core.rehearsal.trace import FileTrace, Window
 
-_PARTS = frozenset({"index", "TOAST table", "sequence", "partition"})  # locked together with what people know
+PARTS = frozenset({"index", "TOAST table", "sequence", "partition"})  # locked together with what people know
 _SAME = 0.95  # locked at nearly the same moment
 
 
@@ -17,7 +17,7 @@ def kinds_of(file: FileTrace) -> dict[str, str]:
 
 def preferred(window: Window, kinds: Mapping[str, str]) -> tuple[bool, int, float]:
     """A key that sorts first what to name: tables before their parts, stronger before weaker, longer before shorter."""
-    return kinds.get(window.relation) in _PARTS, -window.mode.rank, -window.ms
+    return kinds.get(window.relation) in PARTS, -window.mode.rank, -window.ms
 
 
 def worst_window(file: FileTrace) -> Window | None:
