@@ -156,11 +156,14 @@ def test_repeatables_run_again_after_a_revert_and_are_no_difference(shop: Projec
     # The old view stays as it is in the folder; its dependents go with CASCADE, and come back when it runs again.
     pair(
         shop, 1,
-        "DROP VIEW names; ALTER TABLE orders ALTER customer TYPE varchar(200); CREATE VIEW names AS SELECT id, customer FROM orders;",
+        "DROP VIEW IF EXISTS names; ALTER TABLE orders ALTER customer TYPE varchar(200); CREATE VIEW names AS SELECT id, customer FROM orders;",
         "DROP MATERIALIZED VIEW IF EXISTS totals; DROP VIEW names; ALTER TABLE orders ALTER customer TYPE text;",
     )  # fmt: skip
     shop.write("repeatable/totals.sql", "DROP MATERIALIZED VIEW IF EXISTS totals; CREATE MATERIALIZED VIEW totals AS SELECT customer, max(total) AS total FROM orders GROUP BY 1; CREATE UNIQUE INDEX totals_customer ON totals (customer);")  # fmt: skip
-    shop.write("001-m.sql", "DROP MATERIALIZED VIEW totals; " + (shop.folder / "migrations" / "001-m.sql").read_text())
+    shop.write(
+        "001-m.sql",
+        "DROP MATERIALIZED VIEW IF EXISTS totals; " + (shop.folder / "migrations" / "001-m.sql").read_text(),
+    )
     assert shown(proofs(shop)) == {1: "proven"}
 
 

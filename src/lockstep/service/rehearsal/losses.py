@@ -42,6 +42,7 @@ class Losses:
     losses: tuple[Loss, ...]
     drops: tuple[Dropped, ...]
     notes: tuple[str, ...]
+    exact: bool  # what was there before the up is there again, row by row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,16 +175,18 @@ def losses_of(
     losses, drops = _dropped(counted, left)
     more, notes = lost(held, found, _updated((before.tried.files[number], down)))
     losses += more
+    exact = not more and all(one.rows == found[name].rows for name, one in held.items() if name in found)
     for name in sorted(unknown):
         notes.append(f"values of {name} were not compared: several migrations of the plan write to it")
-        losses += _seen(name, down)
+        seen = tuple(_seen(name, down))
+        losses, exact = [*losses, *seen], exact and not seen
     known = {(one.relation, one.column) for one in drops}
     drops += [
         Dropped(relation=one.relation, column=one.column)
         for one in _gone(went, counted)
         if (one.relation, one.column) not in known
     ]
-    return Losses(losses=tuple(losses), drops=tuple(drops), notes=tuple(notes))
+    return Losses(losses=tuple(losses), drops=tuple(drops), notes=tuple(notes), exact=exact)
 
 
 def written_relations(clone: Clone) -> frozenset[str]:

@@ -30,7 +30,7 @@ from lockstep.service.rehearsal.trials import Tried
 from lockstep.service.reverting import RevertRun, open_revert
 
 #: Clones that are made because a down failed or is missing; what is left then is *not tried*.
-FRESH = 12
+FRESH = 16
 
 
 def prove(
@@ -85,7 +85,7 @@ class _Chain:
     at: int  # that it has now
     repeatables: bool  # those of the plan ran on it
     sound: bool = True  # False: a script left it in the middle of something
-    exact: bool = True  # False: a down left something else than there was before
+    exact: bool = True  # False: after a down there is not what there was before its up
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,7 +156,8 @@ class _Trial:
                 differs = () if resumed else self._differing(self.tried.states[number], after, chain)
                 found = losses_of(counted, chain.clone, self.before, number, trace, after)
                 self.proofs[number] = self._judged(number, step, trace, differs, found)
-                if differs:
+                if differs or not found.exact:
+                    # The next one must not be blamed for what this one left, or lost.
                     chain.exact = False
                     break
         if self.proofs[number].standing is Standing.DIFFERS:
