@@ -119,7 +119,7 @@ def test_what_would_fail_on_prods_rows_is_refused_with_its_report_and_prod_is_no
     assert (ended.state, type(failure(ended))) == ("Failed", RehearsalRefused)
     assert failure(ended).exit_code is ExitCode.REFUSED
     assert "the rehearsal failed, so nothing was applied" in ended.message
-    assert "t1_id_positive" in ended.message and "id = -7" in ended.message
+    assert "id = -7" in ended.message
     assert app.ledger("prod")[-1] == "003-step.sql"
     assert app.task_runs(ended)["prod: rehearse"] == "Failed" and "prod: lock" not in app.task_runs(ended)
     rehearsal = next(a for a in _artifacts(app, ended.id) if a["key"] == "rehearsal-prod")

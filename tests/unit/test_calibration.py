@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from lockstep.core.locking.lock_modes import Mode
 from lockstep.core.rehearsal.calibration import LEAST_TIMEOUT_MS, Calibration, Pair, calibrate, statement_timeout_ms
+from lockstep.core.rehearsal.judging import judge
+from lockstep.core.rehearsal.trace import FileTrace, Window
+from lockstep.core.rehearsal.verdict import Budgets, Outcome
 
 
 def pair(run: str, rehearsed: float, actual: float) -> Pair:
@@ -34,3 +38,13 @@ def test_a_derived_timeout_is_generous_and_never_short(
     slowest: float, calibration: Calibration | None, expected: int | None
 ) -> None:
     assert statement_timeout_ms(slowest, calibration) == expected
+
+
+def test_what_takes_longer_there_than_on_the_copy_is_judged_by_how_long_it_takes_there() -> None:
+    window = Window(relation="public.orders", mode=Mode.ACCESS_EXCLUSIVE, ms=1_000, line=1)
+    file = FileTrace(name="001-a.sql", transactional=True, ms=1_000, statements=(), windows=(window,))
+    assert judge([file], Budgets(max_blocking_ms=2_000)).outcome is Outcome.PASSED
+    found = judge([file], Budgets(max_blocking_ms=2_000, slower=3.0))
+    assert found.outcome is Outcome.FAILED
+    assert "waiting for 3.0 s" in found.problems[0].message
+    assert "1.0 s on the copy, and times there are × 3.0 by earlier runs" in found.problems[0].message

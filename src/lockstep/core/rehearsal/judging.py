@@ -125,16 +125,20 @@ def reduced_copy(tier: str) -> Problem | None:
 def _windows(file: FileTrace, budgets: Budgets, advice: Mapping[Place, str]) -> Iterable[Problem]:
     """One problem per statement whose locks are held for too long, by the relation that people know it by."""
     kinds = kinds_of(file)
-    over = [one for one in file.windows if one.mode.strong and one.ms > budgets.max_blocking_ms]
+    over = [one for one in file.windows if one.mode.strong and one.ms * budgets.slower > budgets.max_blocking_ms]
     for line in sorted({one.line for one in over}):
         own = [one for one in over if one.line == line]
         worst = min(own, key=lambda one: preferred(one, kinds))
         also = {one.relation for one in own} - {worst.relation}
         slow = slowest(file, line)
         message = (
-            f"{worst.mode.value} on {worst.relation} keeps {worst.mode.blocks} waiting for {format_ms(worst.ms)} "
-            f"(max_blocking is {format_ms(budgets.max_blocking_ms)})"
+            f"{worst.mode.value} on {worst.relation} keeps {worst.mode.blocks} waiting for "
+            f"{format_ms(worst.ms * budgets.slower)} (max_blocking is {format_ms(budgets.max_blocking_ms)})"
         )
+        if budgets.slower > 1:
+            message += (
+                f"; {format_ms(worst.ms)} on the copy, and times there are × {budgets.slower:.1f} by earlier runs"
+            )
         if also:
             message += f", and with it {_others(len(also))}"
         if slow is not None and slow.line != line:

@@ -21,6 +21,7 @@ class Budgets:
     max_blocking_ms: int = 2_000  # that reads or writes of one relation may wait
     max_rewrite: int = 1_000_000_000  # bytes of one table or index that may be written anew under a strong lock
     needs_proven_revert: bool = False
+    slower: float = 1.0  # how many times longer things take there than on a copy, by earlier runs; at least 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ import psycopg
 from lockstep.config import Environment, Settings
 from lockstep.core.migration import Folder, SqlFile
 from lockstep.core.rehearsal.advice import advice_of
+from lockstep.core.rehearsal.calibration import calibrate
 from lockstep.core.rehearsal.corrections import corrections
 from lockstep.core.rehearsal.judging import Place, allowances_of, copy_differs, judge, reduced_copy, with_failure
 from lockstep.core.rehearsal.lacking import excused, lacking_problems
@@ -50,7 +51,7 @@ def reach_verdict(
     left = [step.name for step in steps[len(tried.files) + 1 :]] if stopped else []
     return judge(
         tried.files,
-        budgets_of(settings, environment),
+        budgets_of(settings, environment, calibrate(tried.pairs)),
         proofs=proofs,
         found=problems,
         notes=(*notes, *corrections(tried.files, plan_locks(tried.plan))),
