@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from lockstep import __version__
 from lockstep.config import Environment, Settings
+from lockstep.core.duration import format_ms
 from lockstep.core.migration import Folder
 from lockstep.core.rehearsal.calibration import calibrate
 from lockstep.core.rehearsal.report import Rehearsal, predicted
@@ -44,6 +45,11 @@ def rehearse(
     name, include = environment.name, tuple(include)
     progress.started(name, "rehearsal")
     with open_stage(settings, environment, backup, progress, run=run) as stage:
+
+        def step(what: str) -> None:
+            progress.under_way(name, "rehearsal", what)
+
+        step(f"restored in {format_ms(stage.copy.restore_ms)}; the plan is tried")
         clone = stage.clone()
         tried = try_plan(
             clone,
@@ -55,6 +61,7 @@ def rehearse(
             expected_digest=expected_digest,
             hold=lambda plan: doubts_of(clone, plan).held(plan),
         )
+        step("the way back is tried")
         doubtful = doubts_of(clone, tried.plan).downs
         proofs = prove(stage, tried, folder, run, to_version=to_version, include=include, doubtful=doubtful)
         verdict = reach_verdict(settings, environment, folder, stage, tried, proofs=proofs)
