@@ -12,6 +12,7 @@ from lockstep.core.duration import format_ms
 from lockstep.core.migration import Folder
 from lockstep.core.rehearsal.calibration import calibrate
 from lockstep.core.rehearsal.report import Rehearsal, predicted
+from lockstep.core.rehearsal.verdict import Outcome
 from lockstep.errors import LockstepError, PlanRefused
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.filling import StoredBackup
@@ -86,7 +87,10 @@ def rehearse(
             calibration=calibrate(tried.pairs),
             tool_version=__version__,
         )
-    progress.finished(name, "rehearsal", verdict.outcome.value, took)
+    if verdict.outcome is Outcome.PASSED:
+        progress.finished(name, "rehearsal", verdict.outcome.value, took)
+    else:
+        progress.note(name, f"  rehearsal  {verdict.outcome.value}  {format_ms(took)}")
     return found
 
 
