@@ -30,3 +30,10 @@ def test_a_backup_of_before_is_rehearsed_as_it_was_and_that_is_said(prod: Projec
     assert done.code == 0, done.err
     assert "prod has moved on since this backup was taken: 1 to apply there now, and 2 here" in done.err
     assert "moved on" not in prod.run("rehearse", "prod", "--fresh").err
+
+
+def test_a_migration_may_name_its_database(prod: Project) -> None:
+    name = prod.query("SELECT current_database()", "prod")[0][0]
+    prod.write("001-named.sql", f"ALTER DATABASE {name} SET timezone = 'UTC'; COMMENT ON DATABASE {name} IS 'shop';")
+    done = prod.run("rehearse", "prod", "--fresh")
+    assert done.code == 0, done.err + done.out

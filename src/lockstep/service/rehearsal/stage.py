@@ -147,6 +147,7 @@ def open_stage(
             install_reasons(copy)  # clones have it from here, before any fingerprint is read
             row = copy.execute("SELECT pg_catalog.pg_database_size(pg_catalog.current_database())").fetchone()
             assert row is not None
+        _namesake(server, manifest.database, contents.database if contents and facts else None)
         yield Stage(
             settings=settings,
             environment=environment,
@@ -167,6 +168,16 @@ def open_stage(
                 left_out=restored.left_out,
             ),
         )
+
+
+def _namesake(server: ThrowawayServer, name: str, shape: DatabaseShape | None) -> None:
+    """An empty database of the source's name: migrations say ALTER DATABASE shop, and GRANT … ON DATABASE shop."""
+    with psycopg.connect(server.url(), autocommit=True) as home:
+        there = home.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", (name,)).fetchone()
+        if there is None:
+            home.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        if shape is not None:
+            give_database(home, name, shape)
 
 
 def _restored(
