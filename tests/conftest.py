@@ -100,6 +100,21 @@ def server(pg_bin: Path) -> Iterator[ThrowawayServer]:
         yield running
 
 
+@pytest.fixture(scope="session", autouse=True)
+def temporary_files() -> Iterator[None]:
+    """Temporary files in memory where there is plenty: every rehearsal makes a cluster of its own among them."""
+    folder = _in_memory()
+    if folder is None:
+        yield
+        return
+    folder.chmod(0o711)  # a throw-away server runs as somebody else, in a folder below
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        patch.setenv("TMPDIR", str(folder))
+        yield
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _in_memory() -> Path | None:
     """A folder in memory where there is plenty: a database is made there in a fifth of the time, a thousand times.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -51,6 +52,8 @@ def rehearse(
             progress.under_way(name, "rehearsal", what)
 
         step(f"restored in {format_ms(stage.copy.restore_ms)}; the plan is tried")
+        if _named(folder, backup.manifest.database):
+            stage.namesake(backup.manifest.database)
         clone = stage.clone()
         tried = try_plan(
             clone,
@@ -92,6 +95,13 @@ def rehearse(
     else:
         progress.note(name, f"  rehearsal  {verdict.outcome.value}  {format_ms(took)}")
     return found
+
+
+def _named(folder: Folder, database: str) -> bool:
+    """Whether a file of the project may name the database that it runs in."""
+    pattern = re.compile(rf"\bdatabase\b[^;]{{0,200}}?{re.escape(database)}", re.IGNORECASE)
+    files = (file for one in folder.migrations for file in (one.up, one.down) if file is not None)
+    return any(pattern.search(file.text) for file in files)
 
 
 def moved_on(

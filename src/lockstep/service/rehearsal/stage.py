@@ -90,6 +90,15 @@ class Stage:
         settings = replace(self.settings, environments=environments)
         return Clone(name=name, settings=settings, environment=environment, admin=self.server.url(name))
 
+    def namesake(self, name: str) -> None:
+        """Make an empty database of the source's name, for migrations that say ALTER DATABASE shop, or grant on it."""
+        with psycopg.connect(self.server.url(), autocommit=True) as home:
+            there = home.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", (name,)).fetchone()
+            if there is None:
+                home.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+            if self.login is not None and self.shape is not None:
+                give_database(home, name, self.shape)
+
     def drop(self, clone: Clone) -> None:
         """Drop a clone, whoever is in it."""
         with psycopg.connect(self.server.url(), autocommit=True) as home:
@@ -147,7 +156,6 @@ def open_stage(
             install_reasons(copy)  # clones have it from here, before any fingerprint is read
             row = copy.execute("SELECT pg_catalog.pg_database_size(pg_catalog.current_database())").fetchone()
             assert row is not None
-        _namesake(server, manifest.database, contents.database if contents and facts else None)
         yield Stage(
             settings=settings,
             environment=environment,
@@ -168,16 +176,6 @@ def open_stage(
                 left_out=restored.left_out,
             ),
         )
-
-
-def _namesake(server: ThrowawayServer, name: str, shape: DatabaseShape | None) -> None:
-    """An empty database of the source's name: migrations say ALTER DATABASE shop, and GRANT … ON DATABASE shop."""
-    with psycopg.connect(server.url(), autocommit=True) as home:
-        there = home.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", (name,)).fetchone()
-        if there is None:
-            home.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
-        if shape is not None:
-            give_database(home, name, shape)
 
 
 def _restored(
