@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psycopg
 
 from lockstep.core.rehearsal.trace import FileTrace, StatementTrace
@@ -42,3 +46,31 @@ def trace(project: Project, environment: str = "dev", *, reasons: bool = True) -
 def locks(one: StatementTrace, *, new: bool = False) -> dict[str, str]:
     """Modes by relation, of what existed before, or of what is new."""
     return {lock.relation: lock.mode.value for lock in one.locks if lock.existed is not new}
+
+
+@contextmanager
+def in_the_way(url: str, statement: str) -> Iterator[None]:
+    """Another session's transaction, which ends shortly after somebody waits for it: what waits can be seen at leisure."""
+    done = threading.Event()
+    with psycopg.connect(url) as blocker:
+        blocker.execute(statement.encode())
+        pid = blocker.info.backend_pid
+
+        def give_way() -> None:
+            with psycopg.connect(url, autocommit=True) as watcher:
+                while not done.wait(0.02):
+                    if watcher.execute(_WAITS, (pid,)).fetchone():
+                        done.wait(0.1)
+                        break
+            blocker.rollback()
+
+        thread = threading.Thread(target=give_way)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+_WAITS = "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid)) AND datname = current_database()"

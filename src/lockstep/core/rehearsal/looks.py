@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from lockstep.core.locking.locks import script_locks
 from lockstep.core.locking.nodes import choice, nodes
 from lockstep.core.locking.statement_words import words
 from lockstep.core.migration import SqlFile
@@ -28,6 +29,7 @@ class Watched:
     kind: str  # in words
     quiet: bool  # it locks nothing
     held_back: bool  # a later one of its transaction must come before any query
+    names: tuple[str, ...] = ()  # of one that cannot run in a transaction: the relations that its text names, as SQL
 
 
 def watched(file: SqlFile) -> tuple[Watched, ...]:
@@ -37,12 +39,16 @@ def watched(file: SqlFile) -> tuple[Watched, ...]:
     firsts = [
         index for index, (one, node) in enumerate(trees) if one.kind == "variable_set_stmt" and _comes_first(node)
     ]
+    names: dict[int, tuple[str, ...]] = {}
+    if any(one.alone or one.traits.apart for one in script.statements):
+        names = {one.index: tuple(lock.relation for lock in one.locks if lock.named) for one in script_locks(script)}
     return tuple(
         Watched(
             line=one.line,
             kind=words(one.kind, node),
             quiet=one.kind in _QUIET,
             held_back=any(index < first < _end(file, index) for first in firsts),
+            names=names.get(index, ()),
         )
         for index, (one, node) in enumerate(trees)
     )

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from lockstep.core.locking.lock_modes import Mode
+from lockstep.core.rehearsal.trace import Scan, Written
 from lockstep.postgres.connection import Session
 from lockstep.postgres.tracing.relations import Relations, kind_of, query
 
@@ -47,6 +48,16 @@ class Counts(NamedTuple):
     def since(self, before: Counts) -> Counts:
         """What came on top; a TRUNCATE sets them back to 0."""
         return Counts(*(now - then if now >= then else now for now, then in zip(self, before, strict=True)))
+
+    def scanned(self, relation: str) -> tuple[Scan, ...]:
+        """The scans among them, if there are any."""
+        return (Scan(relation=relation, scans=self.scans, rows=self.read),) if self.scans else ()
+
+    def written(self, relation: str) -> tuple[Written, ...]:
+        """The rows written among them, if there are any."""
+        if not (self.inserted or self.updated or self.deleted):
+            return ()
+        return (Written(relation=relation, inserted=self.inserted, updated=self.updated, deleted=self.deleted),)
 
 
 class Held(NamedTuple):

@@ -47,6 +47,7 @@ class Relations:
     known: dict[int, Relation] = field(default_factory=dict)
     folded: dict[int, int] = field(default_factory=dict)  # OID of a TOAST table, or of its index, to its table's
     indexes: dict[str, int] = field(default_factory=dict)  # by name, those that existed
+    kinds: dict[str, str] = field(default_factory=dict)  # of all that existed, by name
 
     @classmethod
     def read(cls, session: Session) -> Relations:
@@ -60,6 +61,7 @@ class Relations:
                 continue
             kind = kind_of(relkind, partition)
             found.known[oid] = Relation(name=name, kind=kind, existed=True, filenode=filenode, table=table)
+            found.kinds[name] = kind
             if kind == "index":
                 found.indexes[name] = oid
         return found

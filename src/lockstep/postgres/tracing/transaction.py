@@ -75,6 +75,9 @@ class Transaction:
     def committed(self) -> None:
         """What it made and wrote anew is there for those after it."""
         self.relations.known.update(self._made)
+        self.relations.indexes.update(
+            {one.name: oid for oid, one in self._made.items() if one.existed and one.kind == "index"}
+        )
         for oid, filenode in self._filenodes.items():
             self.relations.known[oid].filenode = filenode
 
@@ -85,24 +88,16 @@ class Transaction:
         locks = self._locks(ran, look)
         changed = self._changed(look)
         rewrites, emptied = self._rewrites(ran, look, changed, sizes(changed) if changed else {})
-        scans, written = [], []
+        scans: list[Scan] = []
+        written: list[Written] = []
         for oid, held in look.held.items():
             relation = self._relation(oid)
             if relation is None or relation.kind not in ROWS:
                 continue
             on_top = held.counts.since(self.counts.get(oid, Counts()))
             self.counts[oid] = held.counts
-            if on_top.scans and relation.existed:
-                scans.append(Scan(relation=relation.name, scans=on_top.scans, rows=on_top.read))
-            if on_top.inserted or on_top.updated or on_top.deleted:
-                written.append(
-                    Written(
-                        relation=relation.name,
-                        inserted=on_top.inserted,
-                        updated=on_top.updated,
-                        deleted=on_top.deleted,
-                    )
-                )
+            scans += on_top.scanned(relation.name) if relation.existed else ()
+            written += on_top.written(relation.name)
         wal, self.wal = look.wal - self.wal, look.wal
         return replace(
             _plain(ran),

@@ -8,7 +8,7 @@ fails costs what it would have shown, never the run.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -23,6 +23,7 @@ from lockstep.postgres.connection import Session
 from lockstep.postgres.tracing.look import Counts, counts_before, looking, sizes
 from lockstep.postgres.tracing.reasons import NAME
 from lockstep.postgres.tracing.relations import ORDER, Relations
+from lockstep.postgres.tracing.sampling import Counted, Sampler
 from lockstep.postgres.tracing.transaction import Transaction
 from lockstep.postgres.watch import Watch
 
@@ -41,6 +42,7 @@ class _File:
     statements: list[StatementTrace] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     trace_ms: float = 0.0
+    counted: Counted | None = None  # once a statement stood alone
 
 
 class TracingWatch(Watch):
@@ -52,6 +54,8 @@ class TracingWatch(Watch):
     _reasons_told = False
     _session: Session | None = None
     _transaction: Transaction | None = None  # under way
+    _alone = False  # the part under way is a statement that stands alone
+    _sampler: Sampler | None = None  # of it, while it runs
     _wal = 0
     _counts: Mapping[int, Counts] = MappingProxyType({})
     _sent_at = 0.0
@@ -81,14 +85,14 @@ class TracingWatch(Watch):
         if self._transaction is not None:  # it was rolled back, and kept others waiting all the same
             self._transaction.finished()
             self._keep(file, self._transaction)
-        self._file = self._transaction = None
+        self._file = self._transaction = self._sampler = None
         invalid = [name for name in _invalid(session) if name not in file.invalid]
         return FileTrace(
             name=file.name,
             transactional=file.file.transactional,
             ms=ms,
             statements=tuple(file.statements),
-            windows=_longest(file.windows, self._kinds()),
+            windows=_longest(file.windows, self._relations.kinds if self._relations else {}),
             invalid_indexes=tuple(invalid),
             trace_ms=file.trace_ms,
         )
@@ -96,7 +100,7 @@ class TracingWatch(Watch):
     def begin(self, session: Session, *, patience_ms: int | None, told: Callable[[str], None] | None) -> None:
         """A message is about to be sent: what went before it and did not commit is gone."""
         super().begin(session, patience_ms=patience_ms, told=told)
-        self._session, self._transaction = session, None
+        self._session, self._transaction, self._sampler, self._alone = session, None, None, False
         if self._file is not None and self._relations is not None:
             started = time.monotonic()
             self._make_ready(session, self._relations)
@@ -104,13 +108,22 @@ class TracingWatch(Watch):
 
     @property
     def pause(self) -> float:
-        """Seconds until the next look: nothing is looked for while a statement runs."""
-        return 1.0
+        """Seconds until the next look: in a transaction nothing is looked for while a statement runs."""
+        return 1.0 if self._sampler is None else self._sampler.pause
 
     def look(self) -> None:
-        """Nobody is in the way on a copy, and nothing is given up there."""
+        """A sample. Nobody is in the way on a copy, and nothing is given up there."""
+        if self._sampler is not None:
+            self._sampler.sample()
 
     def before(self, part: Part) -> None:
+        """A part is about to be sent: a statement that stands alone is sampled."""
+        started = time.monotonic()
+        file, relations, session = self._file, self._relations, self._session
+        if file is not None and relations is not None and session is not None and _statement(part) is not None:
+            self._alone = session.connection.info.transaction_status is TransactionStatus.IDLE
+            self._sampler = self._sampling(session, file, relations) if self._alone else None
+            file.trace_ms += (time.monotonic() - started) * 1_000
         self._sent_at = time.monotonic()
 
     def after(self, session: Session, part: Part) -> None:
@@ -119,14 +132,19 @@ class TracingWatch(Watch):
         if file is None or relations is None:
             return
         took = (now - self._sent_at) * 1_000
+        if self._alone and (index := _statement(part)) is not None:
+            self._sampled(session, file, index, took)
+        self._alone = False
         transaction = self._transaction
         if transaction is None and session.connection.info.transaction_status is TransactionStatus.INTRANS:
             self._transaction = transaction = self._begun(relations)
         if transaction is None:
-            return
-        if part.to_commit is not None:
+            pass
+        elif part.to_commit is not None:
             transaction.finished(took)
             transaction.committed()
+            if file.counted is not None:
+                file.counted.add(transaction.counts)
             self._keep(file, transaction)
             self._transaction = None
         elif (index := _statement(part)) is not None:
@@ -154,6 +172,31 @@ class TracingWatch(Watch):
             self._wal = row[0] if row else 0
             self._counts = counts_before(session) if session.facts.version < 150000 else {}
 
+    def _sampling(self, session: Session, file: _File, relations: Relations) -> Sampler | None:
+        """Sample from a second session; without one there is nothing to be seen."""
+        if self._connection is None and not self._open():
+            return None
+        assert self._connection is not None
+        with suppress(psycopg.Error):
+            if file.counted is None:
+                file.counted = Counted(version=session.facts.version)
+                file.counted.news(self._connection)
+            sampler = Sampler(
+                connection=self._connection, pid=session.facts.pid, relations=relations, counted=file.counted
+            )
+            sampler.start()
+            return sampler
+        return None
+
+    def _sampled(self, session: Session, file: _File, index: int, took: float) -> None:
+        one, sampler, self._sampler = file.watched[index], self._sampler, None
+        trace = StatementTrace(index=index, line=one.line, kind=one.kind, ms=took, sampled=True)
+        if sampler is not None:
+            with suppress(psycopg.Error, UnicodeError):
+                trace, windows = sampler.finish(index, one, took, _told(session, one.names))
+                file.windows += windows
+        file.statements.append(trace)
+
     def _begun(self, relations: Relations) -> Transaction:
         return Transaction(
             relations=relations, wal=self._wal, reasons_told=self._reasons_told, counts=dict(self._counts)
@@ -165,10 +208,6 @@ class TracingWatch(Watch):
             file.statements = [_batch(file.statements[0], one) for one in transaction.statements] or file.statements
         else:
             file.statements += transaction.statements
-
-    def _kinds(self) -> dict[str, str]:
-        assert self._relations is not None
-        return {one.name: one.kind for one in self._relations.known.values() if one.existed}
 
 
 def _statement(part: Part) -> int | None:
@@ -215,6 +254,17 @@ def _longest(windows: Iterable[Window], kinds: dict[str, str]) -> tuple[Window, 
             key=lambda one: (-one.ms, -one.mode.rank, ORDER.get(kinds.get(one.relation, ""), 99), one.relation),
         )
     )
+
+
+def _told(session: Session, names: Sequence[str]) -> list[int]:
+    """Make an idle session tell the server what it counted; return which relations it means by some names."""
+    if session.facts.version >= 150000:
+        session.connection.execute("SELECT pg_catalog.pg_stat_force_next_flush()")
+    rows = session.connection.execute(
+        "SELECT pg_catalog.to_regclass(name)::pg_catalog.oid::bigint FROM pg_catalog.unnest(%s::text[]) AS given (name)",
+        (list(names),),
+    ).fetchall()
+    return [row[0] for row in rows if row[0] is not None]
 
 
 def _invalid(session: Session) -> list[str]:
