@@ -25,6 +25,7 @@ class Entry:
     """One entry of an archive."""
 
     line: str  # as pg_restore prints it and takes it back
+    number: int  # in the archive
     oid: int  # of the object at the source; of rows that of their table
     kind: str  # TABLE, TABLE DATA, USER MAPPING, …
     rest: str  # schema (or -), name and owner, with spaces between them: none of them is quoted
@@ -51,7 +52,9 @@ def read_entry(line: str) -> Entry | None:
     if match is None:
         return None
     kind = next((kind for kind in _KINDS if match[4].startswith(f"{kind} ")), match[4].partition(" ")[0])
-    return Entry(line=line, oid=int(match[3]), kind=kind, rest=match[4].removeprefix(kind).lstrip(" "))
+    return Entry(
+        line=line, number=int(match[1]), oid=int(match[3]), kind=kind, rest=match[4].removeprefix(kind).lstrip(" ")
+    )
 
 
 def as_list(entries: Iterable[Entry]) -> str:

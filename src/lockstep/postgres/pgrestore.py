@@ -13,16 +13,16 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
 from lockstep.errors import RestoreFailed
-from lockstep.postgres.archivelist import Entry, as_list, read_entries, read_entry
+from lockstep.postgres.archivelist import Entry, as_list, read_entries
 from lockstep.postgres.children import environment_of, network_of
 from lockstep.postgres.programs import Program
 
@@ -60,7 +60,7 @@ def restore_stream(
         arguments = [*_arguments(connection, options), *chosen.words]
         with _running(program, arguments, environment, target, also=chosen.files) as process:
             process.feed(source)
-            process.finish(options.failed)
+            process.finish(options.failed, chosen.entries)
 
 
 def restore_files(
@@ -89,7 +89,7 @@ def restore_files(
             # By number, since the files have no names: they vanish with us, however we end.
             words = [*common, *section, *chosen.words, f"/proc/self/fd/{file}"]
             with _running(program, words, environment, target, keep=(file,), also=chosen.files) as process:
-                process.finish(options.failed)
+                process.finish(options.failed, chosen.entries)
 
 
 def list_stream(program: Program, source: Source, *, what: str) -> tuple[Entry, ...]:
@@ -126,8 +126,10 @@ def read_whole(program: Program, source: Source, *, what: str) -> None:
 def _arguments(connection: psycopg.Connection, options: RestoreOptions) -> Iterator[str]:
     # A subscription keeps its slot's name: dropping the copy's would drop the slot of the living one.
     yield from ("--format=custom", "--no-password", "--no-subscriptions")
-    # Rows without their table would be one more failure each.
-    yield "--exit-on-error" if options.failed is None else "--no-data-for-failed-tables"
+    if options.failed is None:
+        yield "--exit-on-error"
+    else:  # rows without their table would be one more failure each; only a verbose one says which entry it was
+        yield from ("--no-data-for-failed-tables", "--verbose")
     if options.single_transaction:
         yield "--single-transaction"
     if not options.owners:
@@ -153,6 +155,7 @@ def _entries(output: IO[bytes]) -> tuple[Entry, ...]:
 class _Chosen:
     words: tuple[str, ...] = ()
     files: tuple[int, ...] = ()  # that the program must have open
+    entries: Mapping[int, Entry] = field(default_factory=dict)  # by their number
 
 
 @contextmanager
@@ -162,9 +165,14 @@ def _chosen(options: RestoreOptions, listed: Callable[[], tuple[Entry, ...]]) ->
         yield _Chosen()
         return
     with tempfile.TemporaryFile() as file:
-        file.write(as_list(options.choose(listed())).encode(errors="surrogateescape"))
+        entries = tuple(options.choose(listed()))
+        file.write(as_list(entries).encode(errors="surrogateescape"))
         file.flush()
-        yield _Chosen(words=(f"--use-list=/proc/self/fd/{file.fileno()}",), files=(file.fileno(),))
+        yield _Chosen(
+            words=(f"--use-list=/proc/self/fd/{file.fileno()}",),
+            files=(file.fileno(),),
+            entries={entry.number: entry for entry in entries},
+        )
 
 
 class _Process:
@@ -176,8 +184,7 @@ class _Process:
         self._target = target
         self._secret = secret
         self._talk = bytearray()
-        self._failed: list[Entry] = []
-        self._rows_failed = False
+        self._failed: dict[int, None] = {}  # numbers of entries
         self._listener = threading.Thread(target=self._listen, name="lockstep-pg_restore", daemon=True)
         self._listener.start()
 
@@ -198,15 +205,18 @@ class _Process:
             _write_all(sink, held)
         self._process.stdin.close()
 
-    def finish(self, failed: Callable[[Entry], object] | None = None) -> None:
+    def finish(
+        self, failed: Callable[[Entry], object] | None = None, entries: Mapping[int, Entry] | None = None
+    ) -> None:
         """Wait for the end. Raises RestoreFailed unless pg_restore itself says that all went well.
 
-        `failed` is told of the entries that did not; rows that could not be loaded are a failure in any case.
+        `failed` is told which of `entries` did not; rows that could not be loaded are a failure in any case.
         """
         status = self._process.wait()
         self._listener.join()
-        if status == 1 and failed is not None and self._failed and not self._rows_failed:
-            for entry in self._failed:
+        bad = [found for one in self._failed if (found := (entries or {}).get(one)) is not None]
+        if status == 1 and failed is not None and bad and not any(one.kind == "TABLE DATA" for one in bad):
+            for entry in bad:
                 failed(entry)
         elif status != 0:
             how = f"was killed by {signal.Signals(-status).name}" if status < 0 else "failed"
@@ -235,7 +245,7 @@ class _Process:
     def _reasons(self) -> str:
         """Its own words without DETAIL, CONTEXT and the commands, which may hold rows."""
         lines = self._talk.decode(errors="replace").splitlines()
-        told = [line for line in lines if re.match(r"pg_restore: (?!while |from TOC )", line)]
+        told = [line for line in lines if re.match(r"pg_restore: (?:error|warning|fatal|hint|detail):", line)]
         # What the server says of a row that it could not load may quote it.
         told = [re.sub(r'(COPY failed for table ".*?"): .*', r"\1", line) for line in told]
         text = "".join(f"\n  {line.removeprefix('pg_restore: ')}" for line in told[-4:])
@@ -253,11 +263,9 @@ class _Process:
             del self._talk[:-STDERR_KEPT]
 
     def _note(self, line: str) -> None:
-        """Keep which entry failed: each failure of one is told below a line that names it."""
-        text = line.removeprefix("pg_restore: from TOC entry ")
-        if text != line and (entry := read_entry(text)) is not None and entry not in self._failed:
-            self._failed.append(entry)
-            self._rows_failed = self._rows_failed or entry.kind == "TABLE DATA"
+        """Keep which entry failed: what failed is told below a line that names it, though not its schema."""
+        if match := re.match(r"pg_restore: from TOC entry (\d+);", line):
+            self._failed[int(match[1])] = None
 
 
 @contextmanager

@@ -1,18 +1,21 @@
 """A throw-away PostgreSQL server: started from the programs at hand, gone with its folder afterwards.
 
 Backups are restored into one to prove them; the demo and the tests work on them. It must leave nothing behind, since
-its folder may hold production data: `stop` wipes it, and a watchdog does the same when the process that started it is
-gone without having said so (SIGKILL). Whom its programs run as is postgres.unprivileged's business.
+its folder may hold production data: `stop` wipes it, a watchdog does the same when the process that started it is gone
+without having said so (SIGKILL), and the next server wipes what both left (a machine without power). Whom its programs run as is postgres.unprivileged's business.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
 import signal
 import socket
+import stat
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -22,6 +25,7 @@ from types import TracebackType
 from urllib.parse import quote
 
 from lockstep.errors import ServerStartError
+from lockstep.postgres import reaper
 from lockstep.postgres.programs import find_program
 from lockstep.postgres.unprivileged import Identity
 
@@ -58,6 +62,11 @@ TRIAL: Mapping[str, str] = {
     "max_parallel_maintenance_workers": "0",  # workers' scans and WAL are not the session's own, and would not be seen
 }
 
+# Beside each other in the folder for temporary files, with one random ending.
+_DATA = "lockstep-pg-"
+_SOCKETS = "lockstep-s-"
+_LOCK = "lock"  # in the folder of the sockets: held as long as whoever started the server lives
+
 START_TIMEOUT = 60.0  # seconds
 STOP_TIMEOUT = 20.0  # seconds
 
@@ -82,8 +91,9 @@ class ThrowawayServer:
         user: str = "postgres",
     ) -> None:
         self.user = user  # the first role, a superuser
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="lockstep-pg-"))
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        token = secrets.token_hex(8)
+        temporary = Path(tempfile.gettempdir())
+        self.folder = folder or temporary / f"{_DATA}{token}"
         self.password = secrets.token_hex(12)
         self.port = free_port() if tcp else 5432
         self._tcp = tcp
@@ -92,11 +102,17 @@ class ThrowawayServer:
         self._data = self.folder / "data"
         self._log = self.folder / "server.log"
         # A socket's path may have 107 bytes at most; a deep checkout is longer than that.
-        self._sockets = Path(tempfile.mkdtemp(prefix="lockstep-s-"))
+        self._sockets = temporary / f"{_SOCKETS}{token}"
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
+        self._lock: int | None = None
         try:
+            # The watchdog is there before what it wipes, so that there is no moment at which something could stay.
             self._watchdog = _watchdog(self.folder, self._sockets)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=folder is not None)
+            self._sockets.mkdir(mode=0o700)
+            self._lock = os.open(self._sockets / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
             self._identity = Identity.find(bin_dir, (self.folder, self._sockets), offline=not tcp)
             self._initialise()
             self.start()
@@ -111,6 +127,7 @@ class ThrowawayServer:
         `programs` is where its programs are looked for, as for client programs. Its superuser has a name that nobody
         has, so that every role of the source can be there what it is at home. Raises ProgramMissing too.
         """
+        sweep()
         found = find_program("postgres", major * 10000, folder=programs)
         user = f"lockstep_{secrets.token_hex(4)}"
         return cls(found.path.resolve().parent, tcp=False, settings=RESTORE, user=user)
@@ -174,8 +191,11 @@ class ThrowawayServer:
         shutil.rmtree(self._sockets, ignore_errors=True)
         watchdog, self._watchdog = self._watchdog, None
         if watchdog is not None:
-            with suppress(OSError):  # whoever ended our whole process group ended it, too
+            with suppress(OSError):  # somebody ended it
                 watchdog.communicate()  # closes its input: it sees that all is gone, and ends
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
     def __enter__(self) -> ThrowawayServer:
         return self
@@ -236,20 +256,10 @@ class ThrowawayServer:
         return "\n".join(lines[-12:])
 
 
-#: Reads process ids until its input ends, which it does when we are gone; then ends the last one and wipes the folders.
-_WATCHDOG = """
-trap '' TERM INT HUP
-while read -r line; do pid=$line; done
-if [ -n "$pid" ]; then
-  kill -QUIT "$pid" && { for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" || break; sleep 0.2; done; kill -KILL "$pid"; }
-fi
-rm -rf -- "$@"
-"""
-
-
 def _watchdog(*folders: Path) -> subprocess.Popen[bytes]:
+    """Start what ends the server and wipes the folders when we are gone, however that comes."""
     return subprocess.Popen(
-        ["sh", "-c", _WATCHDOG, "lockstep-watchdog", *map(str, folders)],
+        [sys.executable, "-I", "-S", reaper.__file__, *map(str, folders)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -258,6 +268,23 @@ def _watchdog(*folders: Path) -> subprocess.Popen[bytes]:
         env={"PATH": os.defpath},
         start_new_session=True,  # Ctrl-C and the end of a terminal's session must not end it before us
     )
+
+
+def sweep() -> None:
+    """Wipe what servers left whose starter and watchdog were both killed, as when a machine loses its power.
+
+    A folder that somebody holds the lock of is in use, by a process of another container perhaps.
+    """
+    for sockets in Path(tempfile.gettempdir()).glob(f"{_SOCKETS}*"):
+        try:
+            if sockets.lstat().st_uid != os.geteuid() or not stat.S_ISDIR(sockets.lstat().st_mode):
+                continue
+            with (sockets / _LOCK).open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                folder = sockets.with_name(_DATA + sockets.name.removeprefix(_SOCKETS))
+                reaper.reap([str(folder), str(sockets)])
+        except OSError:
+            continue
 
 
 def free_port() -> int:

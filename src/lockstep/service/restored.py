@@ -165,7 +165,6 @@ def _without(backup: StoredBackup, failed: Sequence[Entry]) -> StoredBackup:
         return backup
     tables = [one for one in failed if one.kind == "TABLE"]
     gone = {(one.schema, one.name) for one in contents.tables if any(e.is_of(one.schema, one.name) for e in tables)}
-    # Of an identity or serial column the sequence goes with its table, and fails by a name of its own.
     others = [one for one in failed if one.kind.startswith(("SEQUENCE", "TABLE"))]
     expected = replace(
         contents,
