@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import venv
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -346,6 +347,7 @@ VARYING = (
 
 
 def settled(text: str) -> str:
+    text = re.sub(r"^\w+:   \w+ … .*\n?", "", text, flags=re.MULTILINE)  # how far it is: only where it takes long
     for form, word in VARYING:
         text = re.sub(form, word, text)
     return "\n".join(line.strip() for line in text.strip().splitlines())
@@ -412,6 +414,7 @@ def test_the_commands_of_a_page_print_what_it_says(
         **urls,
         "PATH": os.pathsep.join([str(installed), str(Path(sys.executable).parent), str(pg_bin), os.environ["PATH"]]),
         "HOME": str(tmp_path),
+        "TMPDIR": tempfile.gettempdir(),
         "LANG": "C.UTF-8",
         "BACKUP_BUCKET": f"s3://{bucket}/lockstep",
         "S3_ENDPOINT_URL": store.endpoint_url,
