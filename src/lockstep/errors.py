@@ -297,6 +297,7 @@ class Failing:
     primary: str  # the server's message: of class 22 it holds a value
     statement: int | None = None  # of the file, from 0
     at_commit: bool = False
+    in_code: bool = False  # a function, trigger or DO raised it: `primary` may be its author's words
     schema: str | None = None
     table: str | None = None
     column: str | None = None

@@ -145,3 +145,27 @@ def test_a_plan_shows_the_strongest_locks_of_a_step(project: Project) -> None:
         }
     ]
     assert second["unknown"] == [{"line": 2, "statement": "DO", "unknown": "what its code locks is not known"}]
+
+
+def test_a_plan_shows_the_findings_of_each_statement_by_rule(project: Project) -> None:
+    project.run("init")
+    project.write("001-orders.sql", FIRST)
+    project.run("sync", "dev")
+    project.write(
+        "002-change.sql",
+        "ALTER TABLE public.orders ALTER COLUMN total TYPE bigint;\nCREATE INDEX i ON public.orders (total);\n"
+        "CREATE TABLE public.notes (id bigint, n text);\nALTER TABLE public.notes ALTER COLUMN n SET NOT NULL;",
+    )
+    project.write("003-notes.sql", "ALTER TABLE public.notes ALTER COLUMN n TYPE int USING n::int;")
+    assert project.run("plan").out.splitlines()[1:7] == [
+        "  1. 002-change  (one transaction, 4 statements, no way back)",
+        "     line 1: ACCESS EXCLUSIVE on public.orders: blocks reads and writes",
+        "     line 2: SHARE on public.orders: blocks writes",
+        "     line 2: warning: CREATE INDEX blocks writes to public.orders until it is built [require-concurrent-index-creation]",
+        "  2. 003-notes  (one transaction, 1 statement, no way back)",
+        "     ACCESS EXCLUSIVE on public.notes: blocks reads and writes",
+    ]
+    assert "  the safe ways: lockstep validate" in project.run("plan").out
+    step = project.run("plan", "--json").document["environments"][0]["steps"][0]
+    assert [(one["line"], one["rule"]) for one in step["findings"]] == [(2, "require-concurrent-index-creation")]
+    assert [one["locks"][0]["mode"] for one in step["by_statement"][:2]] == ["ACCESS EXCLUSIVE", "SHARE"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
-from lockstep.cli.locks import step_document
+from lockstep.cli.locks import file_document, step_document
 from lockstep.cli.terminal import error_document, paint, show, show_error, show_json
 from lockstep.core.planner import described
 from lockstep.errors import ExitCode, LockstepError
@@ -58,7 +58,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
 
 
 def _print(one: TargetPlan, *, protected: bool) -> None:
-    from lockstep.core.locking.lock_report import step_line
+    from lockstep.core.locking.lock_report import step_lines
 
     plan = one.plan
     if one.sql is not None:
@@ -69,18 +69,24 @@ def _print(one: TargetPlan, *, protected: bool) -> None:
         show("  nothing to do")
     elif protected:
         show("  backup to S3 first")
-    for number, (step, locks) in enumerate(zip(plan.steps, one.locks, strict=True), start=1):
+    told = False
+    for number, (step, locks, hazards) in enumerate(zip(plan.steps, one.locks, one.hazards, strict=True), start=1):
         how = "again, " if step.again else ""
         down = "" if step.migration.down or step.migration.version is None else ", no way back"
         show(f"  {number}. {step.label}  ({how}{described(step)}{down})")
-        if line := step_line(locks):
+        for line in step_lines(locks):
             show(f"     {line}")
+        for hazard in hazards:
+            told = True
+            show(f"     line {hazard.line}: {paint('warning', 'yellow')}: {hazard.message} [{hazard.rule}]")
     if plan.stopped_by is not None:
         show(f"  stops before {plan.stopped_by.name}: reverted here, held until its file changes")
     for notice in plan.notices:
         show(f"  note: {notice.message}")
     if one.backup_note:
         show(f"  note: {one.backup_note}")
+    if told:
+        show("  the safe ways: lockstep validate")
     show(f"  plan {plan.digest[:12]}\n")
 
 
@@ -100,8 +106,10 @@ def _document(one: TargetPlan) -> dict[str, Any]:
                 "statements": len(step.migration.up.script().statements),
                 "reversible": step.migration.down is not None,
                 **step_document(locks),
+                "by_statement": file_document(locks)["statements"],
+                "findings": hazards,
             }
-            for step, locks in zip(plan.steps, one.locks, strict=True)
+            for step, locks, hazards in zip(plan.steps, one.locks, one.hazards, strict=True)
         ],
         "notices": [
             *({"kind": notice.kind.value, "message": notice.message} for notice in plan.notices),

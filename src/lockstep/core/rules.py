@@ -104,10 +104,16 @@ _BY_NAME = {rule.name: rule for rule in RULES}
 
 def rule_of(name: str, severity: Severity) -> Rule:
     """Return the rule of that name; one of the linter's for every other name."""
-    return _BY_NAME.get(name) or Rule(
+    from lockstep.core.locking.hazards import RULES as HAZARDS  # late: the other rules need no reading of trees
+
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    found = HAZARDS.get(name)
+    return Rule(
         name=name,
         severity=severity,
-        summary=f"The linter's rule {name}.",
-        why="The finding says what happens and what to do instead. To accept one, say why at the head of the file: "
+        summary=f"{found[0].upper()}{found[1:]}." if found else f"The linter's rule {name}.",
+        why=f"{'Described in' if found else 'Listed in'} docs/reference/rules.md#{name if found else 'rules-of-the-linter'}. "
+        "The finding says what happens and what to do instead. To accept one, say why at the head of the file: "
         f'-- lockstep: allow={name} reason="…"',
     )

@@ -18,6 +18,7 @@ class Exits:
     """What the catalog shows."""
 
     foreign: dict[Name, str]  # relation -> the foreign table that it leads to
+    refreshed: dict[Name, str]  # materialized view -> the same, when it is refreshed
     routines: tuple[Routine, ...]  # all but PostgreSQL's own
     triggers: dict[Name, tuple[str, ...]]  # table -> functions of its triggers, as `schema.name`
 
@@ -30,7 +31,8 @@ def read_exits(connection: psycopg.Connection[Any]) -> Exits:
     for schema, name, function in connection.execute(_TRIGGERS).fetchall():
         triggers[schema, name] = (*triggers.get((schema, name), ()), function)
     return Exits(
-        foreign={(schema, name): table for schema, name, table in foreign},
+        foreign={(schema, name): table for schema, name, table, materialized in foreign if not materialized},
+        refreshed={(schema, name): table for schema, name, table, materialized in foreign if materialized},
         routines=tuple(
             Routine(schema=schema, name=name, code=code, extension=extension, language=language)
             for schema, name, code, extension, language in routines

@@ -136,6 +136,7 @@ def explain(
             primary=primary,
             statement=error.statement,
             at_commit=error.at_commit,
+            in_code=bool(error.context),
             schema=error.schema,
             table=error.table,
             column=error.column,

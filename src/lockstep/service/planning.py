@@ -16,6 +16,7 @@ from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
 
 if TYPE_CHECKING:
+    from lockstep.core.findings import Finding
     from lockstep.core.locking.lock_report import FileLocks
 
 
@@ -28,6 +29,7 @@ class TargetPlan:
     plan: Plan
     sql: str | None = None  # all that would be sent, when asked for
     locks: tuple[FileLocks, ...] = ()  # of each step, in order
+    hazards: tuple[tuple[Finding, ...], ...] = ()  # of each step, in order: what `validate` says about locks
     backup_note: str | None = None  # what a person should know of the backup that would be taken first
 
 
@@ -62,7 +64,7 @@ def plan_target(
     session = open_session(target, run_id=new_run_id(), read_only=True)
     try:
         made = make_plan(session, folder, options_for(target, to_version=to_version, include=include), action="planned")
-        from lockstep.service.locks import plan_locks  # late: they parse, and a sync needs neither
+        from lockstep.service.locks import plan_hazards, plan_locks  # late: they parse, and a sync needs neither
 
         text = None
         if with_sql:
@@ -74,7 +76,8 @@ def plan_target(
             target=target.name,
             plan=made,
             sql=text,
-            locks=plan_locks(made),
+            locks=plan_locks(made, folder),
+            hazards=plan_hazards(made, folder),
             backup_note=_backup_note(settings, environment) if made.steps else None,
         )
     finally:

@@ -22,7 +22,8 @@ CREATE VIEW public.view_of_view AS SELECT id FROM public.remote_view;
 CREATE TABLE public.parted (id int, kind text) PARTITION BY LIST (kind);
 CREATE TABLE public.parted_a PARTITION OF public.parted FOR VALUES IN ('a');
 CREATE FOREIGN TABLE public.parted_far PARTITION OF public.parted FOR VALUES IN ('far') SERVER far;
-CREATE SCHEMA net;
+CREATE MATERIALIZED VIEW public.kept AS SELECT id FROM public.remote WITH NO DATA;
+CREATE SCHEMA net; CREATE TABLE net.routers (id int);
 CREATE FUNCTION net.http_post(url text) RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint';
 CREATE TABLE public.orders (id int PRIMARY KEY);
 CREATE TABLE public.quiet (id int PRIMARY KEY);
@@ -42,6 +43,10 @@ CASES = {
     "SELECT public.tell()": ("reaches-outside", "it calls public.tell, which names net.http_post"),
     "DO $$ BEGIN PERFORM tell(); END $$": ("reaches-outside", "its code calls public.tell"),
     "SELECT dblink_connect_u('x', 'dbname=y')": ("reaches-outside", "dblink_connect_u"),
+    "REFRESH MATERIALIZED VIEW public.kept": ("touches-foreign-table", "public.remote through public.kept"),
+    "COMMENT ON MATERIALIZED VIEW public.kept IS 'x'": None,
+    "CREATE INDEX ON public.kept (id)": None,
+    "INSERT INTO net.routers VALUES (1)": None,
     "INSERT INTO public.quiet VALUES (1)": None,
     "UPDATE public.quiet SET id = public.twice(id)": None,
     "ALTER TABLE public.orders ADD COLUMN n int": None,

@@ -65,7 +65,7 @@ CASES = {
     "ALTER TABLE public.users ADD CONSTRAINT one UNIQUE (email);":
         "public.users: 2 rows have the same value in (email): id = 17 and id = 23",
     "CREATE UNIQUE INDEX ON public.users (lower(email)) WHERE total > 0;":
-        "public.users: 2 rows have the same value in ((lower(email))) among those WHERE total > 0: id = 17 and id = 23",
+        "public.users: 2 rows have the same value in (lower(email)) among those WHERE total > 0: id = 17 and id = 23",
     "ALTER TABLE public.bare ADD PRIMARY KEY (a);":
         "public.bare: 2 rows have the same value in (a): ctid = (0,1) and ctid = (0,2)",
     "CREATE UNIQUE INDEX ON public.pairs (email);":
@@ -138,6 +138,10 @@ def test_what_finds_the_rows_runs(project: Project) -> None:
         (f"INSERT INTO public.users (id, email) VALUES (17, '{SECRET}');", "duplicate key value violates unique constraint"),
         ("UPDATE public.users SET total = age::bigint;", "a text is no valid input of its new type (SQLSTATE 22P02)"),
         (f"DO $$ BEGIN RAISE EXCEPTION 'it is %', '{SECRET}'; END $$;", "the file raises an error of its own (SQLSTATE P0001)"),
+        (f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '23514', MESSAGE = '{SECRET}'; END $$;",
+            "code that it runs raises an error (SQLSTATE 23514)"),
+        (f"DO $$ BEGIN EXECUTE 'SELECT * FORM {SECRET}'; END $$;", "code that it runs raises an error (SQLSTATE 42601)"),
+        ("DO $$ BEGIN PERFORM * FROM public.missing; END $$;", 'relation "public.missing" does not exist (SQLSTATE 42P01)'),
         ("ALTER TABLE public.missing ADD COLUMN a int;", 'relation "public.missing" does not exist (SQLSTATE 42P01)'),
         ("ALTER TABLE public.users ALTER COLUMN age TYPE integer;", 'column "age" cannot be cast automatically to type integer'),
     ],
@@ -145,4 +149,11 @@ def test_what_finds_the_rows_runs(project: Project) -> None:
 def test_where_rows_cannot_be_named_nothing_of_them_is_shown(sql: str, told: str, project: Project) -> None:
     problem = failure(project, sql)
     assert problem.message.startswith(told)
-    assert problem.rule == ("fails-on-data" if sql.startswith(("INSERT", "UPDATE")) else "fails")
+    assert problem.rule == ("fails-on-data" if sql.startswith(("INSERT", "UPDATE")) or "23514" in sql else "fails")
+
+
+def test_a_verify_script_that_does_not_hold_is_told_of_its_migration(project: Project) -> None:
+    project.write("001-change.verify.sql", "SELECT 1;\nSELECT false AS whole;")
+    problem = failure(project, "CREATE TABLE public.fresh (id int);")
+    assert problem.message == "001-change.verify.sql:2: a check of its own is not true (SQLSTATE P0004)"
+    assert (problem.rule, problem.line) == ("fails", None)

@@ -31,6 +31,7 @@ class Known:
 
     schema: str = "public"  # where names without a schema are: the default, or what the file's SET search_path says
     new: set[Key] = field(default_factory=set)  # relations made in this file: their locks bother nobody
+    unseen: set[Key] = field(default_factory=set)  # made by files that count as one with this: nobody knows them yet
     made: set[Key] = field(default_factory=set)  # tables whose CREATE TABLE was read, in any file
     indexes: dict[Key, Relation] = field(default_factory=dict)  # index -> its table
     statistics: dict[Key, Relation] = field(default_factory=dict)  # extended statistics -> their table
@@ -55,7 +56,8 @@ class Known:
         return (one.schema or self.schema, one.name)
 
     def is_new(self, one: Relation) -> bool:
-        return self.key(one) in self.new
+        key = self.key(one)
+        return key in self.new or key in self.unseen
 
     def references(self, table: Relation) -> list[Relation]:
         """The tables that a table's known foreign keys reference."""
@@ -198,7 +200,7 @@ class Known:
 
     def _move(self, before: Relation, after: Relation) -> None:
         old, new = self.key(before), self.key(after)
-        for known in (self.new, self.made):
+        for known in (self.new, self.unseen, self.made):
             known.discard(new)
             if old in known:
                 known.discard(old)

@@ -31,12 +31,34 @@ class FileLocks:
         return tuple(one for one in self.statements if one.unknown)
 
 
-_SHOWN = 3  # relations in a step's line
+_SHOWN = 3  # relations in a line
+_LINES = 5  # statements of a step
+
+
+def step_lines(locks: FileLocks) -> list[str]:
+    """Return the strong locks of a file and what they block: one line, or one per statement where several take some.
+
+    Nothing when nobody would wait for it.
+    """
+    felt = [one for one in locks.statements if any(lock.felt for lock in one.locks)]
+    if len(felt) < 2:
+        line = step_line(locks)
+        return [line] if line else []
+    lines = [f"line {one.line}: {_strong(one.locks)}" for one in felt[:_LINES]]
+    if len(felt) > _LINES:
+        lines.append(f"and {len(felt) - _LINES} statements more: lockstep validate --locks")
+    unknown = _not_known(locks)
+    return [*lines, unknown] if unknown else lines
 
 
 def step_line(locks: FileLocks) -> str | None:
     """Return one line: the strong locks of a file and what they block; None when nobody would wait for it."""
-    felt = [one for one in locks.strongest if one.felt]
+    parts = [part for part in (_strong(locks.strongest), _not_known(locks)) if part]
+    return "; ".join(parts) if parts else None
+
+
+def _strong(locks: tuple[RelationLock, ...]) -> str:
+    felt = [one for one in locks if one.felt]
     parts = []
     for mode in reversed(Mode):
         names = [one.relation for one in felt[:_SHOWN] if one.mode is mode]
@@ -44,11 +66,15 @@ def step_line(locks: FileLocks) -> str | None:
             parts.append(f"{mode.value} on {', '.join(names)}: blocks {mode.blocks}")
     if len(felt) > _SHOWN:
         parts.append(f"and {len(felt) - _SHOWN} more")
-    if locks.unknown:
-        lines = ", ".join(str(one.line) for one in locks.unknown[:_SHOWN])
-        more = f" and {len(locks.unknown) - _SHOWN} more" if len(locks.unknown) > _SHOWN else ""
-        parts.append(f"not known of line {lines}{more}")
-    return "; ".join(parts) if parts else None
+    return "; ".join(parts)
+
+
+def _not_known(locks: FileLocks) -> str:
+    if not locks.unknown:
+        return ""
+    lines = ", ".join(str(one.line) for one in locks.unknown[:_SHOWN])
+    more = f" and {len(locks.unknown) - _SHOWN} more" if len(locks.unknown) > _SHOWN else ""
+    return f"not known of line {lines}{more}"
 
 
 def lock_table(locks: FileLocks) -> str:

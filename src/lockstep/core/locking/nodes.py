@@ -126,6 +126,16 @@ def every(message: Any, name: str) -> Iterator[Any]:
     return (one for one in walk(message) if one.DESCRIPTOR.name == name)
 
 
+def names_in(script: Script) -> set[str]:
+    """The bare names of all relations that a script names, those of a DROP among them."""
+    found: set[str] = set()
+    for statement, node in zip(script.statements, nodes(script), strict=True):
+        found |= {one.relname for one in every(node, "RangeVar")}
+        if statement.kind == "drop_stmt":
+            found |= {name for one in node.objects for name in strings([one])[-1:]}
+    return found
+
+
 def copy(message: Any) -> Any:
     """A copy that may be changed."""
     made = type(message)()

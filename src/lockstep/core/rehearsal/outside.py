@@ -57,8 +57,13 @@ EXTENSIONS = {
     "pltclu": "whatever its code reaches",
 }
 
-#: Schemas that such extensions keep their tables in.
-_SCHEMAS = {"cron": "pg_cron", "net": "pg_net"}
+#: Tables of such extensions that people write to.
+_TABLES = {
+    ("cron", "job"): "pg_cron",
+    ("cron", "job_run_details"): "pg_cron",
+    ("net", "http_request_queue"): "pg_net",
+    ("net", "_http_response"): "pg_net",
+}
 
 #: What names such a function in code that no grammar is read of. The first group is the name.
 _NAMED = re.compile(
@@ -140,11 +145,10 @@ def _named(node: Any) -> Iterator[Reach]:
             told.add(name)
             yield Reach(rule=OUTSIDE, message=f"it calls {name}, which reaches {what or 'outside of the database'}")
     for table in every(node, "RangeVar"):
-        if table.schemaname in _SCHEMAS:
+        if extension := _TABLES.get((table.schemaname, table.relname)):
             yield Reach(
                 rule=OUTSIDE,
-                message=f"it works on {table.schemaname}.{table.relname} of {_SCHEMAS[table.schemaname]}, "
-                f"which reaches {EXTENSIONS[_SCHEMAS[table.schemaname]]}",
+                message=f"it works on {table.schemaname}.{table.relname} of {extension}, which reaches {EXTENSIONS[extension]}",
             )
             return
 

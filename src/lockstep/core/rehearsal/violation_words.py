@@ -33,7 +33,7 @@ def violation_words(violation: Violation, table: str, found: Found) -> str:
     if not found.exact and found.rows is not None:
         count = f"at least {count}"
     if isinstance(violation, Duplicate):
-        parts = f"({', '.join(violation.parts)})"
+        parts = f"({', '.join(_bare(one) for one in violation.parts)})"
         what = f"have the same value in {parts}"
         if found.groups is not None and found.groups > 1:
             what = f"share one of {found.groups:,} values in {parts}"
@@ -53,6 +53,11 @@ def violation_words(violation: Violation, table: str, found: Found) -> str:
     else:
         what = f"{'breaks' if one else 'break'} {violation.constraint}"
     return f"{table}: {count} {what}{_examples(found)}"
+
+
+def _bare(part: str) -> str:
+    """A column, or an expression without the parentheses round it."""
+    return part[1:-1] if part.startswith("(") else part
 
 
 def _examples(found: Found) -> str:
@@ -85,8 +90,10 @@ _MEANINGS = {
     "22P04": "the data of a COPY is not in its format",
     "23001": "a row is still referred to",
     "P0001": "the file raises an error of its own",
-    "P0004": "an ASSERT of the file does not hold",
+    "P0004": "a check of its own is not true",
 }
+#: What the server says of these names objects and types, whoever asked for them.
+_NAMES_ALONE = frozenset({"42P01", "42703", "42883", "42704", "42501", "3F000"})
 _CLASSES = {"22": "a value does not fit", "38": "a function in another language failed", "P0": "an error in PL/pgSQL"}
 
 
@@ -94,6 +101,8 @@ def general_words(error: MigrationFailed) -> str:
     """Return what failed, where the rows are not known: the server's words, unless they may hold a value."""
     state, failing = error.sqlstate or "unknown", error.failing
     meaning = _MEANINGS.get(state) or _CLASSES.get(state[:2])
+    if meaning is None and failing is not None and failing.in_code and state not in _NAMES_ALONE:
+        meaning = "code that it runs raises an error"  # whose text is its author's
     if meaning is None:
         meaning = failing.primary if failing else "it failed"
     if failing is not None and failing.at_commit:

@@ -1,4 +1,5 @@
 -- Relations that lead to a foreign table: the table itself, what it is a partition or child of, views over any of them.
+-- A materialized view leads there only when it is refreshed, and what is built on it does not.
 WITH RECURSIVE leads(relation, foreign_table) AS (
     SELECT oid, oid FROM pg_catalog.pg_class WHERE relkind = 'f'
     UNION
@@ -11,8 +12,9 @@ WITH RECURSIVE leads(relation, foreign_table) AS (
         WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
             AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND r.ev_class <> d.refobjid
     ) AS further ON further.leads_from = leads.relation
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class AS own WHERE own.oid = leads.relation AND own.relkind = 'm')
 )
-SELECT DISTINCT ON (n.nspname, c.relname) n.nspname, c.relname, fn.nspname || '.' || f.relname
+SELECT DISTINCT ON (n.nspname, c.relname) n.nspname, c.relname, fn.nspname || '.' || f.relname, c.relkind = 'm'
 FROM leads
 JOIN pg_catalog.pg_class AS c ON c.oid = leads.relation
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace

@@ -120,8 +120,9 @@ def _by_catalog(
 ) -> Iterator[Reach]:
     if runs_later(kind):
         return
+    leads = exits.refreshed if kind == "refresh_mat_view_stmt" else exits.foreign
     for one in every(node, "RangeVar"):
-        for (schema, name), foreign in exits.foreign.items():
+        for (schema, name), foreign in leads.items():
             if name == one.relname and one.schemaname in ("", schema):
                 through = "" if foreign == f"{schema}.{name}" else f" through {schema}.{name}"
                 yield _foreign(foreign, through)

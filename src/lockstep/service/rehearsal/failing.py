@@ -41,12 +41,14 @@ def failure_of(error: MigrationFailed, clone: Clone, file: SqlFile | None) -> Pr
         advice: str | None = advice_words(violation, rows)
     else:
         message, advice = general_words(error), error.hint
+    elsewhere = file is not None and error.file != file.name  # in its verify script
+    place = ":".join(str(part) for part in (error.file, error.line) if part is not None)
     return Problem(
         outcome=Outcome.FAILED,
         rule="fails-on-data" if on_data else "fails",
-        message=message,
-        file=error.file,
-        line=error.line,
+        message=f"{place}: {message}" if elsewhere else message,
+        file=file.name if file is not None else error.file,
+        line=None if elsewhere else error.line,
         advice=advice,
     )
 

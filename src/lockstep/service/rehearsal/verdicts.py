@@ -54,7 +54,7 @@ def reach_verdict(
         budgets_of(settings, environment, calibrate(tried.pairs)),
         proofs=proofs,
         found=problems,
-        notes=(*notes, *corrections(tried.files, plan_locks(tried.plan))),
+        notes=(*notes, *corrections(tried.files, plan_locks(tried.plan, folder))),
         left=left,
         advice=_advice(folder, stage, tried),
         allowances=allowances_of(step.migration.up for step in steps),
