@@ -188,7 +188,7 @@ class _Trial:
         differs = self._differing(self.tried.states[number], after, chain)
         proof = self.proofs[number]
         standing = Standing.DIFFERS if differs else Standing.LOSES if proof.losses else Standing.PROVEN
-        self.proofs[number] = replace(proof, standing=standing, differs=_lines(differs))
+        self.proofs[number] = replace(proof, standing=standing, differs=difference_lines(differs))
 
     def _differing(self, expected: Fingerprint, found: Fingerprint, chain: _Chain) -> tuple[Change, ...]:
         """Return what is not as it was, without what the plan's repeatables made, which have no way back of their own."""
@@ -223,7 +223,7 @@ class _Trial:
         return replace(
             proof,
             standing=Standing.DIFFERS if differs else Standing.LOSES if found.losses else Standing.PROVEN,
-            differs=_lines(differs),
+            differs=difference_lines(differs),
             losses=found.losses,
             notes=found.notes,
         )
@@ -309,7 +309,7 @@ class _Trial:
 
     def _not_the_same(self, number: int, differs: Iterable[Change]) -> None:
         proof = self.proofs[number]
-        lines = tuple(f"{line} after the up again" for line in _lines(differs))
+        lines = tuple(f"{line} after the up again" for line in difference_lines(differs))
         if proof.standing in {Standing.PROVEN, Standing.LOSES}:
             self.proofs[number] = replace(proof, standing=Standing.DIFFERS, differs=lines)
 
@@ -384,7 +384,7 @@ def _proof(step: Step, standing: Standing, *, reason: str | None = None, down: s
 _WORDS = {Action.CREATED: "is left over", Action.ALTERED: "is another one", Action.DROPPED: "is gone"}
 
 
-def _lines(changes: Iterable[Change]) -> tuple[str, ...]:
+def difference_lines(changes: Iterable[Change]) -> tuple[str, ...]:
     """Return differences in words: index public.orders_total_idx is left over. A table's columns come with it."""
     return tuple(f"{one.change.label} {_WORDS[one.change.action]}" for one in grouped(changes))
 
