@@ -14,6 +14,7 @@ from lockstep.core.migration import Folder
 from lockstep.core.rehearsal.calibration import calibrate
 from lockstep.core.rehearsal.report import Rehearsal, predicted
 from lockstep.core.rehearsal.verdict import Outcome
+from lockstep.core.rehearsal.waysback import ways_back
 from lockstep.errors import LockstepError, PlanRefused
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.filling import StoredBackup
@@ -83,6 +84,7 @@ def rehearse(
             files=tried.files,
             planned=tuple(step.name for step in tried.plan.steps),
             proofs=proofs,
+            ways_back=ways_back(proofs, environment=name, plan=tried.plan, copy=stage.copy),
             changes=changes,
             objects=objects,
             change_digest=digest,
