@@ -21,6 +21,7 @@
     ├── Unreachable                     8   no connection, or it was lost
     ├── BackupFailed                    7   no proven backup, so nothing ran
     ├── RehearsalRefused                7   the rehearsal failed, or could not verify the plan: nothing ran
+    ├── RevertNotProven                 7   nobody knows that the way back leads back, or it loses data: nothing ran
     ├── BackupDamaged                   7   what is stored is not what was backed up; it restores nothing
     ├── RestoreFailed                   7   pg_restore did not end well, or the copy is not what was backed up
     ├── RestoreRefused                  7   a restore that would lose or could not replace something: nothing was done
@@ -398,6 +399,23 @@ class RehearsalRefused(LockstepError):
             hint=(f"lockstep rehearse {environment} tries it again on the newest backup; " if found else "")
             + f'to go on all the same: lockstep sync {environment} --override "reason"',
         )
+
+
+class RevertNotProven(LockstepError):
+    """A revert that no trial has proven, or that loses something. Nothing ran."""
+
+    exit_code = ExitCode.REFUSED
+    more = "rollback"
+
+    def __init__(self, *, target: str, reasons: tuple[str, ...], command: str, hint: str | None = None) -> None:
+        lines = [f"{target}: this revert is not proven, so nothing was reverted:", *(f"  {one}" for one in reasons)]
+        super().__init__(
+            "\n".join(lines),
+            hint=f"{hint or 'mend the down script, or restore a backup'}; "
+            f'to revert all the same: {command} --override "reason"',
+        )
+        self.target = target
+        self.reasons = reasons
 
 
 class RestoreFailed(LockstepError):

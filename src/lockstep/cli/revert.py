@@ -16,6 +16,7 @@ EXAMPLES = """\
   lockstep revert dev --steps 1        the newest one
   lockstep revert prod --to 12         everything above version 12
   lockstep revert dev --to none        everything
+  lockstep revert prod --only 11       one out of the middle, where a trial proves that the newer ones do without it
   lockstep revert prod --steps 1 --reason "order totals wrong, INC-42" """
 
 
@@ -29,7 +30,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the version that stays; all above goes (none: everything)",
     )
     group.add_argument("--steps", type=words.count, metavar="N", help="how many to take back")
+    group.add_argument(
+        "--only",
+        type=words.version,
+        metavar="VERSION",
+        help="this one alone, while newer ones stay: where a trial on a copy proves that they can",
+    )
     parser.add_argument("--reason", help="kept in the audit log")
+    parser.add_argument(
+        "--override",
+        type=words.reason,
+        metavar="REASON",
+        help="revert although it is not proven, or loses data; the audit log keeps the reason and who gave it",
+    )
     words.waiting(parser)
 
 
@@ -46,6 +59,8 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         progress,
         to_version=arguments.to,
         steps=arguments.steps,
+        only=arguments.only,
+        override=arguments.override,
         reason=arguments.reason,
         wait_seconds=arguments.wait,
     )

@@ -43,19 +43,24 @@ class Column:
     name: str
     plain: bool  # its type is one of PostgreSQL's own, whose text is cheap
     default: str | None  # SQL of it where it always gives the same value; else None
+    label: str = ""  # another name to tell it by: what it was called elsewhere
 
 
 def read_tables(
-    connection: psycopg.Connection[Any], relations: Iterable[str], *, ledger_schema: str
+    connection: psycopg.Connection[Any],
+    relations: Iterable[str] = (),
+    *,
+    ledger_schema: str,
+    oids: Iterable[int] = (),
 ) -> tuple[Table, ...]:
-    """Return the tables of these names, with all partitions of a partitioned one. Names that are none are left out.
+    """Return the tables of these names and oids, with all partitions of a partitioned one. What is none is left out.
 
     A name may be as people write it, or quoted. The ledger is Lockstep's own, and no table of theirs.
     """
-    names = sorted(set(relations))
-    if not names:
+    names, numbers = sorted(set(relations)), sorted(set(oids))
+    if not names and not numbers:
         return ()
-    parameters = {"names": names, "ledger": ledger_schema, "own": list(TABLES)}
+    parameters = {"names": names, "oids": numbers, "ledger": ledger_schema, "own": list(TABLES)}
     rows = connection.execute(_TABLES, parameters).fetchall()
     columns: dict[int, list[Column]] = {row[0]: [] for row in rows}
     for oid, number, name, plain, expression, constant in connection.execute(_COLUMNS, (list(columns),)).fetchall():
@@ -69,18 +74,26 @@ def read_tables(
 
 
 def read_holdings(
-    connection: psycopg.Connection[Any], tables: Sequence[Table], *, sums: bool, limit: int = SUMMED
+    connection: psycopg.Connection[Any],
+    tables: Sequence[Table],
+    *,
+    sums: bool,
+    limit: int = SUMMED,
+    caught: bool = True,
 ) -> dict[str, Holding]:
     """Scan tables once each, and return what they hold, by relation; a partition's under its table's name.
 
-    `sums`: compare values, of tables up to `limit` bytes. Without it, values that a default makes are told apart.
+    `sums`: values are to be compared, of tables up to `limit` bytes. `caught`: values that cannot be read are counted
+    alone; not inside a transaction, which an error ends.
     """
     found = []
     for table in tables:
         summed = sums and table.size <= limit
         try:
-            found.append(_scan(connection, table, summed=summed, defaults=not sums))
+            found.append(_scan(connection, table, summed=summed, defaults=True))
         except (psycopg.errors.DataError, psycopg.errors.ProgrammingError, psycopg.errors.InternalError):
+            if not caught:
+                raise
             # A type's output function that raises, or code of somebody's in a cast: what can be counted is.
             found.append(_scan(connection, table, summed=False, defaults=False))
     return joined(found)
@@ -121,7 +134,7 @@ def _scan(connection: psycopg.Connection[Any], table: Table, *, summed: bool, de
     row = connection.execute(statement).fetchone()
     assert row is not None
     columns = {
-        column.name: Values(
+        column.label or column.name: Values(
             number=column.number,
             filled=row[1][index],
             own=row[2][index],
@@ -137,7 +150,7 @@ WITH RECURSIVE named AS (
     SELECT c.oid, n.nspname, c.relname, c.relkind FROM pg_catalog.pg_class c
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-       AND (n.nspname || '.' || c.relname = ANY (%(names)s) OR pg_catalog.format('%%I.%%I', n.nspname, c.relname) = ANY (%(names)s))),
+       AND (c.oid = ANY (%(oids)s::oid[]) OR n.nspname || '.' || c.relname = ANY (%(names)s) OR pg_catalog.format('%%I.%%I', n.nspname, c.relname) = ANY (%(names)s))),
 family AS (
     SELECT oid, relkind FROM named
     UNION

@@ -21,7 +21,7 @@ from lockstep.postgres.watch import Watch
 from lockstep.service.piecewise import PieceRun, Telling
 from lockstep.service.progress import Progress
 from lockstep.service.recording import Recording, recorded, tell
-from lockstep.service.safeguard import MISSING_GATES, take_backup
+from lockstep.service.safeguard import take_backup
 from lockstep.service.worksession import WorkSession, work_session
 
 
@@ -49,7 +49,12 @@ class RevertRun:
     reason: str | None
     repeatables: frozenset[str]  # file names of the ledger's repeatable entries
     recording: Recording  # of the schema; complete once the run is closed
+    versions: frozenset[int] = frozenset()  # of the ledger, before anything
     reverted: list[tuple[str, int]] = field(default_factory=list)  # (file name, ms)
+
+    def newer_than(self, version: int) -> tuple[int, ...]:
+        """Return the versions above one, oldest first."""
+        return tuple(sorted(one for one in self.versions if one > version))
 
     def revert(self, step: RevertStep, waiting: Waiting | None = None, tell: Telling = _silent) -> int:
         """Take one migration back: one transaction, or unit by unit where its down asks for it. Returns milliseconds.
@@ -161,6 +166,7 @@ def open_revert(
                 reason=reason,
                 repeatables=repeatables,
                 recording=recording,
+                versions=frozenset(e.version for e in ledger.entries if e.version is not None),
                 reverted=reverted,
             )
 
@@ -172,20 +178,45 @@ def revert(
     run: RunInfo,
     progress: Progress,
     *,
-    to_version: int | None,
-    steps: int | None,
+    to_version: int | None = None,
+    steps: int | None = None,
+    only: int | None = None,
     reason: str | None = None,
     wait_seconds: float = 0.0,
+    override: str | None = None,
 ) -> Reverted:
-    """Take migrations back, behind the same gates as a deploy. Raises PlanRefused, MigrationFailed, BackupFailed, …"""
+    """Take migrations back, behind the same gates as a deploy; `only` one version, though newer ones stay.
+
+    `override`: go on although it is not proven, for this reason.
+    Raises PlanRefused, RevertNotProven, MigrationFailed, BackupFailed, …
+    """
     backup_key = None
     name = environment.name
     with open_revert(
-        settings, environment, folder, run, to_version=to_version, steps=steps, reason=reason, wait_seconds=wait_seconds
+        settings,
+        environment,
+        folder,
+        run,
+        to_version=to_version,
+        steps=steps,
+        only=() if only is None else (only,),
+        reason=reason,
+        wait_seconds=wait_seconds,
     ) as reverting:
-        if environment.protected and reverting.plan.steps:
-            backup_key = take_backup(settings, environment, run, progress).manifest.key
-            progress.note(name, MISSING_GATES)
+        newer = () if only is None else reverting.newer_than(only)
+        if reverting.plan.steps and (environment.protected or newer):
+            from lockstep.service.rehearsal.revertgate import pass_proof  # late: most reverts are on dev
+
+            manifest = None
+            if environment.protected or settings.backup is not None:
+                manifest = take_backup(settings, environment, run, progress).manifest
+                backup_key = manifest.key
+            words = f"--only {only}" if only is not None else f"--steps {steps}" if steps is not None else ""
+            words = words or f"--to {to_version or 'none'}"
+            pass_proof(
+                settings, environment, folder, manifest, run, progress, reverting.work.session, reverting.plan,
+                newer=newer, command=f"lockstep revert {name} {words}", override=override,
+            )  # fmt: skip
         tell(reverting.recording, lambda text: progress.note(name, text))
         for step in reverting.plan.steps:
             what = label(step.entry.name)

@@ -76,7 +76,7 @@ def lost(
         if new is None or new.rows < old.rows:
             rows = old.rows - (new.rows if new else 0)
             if rows:
-                losses.append(Loss(relation=name, column=None, rows=rows, what=ROWS_GONE))
+                losses.append(Loss(relation=name, column=None, rows=rows, what=ROWS_GONE if new else DROPPED_TABLE))
         if new is None:
             continue
         columns = [_lost_values(name, column, old, new, written) for column in old.columns]
@@ -94,7 +94,7 @@ def lost(
 def _lost_values(name: str, column: str, old: Holding, new: Holding, written: Mapping[str, int]) -> Loss | None:
     was, now = old.columns[column], new.columns.get(column)
     if now is None:
-        return Loss(relation=name, column=column, rows=was.filled, what=VALUES_GONE) if was.filled else None
+        return Loss(relation=name, column=column, rows=was.own, what=DROPPED_COLUMN) if was.own else None
     if new.rows < old.rows and now.filled + (old.rows - new.rows) >= was.filled:
         return None  # no fewer than the rows that are gone account for
     if now.filled < was.filled:

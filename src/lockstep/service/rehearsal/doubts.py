@@ -73,6 +73,19 @@ def doubts_of(clone: Clone, plan: Plan, traces: Iterable[FileTrace] = ()) -> Dou
     )
 
 
+def doubts_of_files(clone: Clone, files: Iterable[SqlFile]) -> tuple[Problem, ...]:
+    """Return what of some files leaves their database, without what they say is accepted. Read-only."""
+    with psycopg.connect(clone.admin, autocommit=True) as connection:
+        exits = read_exits(connection)
+    routines = reaching_routines(exits.routines)
+    return tuple(
+        one
+        for file in files
+        for one in _of_file(file, {}, exits, routines)
+        if one.rule not in {allowed.rule for allowed in file.directives.allow}
+    )
+
+
 def _of_file(
     file: SqlFile, traced: Mapping[int, StatementTrace], exits: Exits, routines: dict[str, str]
 ) -> Iterator[Problem]:

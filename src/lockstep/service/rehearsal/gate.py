@@ -122,10 +122,10 @@ def pass_rehearsal(
         )
     _log(
         settings, environment, run, progress, "override",
-        {"gate": "rehearsal", "outcome": outcome.value, "reason": override, "by": _who(), "problems": reasons[:_LISTED]},
+        {"gate": "rehearsal", "outcome": outcome.value, "reason": override, "by": who(), "problems": reasons[:_LISTED]},
         None,
     )  # fmt: skip
-    progress.note(name, f"rehearsal: {outcome.value}, overridden by {_who()}: {override}")
+    progress.note(name, f"rehearsal: {outcome.value}, overridden by {who()}: {override}")
     return Passed(rehearsal=found, key=key, override=override, reused=reused)
 
 
@@ -153,7 +153,8 @@ def _text(problem: Problem) -> str:
     return f"{place}: {problem.message} ({problem.rule})" if place else f"{problem.message} ({problem.rule})"
 
 
-def _who() -> str:
+def who() -> str:
+    """Who is at work on this machine: alice@laptop."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user id without a name

@@ -217,6 +217,37 @@ def traced_relations(trace: FileTrace) -> frozenset[str]:
     return frozenset(found)
 
 
+def losses_of_downs(
+    stage: Stage, clone: Clone, downs: Iterable[FileTrace], start: Fingerprint, after: Fingerprint
+) -> tuple[tuple[Loss, ...], tuple[str, ...]]:
+    """Return what downs that just ran on a clone lost of what there was, and what could not be told.
+
+    A table that was renamed is still the same table, and so are its columns.
+    """
+    traces = tuple(downs)
+    went = gone_relations(exact_changes(start, after))
+    relations = frozenset().union(went, *(traced_relations(trace) for trace in traces))
+    ledger = clone.settings.project.ledger_schema
+    with looking(stage.server.url(TEMPLATE)) as connection:
+        before = read_tables(connection, relations, ledger_schema=ledger)
+        held = read_holdings(connection, before, sums=True, limit=SUMMED)
+    with looking(clone.admin) as connection:
+        left = {one.oid: one for one in read_tables(connection, oids=[t.oid for t in before], ledger_schema=ledger)}
+        same = [_followed(one, left[one.oid]) for one in before if one.oid in left]
+        names = [one.relation for one in before if one.oid not in left]
+        new = read_tables(connection, names, ledger_schema=ledger)
+        found = read_holdings(connection, [*same, *new], sums=True, limit=SUMMED)
+    losses, notes = lost(held, found, _updated(traces))
+    return tuple(losses), tuple(notes)
+
+
+def _followed(before: Table, now: Table) -> Table:
+    """A table as it is now, told by the names that it had before."""
+    names = {column.number: column.name for column in before.columns}
+    columns = tuple(replace(column, label=names.get(column.number, column.name)) for column in now.columns)
+    return replace(now, root=before.root, columns=columns)
+
+
 @contextmanager
 def looking(url: str) -> Iterator[psycopg.Connection]:
     """Open a session that reads as one and the same everywhere: texts of values depend on settings."""

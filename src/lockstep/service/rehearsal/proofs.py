@@ -47,7 +47,7 @@ def prove(
 
     `doubtful` are migrations whose down is not to be run on a copy, and why.
 
-    It works on trial A's clone, and leaves it in no state that anybody should rely on. `to_version` and `include` are
+    Trial A's clone stays as it is. `to_version` and `include` are
     those of the plan. Raises Unreachable, and what a server does that is no down's fault.
     """
     steps = tuple(step for step in tried.plan.steps if step.migration.version is not None)
@@ -109,7 +109,10 @@ class _Trial:
             elif step.name in self.doubtful:
                 self.proofs[number] = _proof(step, Standing.UNTRIED, reason=self.doubtful[step.name])
         count = len(self.steps)
-        chain: _Chain | None = _Chain(clone=self.tried.clone, top=count, at=count, repeatables=True)
+        chain: _Chain | None = None
+        if len(self.proofs) < count:
+            clone = self.stage.clone(self.tried.clone.name)
+            chain = _Chain(clone=clone, top=count, at=count, repeatables=True)
         number = count - 1
         while number >= 0:
             if number in self.proofs:
@@ -188,7 +191,7 @@ class _Trial:
         differs = self._differing(self.tried.states[number], after, chain)
         proof = self.proofs[number]
         standing = Standing.DIFFERS if differs else Standing.LOSES if proof.losses else Standing.PROVEN
-        self.proofs[number] = replace(proof, standing=standing, differs=_lines(differs))
+        self.proofs[number] = replace(proof, standing=standing, differs=difference_lines(differs))
 
     def _differing(self, expected: Fingerprint, found: Fingerprint, chain: _Chain) -> tuple[Change, ...]:
         """Return what is not as it was, without what the plan's repeatables made, which have no way back of their own."""
@@ -223,7 +226,7 @@ class _Trial:
         return replace(
             proof,
             standing=Standing.DIFFERS if differs else Standing.LOSES if found.losses else Standing.PROVEN,
-            differs=_lines(differs),
+            differs=difference_lines(differs),
             losses=found.losses,
             notes=found.notes,
         )
@@ -234,12 +237,16 @@ class _Trial:
     # -- the ups again -------------------------------------------------------------------------------------------------
 
     def _and_again(self, chain: _Chain | None) -> None:
-        """Apply again what was taken back on a chain: the same end as before, or the proof is none."""
-        if chain is None or chain.at == chain.top:
+        """Apply again what was taken back on a chain: the same end as before, or the proof is none. The chain is gone then."""
+        if chain is None:
+            return
+        if chain.at == chain.top:
+            self.stage.drop(chain.clone)
             return
         first = chain.at
         while first < chain.top:
             if not chain.sound or chain.at != first:
+                self.stage.drop(chain.clone)
                 rest = self._taken_back(chain, first)
                 if rest is None:
                     for number in range(first, chain.top):
@@ -247,6 +254,7 @@ class _Trial:
                     return
                 chain = rest
             first = self._up(chain, first)
+        self.stage.drop(chain.clone)
 
     def _up(self, chain: _Chain, first: int) -> int:
         """Apply from a number on. Returns the number to go on from when one was in the way, else the end."""
@@ -309,7 +317,7 @@ class _Trial:
 
     def _not_the_same(self, number: int, differs: Iterable[Change]) -> None:
         proof = self.proofs[number]
-        lines = tuple(f"{line} after the up again" for line in _lines(differs))
+        lines = tuple(f"{line} after the up again" for line in difference_lines(differs))
         if proof.standing in {Standing.PROVEN, Standing.LOSES}:
             self.proofs[number] = replace(proof, standing=Standing.DIFFERS, differs=lines)
 
@@ -384,7 +392,7 @@ def _proof(step: Step, standing: Standing, *, reason: str | None = None, down: s
 _WORDS = {Action.CREATED: "is left over", Action.ALTERED: "is another one", Action.DROPPED: "is gone"}
 
 
-def _lines(changes: Iterable[Change]) -> tuple[str, ...]:
+def difference_lines(changes: Iterable[Change]) -> tuple[str, ...]:
     """Return differences in words: index public.orders_total_idx is left over. A table's columns come with it."""
     return tuple(f"{one.change.label} {_WORDS[one.change.action]}" for one in grouped(changes))
 

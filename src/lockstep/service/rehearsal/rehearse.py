@@ -14,6 +14,7 @@ from lockstep.core.migration import Folder
 from lockstep.core.rehearsal.calibration import calibrate
 from lockstep.core.rehearsal.report import Rehearsal, predicted
 from lockstep.core.rehearsal.verdict import Outcome
+from lockstep.core.rehearsal.waysback import ways_back
 from lockstep.errors import LockstepError, PlanRefused
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.filling import StoredBackup
@@ -21,6 +22,7 @@ from lockstep.service.planning import plan_target
 from lockstep.service.progress import Progress, Silent
 from lockstep.service.rehearsal.doubts import doubts_of
 from lockstep.service.rehearsal.proofs import prove
+from lockstep.service.rehearsal.resuming import resume_halfway
 from lockstep.service.rehearsal.stage import open_stage
 from lockstep.service.rehearsal.trials import try_plan
 from lockstep.service.rehearsal.verdicts import reach_verdict
@@ -65,10 +67,13 @@ def rehearse(
             expected_digest=expected_digest,
             hold=lambda plan: doubts_of(clone, plan).held(plan),
         )
+        resumed = resume_halfway(stage, tried, folder, run, to_version=to_version, include=include)
         step("the way back is tried")
         doubtful = doubts_of(clone, tried.plan).downs
         proofs = prove(stage, tried, folder, run, to_version=to_version, include=include, doubtful=doubtful)
-        verdict = reach_verdict(settings, environment, folder, stage, tried, proofs=proofs)
+        verdict = reach_verdict(
+            settings, environment, folder, stage, tried, proofs=proofs, found=resumed.problems, notes=resumed.notes
+        )
         changes, objects, digest = predicted(tried.changes)
         took = round((time.monotonic() - started) * 1_000)
         found = Rehearsal(
@@ -83,6 +88,7 @@ def rehearse(
             files=tried.files,
             planned=tuple(step.name for step in tried.plan.steps),
             proofs=proofs,
+            ways_back=ways_back(proofs, environment=name, plan=tried.plan, copy=stage.copy),
             changes=changes,
             objects=objects,
             change_digest=digest,

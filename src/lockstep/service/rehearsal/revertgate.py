@@ -1,0 +1,228 @@
+"""The gate of a revert: in a protected environment it goes on when its way back is proven, and loses nothing.
+
+Proven is what the rehearsal of the deploy found, for the very script that runs now, as long as nothing has been written
+since into what it drops. Otherwise the revert itself is tried on the backup that it takes first. One out of the middle
+is tried in every environment. Somebody may override it by name and with a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import psycopg
+
+from lockstep.config import Environment, Settings
+from lockstep.core.duration import format_ms
+from lockstep.core.migration import Folder, label
+from lockstep.core.moments import utc_minute
+from lockstep.core.rehearsal.holding import DROPPED_COLUMN, DROPPED_TABLE
+from lockstep.core.rehearsal.proof import Loss, losses_text
+from lockstep.core.reverting import RevertPlan
+from lockstep.errors import (
+    IdentityMissing,
+    LockstepError,
+    ProgramMissing,
+    RestoreFailed,
+    RestoreRefused,
+    RevertNotProven,
+    ServerStartError,
+)
+from lockstep.postgres.audit import Event, write_event
+from lockstep.postgres.connection import Session
+from lockstep.postgres.entries import RunInfo
+from lockstep.postgres.holdings import read_holdings, read_tables
+from lockstep.service.progress import Progress
+from lockstep.service.rehearsal.gate import who
+from lockstep.service.rehearsal.reverts import RevertTrial, try_revert
+from lockstep.service.rehearsal.stage import open_stage
+from lockstep.service.store import open_store
+from lockstep.storage.manifest import Manifest
+
+#: How long a look at what a revert would drop may take on the environment itself; then the copy is asked.
+_LOOK_MS = 30_000
+_LISTED = 5  # problems that the audit log keeps
+#: Why nothing could be found out, on this machine.
+_NOTHING_FOUND_OUT = (ProgramMissing, IdentityMissing, RestoreRefused, RestoreFailed, ServerStartError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What is known of a revert before it runs."""
+
+    problems: tuple[str, ...]
+    losses: tuple[Loss, ...]
+    ms: float | None
+    source: str  # what says so, in words
+    notes: tuple[str, ...] = ()
+
+
+def pass_proof(
+    settings: Settings,
+    environment: Environment,
+    folder: Folder,
+    manifest: Manifest | None,
+    run: RunInfo,
+    progress: Progress,
+    session: Session,
+    plan: RevertPlan,
+    *,
+    newer: Collection[int] = (),
+    command: str,
+    override: str | None = None,
+) -> None:
+    """Let a revert go on when it is proven, or overridden; tell what it takes and loses before anything runs.
+
+    `manifest`: of the backup that was just taken; None: there is none to try it on. `newer`: versions that stay above
+    one that goes. `command`: to run it again. Raises RevertNotProven, BackupDamaged, which nobody overrides, and without
+    `override` what else a restore raises.
+    """
+    name = environment.name
+    found = None if newer else _by_the_ledger(session, plan, settings.project.ledger_schema)
+    if found is None and manifest is None:
+        found = _Found(
+            problems=(
+                f"that {_shown(plan)} can go while newer ones stay has to be tried on a copy, and without [backup] "
+                "there is none",
+            ),
+            losses=(),
+            ms=None,
+            source="nothing was tried",
+        )
+    if found is None:
+        assert manifest is not None
+        found = _by_a_trial(settings, environment, folder, manifest, run, progress, plan, newer, override)
+    _tell(progress, name, found)
+    if not found.problems:
+        return
+    if override is None:
+        raise RevertNotProven(
+            target=session.target.name,
+            reasons=found.problems,
+            command=command,
+            hint="configure [backup]" if manifest is None else None,
+        )
+    details = {
+        "gate": "revert",
+        "reason": override,
+        "by": who(),
+        "problems": list(found.problems[:_LISTED]),
+        "reverts": [step.entry.name for step in plan.steps],
+    }
+    event = Event(event="override", run_id=run.run_id, orchestrator_url=run.orchestrator_url, details=details)
+    write_event(session, event)
+    for problem in found.problems:
+        progress.note(name, f"not proven: {problem}")
+    progress.note(name, f"revert: not proven, overridden by {details['by']}: {override}")
+
+
+# -- inside -------------------------------------------------------------------------------------------------------
+
+
+def _by_the_ledger(session: Session, plan: RevertPlan, ledger_schema: str) -> _Found | None:
+    """What the rehearsals of the deploys said, and what is in the way of it by now. None: they do not say enough."""
+    proofs = [(step, step.entry.revert_proof) for step in plan.steps]
+    if any(proof is None or not proof.covers(step.down.checksum) or step.resume for step, proof in proofs):
+        return None
+    losses = _held_now(session, plan, ledger_schema)
+    if losses is None:
+        return None
+    known = [proof for _, proof in proofs if proof is not None]
+    oldest = min(known, key=lambda one: one.at)
+    taken = [one.ms for one in known if one.ms is not None]
+    return _Found(
+        problems=(f"it loses data: {losses_text(losses)}",) if losses else (),
+        losses=losses,
+        ms=sum(taken) if len(taken) == len(known) else None,
+        source=f"proven when it was rehearsed, {utc_minute(oldest.at)}",
+    )
+
+
+def _held_now(session: Session, plan: RevertPlan, ledger_schema: str) -> tuple[Loss, ...] | None:
+    """Count what is by now in all that the downs drop. None: it cannot be counted here, or not soon enough."""
+    drops = {
+        (one.relation, one.column): one
+        for step in plan.steps
+        if step.entry.revert_proof is not None
+        for one in step.entry.revert_proof.drops
+    }
+    if not drops:
+        return ()
+    connection = session.connection
+    try:
+        with connection.transaction():
+            connection.execute(f"SET LOCAL row_security = off; SET LOCAL statement_timeout = {_LOOK_MS}".encode())
+            tables = read_tables(connection, {relation for relation, _ in drops}, ledger_schema=ledger_schema)
+            held = read_holdings(connection, tables, sums=False, caught=False)
+    except psycopg.Error:
+        if connection.closed:
+            raise
+        return None
+    losses = []
+    for (relation, column), _ in sorted(drops.items(), key=lambda one: (one[0][0], one[0][1] or "")):
+        holding = held.get(relation)
+        if holding is None or (column is not None and (relation, None) in drops):
+            continue
+        rows = holding.rows if column is None else holding.columns[column].own if column in holding.columns else 0
+        if rows:
+            what = DROPPED_TABLE if column is None else DROPPED_COLUMN
+            losses.append(Loss(relation=relation, column=column, rows=rows, what=what))
+    return tuple(losses)
+
+
+def _by_a_trial(
+    settings: Settings,
+    environment: Environment,
+    folder: Folder,
+    manifest: Manifest,
+    run: RunInfo,
+    progress: Progress,
+    plan: RevertPlan,
+    newer: Collection[int],
+    override: str | None,
+) -> _Found:
+    name = environment.name
+    progress.started(name, "trial of the revert")
+    try:
+        with (
+            open_store(settings) as store,
+            open_stage(settings, environment, store.stored(manifest), progress) as stage,
+        ):
+            trial = try_revert(stage, folder, run, plan.steps, newer=newer)
+            took = stage.copy.restore_ms
+    except _NOTHING_FOUND_OUT as error:
+        progress.finished(name, "trial of the revert", "could not be made", None)
+        if override is None:
+            raise
+        return _Found(
+            problems=(_first_line(error),), losses=(), ms=None, source=f"tried on backup {manifest.id} in vain"
+        )
+    progress.finished(name, "trial of the revert", "not proven" if trial.problems else "proven", took)
+    return _of_trial(trial, manifest)
+
+
+def _of_trial(trial: RevertTrial, manifest: Manifest) -> _Found:
+    return _Found(
+        problems=trial.problems,
+        losses=trial.losses,
+        ms=trial.ms,
+        source=f"tried on backup {manifest.id}",
+        notes=trial.notes,
+    )
+
+
+def _tell(progress: Progress, name: str, found: _Found) -> None:
+    took = f"takes about {format_ms(round(found.ms))}, " if found.ms is not None else ""
+    loses = f"loses {losses_text(found.losses)}" if found.losses else "loses nothing" if not found.problems else ""
+    text = f"{took}{loses}".removesuffix(", ")
+    progress.note(name, f"{found.source}{': ' if text else ''}{text}")
+    for note in found.notes:
+        progress.note(name, f"note: {note}")
+
+
+def _shown(plan: RevertPlan) -> str:
+    return ", ".join(label(step.entry.name) for step in plan.steps)
+
+
+def _first_line(error: LockstepError) -> str:
+    return error.message.splitlines()[0]
