@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.core.contents import Contents, Extension, SchemaSize, Server
+from lockstep.core.contents import Contents, Extension, Outside, SchemaSize, Server
 from lockstep.storage.manifest import FORMAT, DataArchive, LedgerHead, Manifest, decode, encode
 
 SAMPLE = Manifest(
@@ -136,7 +136,7 @@ def test_a_time_in_another_zone_is_the_same_moment() -> None:
     assert decode(changed(taken_at=SAMPLE.taken_at.astimezone(zone).isoformat())) == SAMPLE
 
 
-KINDS = (Manifest, LedgerHead, DataArchive, SchemaSize, Extension, Contents, Server)
+KINDS = (Manifest, LedgerHead, DataArchive, SchemaSize, Extension, Contents, Server, Outside)
 
 
 def test_the_reference_page_lists_exactly_the_fields() -> None:

@@ -139,6 +139,59 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideColumn:
+    """A column of a table that is not in the dump."""
+
+    name: Name
+    type: Name  # as PostgreSQL prints it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideTable:
+    """A table or view of an excluded schema, as far as the rest may need it: no row, no default."""
+
+    schema: Name
+    name: Name
+    columns: tuple[OutsideColumn, ...]
+    keys: tuple[tuple[str, ...], ...] = ()  # columns of primary keys and unique constraints
+    row_security: bool = False
+    policies: tuple[str, ...] = ()  # CREATE POLICY …
+    triggers: tuple[str, ...] = ()  # CREATE TRIGGER …, of those that call a function that is in the dump
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideFunction:
+    """A function of an excluded schema, without its body."""
+
+    schema: Name
+    name: Name
+    arguments: str  # as in CREATE FUNCTION
+    result: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideReference:
+    """A foreign key that leads out of the dump."""
+
+    schema: Name
+    table: Name
+    columns: tuple[str, ...]
+    to_schema: Name
+    to_table: Name
+    to_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What of excluded schemas the dump refers to, or may: a copy needs something in its place."""
+
+    tables: tuple[OutsideTable, ...]
+    functions: tuple[OutsideFunction, ...]
+    references: tuple[OutsideReference, ...]
+    schemas: tuple[str, ...]  # all that are excluded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
     """What the dump holds, in the snapshot that it was made of."""
 
@@ -155,3 +208,4 @@ class Contents:
         None  # pg_stat_database.stats_reset; `changes` compare only while it is the same
     )
     server: Server | None = None  # None: an earlier Lockstep's, or not asked
+    outside: Outside | None = None  # None: nothing was excluded, or an earlier Lockstep's

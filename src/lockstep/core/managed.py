@@ -6,6 +6,7 @@ A closed list, since what is on it may be left out of a backup. It must not know
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # Supabase: its own dumps and schema comparisons leave these out. Not `extensions` and `supabase_migrations`, which
 # belong to the customer's role. RDS and Aurora: extensions of theirs that make a schema. The others likewise.
@@ -31,3 +32,18 @@ _MANAGED = (
 def is_managed(schema: str, owner: str) -> bool:
     """Tell whether this is a service's own schema: its name and its owner have to be known ones, together."""
     return any(role.fullmatch(owner) and schema in schemas for role, schemas in _MANAGED)
+
+
+_SERVICES = (
+    ("Supabase", "supabase_admin"),
+    ("Amazon RDS", "rdsadmin"),
+    ("Azure", "azuresu"),
+    ("Google Cloud SQL", "cloudsqladmin"),
+    ("Neon", "cloud_admin"),
+)
+
+
+def service_of(roles: Iterable[str]) -> str | None:
+    """Return the database service that a server with these roles is of; None: none that is known."""
+    known = set(roles)
+    return next((service for service, role in _SERVICES if role in known), None)

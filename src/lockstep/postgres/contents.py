@@ -24,6 +24,7 @@ from lockstep.core.contents import (
 )
 from lockstep.core.shards import SizedTable
 from lockstep.postgres.objects import count_objects
+from lockstep.postgres.outside import read_outside
 from lockstep.postgres.scope import DUMPED
 from lockstep.postgres.serverfacts import kept_setting, read_server
 from lockstep.postgres.shape import read_shape
@@ -75,7 +76,7 @@ def read_inventory(snapshot: Snapshot, *, exclude_schemas: Sequence[str] = ()) -
         roles = tuple(name for (name,) in found)
         server = read_server(connection, (*roles, *roles_of(contents.database)))
         return Inventory(
-            contents=replace(contents, server=server),
+            contents=replace(contents, server=server, outside=read_outside(connection, exclude_schemas)),
             tables=tuple(
                 SizedTable(oid=t.oid, schema=t.schema, name=t.name, size=t.size, apart=not t.member) for t in tables
             ),

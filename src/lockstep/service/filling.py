@@ -124,6 +124,27 @@ def fill(
     return whole
 
 
+def add(
+    backup: StoredBackup,
+    connection: psycopg.Connection[Any],
+    options: RestoreOptions,
+    *,
+    target: str,
+    programs: Path | None = None,
+) -> None:
+    """Restore what `options.choose` takes of the main archive into a database that has the rest: definitions, no rows.
+
+    Of the archive no more than its list is read. Raises what `fill` raises.
+    """
+    program = find_program("pg_restore", connection.info.server_version, folder=programs)
+    main = archives_of(backup.manifest)[0]
+
+    def source(write: Callable[[bytes], object]) -> None:
+        read_archive(backup.bucket, main, write, identity=backup.identity)
+
+    restore_stream(program, connection, source, options, target=target)
+
+
 def _fits(connection: psycopg.Connection[Any], contents: Contents | None) -> bool:
     """Whether one transaction can lock all that a restore makes, with as much to spare."""
     if contents is None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
 from psycopg import sql
 
-from lockstep.core.contents import DatabaseShape
+from lockstep.core.contents import DatabaseShape, Outside
 from lockstep.errors import RestoreRefused
 from lockstep.postgres.archivelist import Entry
+from lockstep.postgres.outside import fill_keys, finish_outside, make_outside
 from lockstep.postgres.pgrestore import RestoreOptions
 from lockstep.postgres.prerequisites import missing_extensions, uncreatable_extensions
 from lockstep.postgres.programs import nearest_major
@@ -25,7 +26,7 @@ from lockstep.postgres.roles import create_roles
 from lockstep.postgres.shape import create_like
 from lockstep.postgres.standins import fill_views, stand_in, unfilled_views
 from lockstep.service.copying import CopyProof, prove_copy
-from lockstep.service.filling import StoredBackup, fill
+from lockstep.service.filling import StoredBackup, add, fill
 
 
 class Host(Protocol):
@@ -49,6 +50,8 @@ class RestoredCopy:
     duration_ms: int
     lacking: tuple[str, ...] = ()  # extensions that the server does not have
     left_out: tuple[str, ...] = ()  # objects that could not be restored without them: `TABLE public.docs`
+
+    stand_ins: tuple[str, ...] = ()  # schemas that are not in the backup
 
     @property
     def whole(self) -> bool:
@@ -94,7 +97,7 @@ def restore_copy(
             notes.append(
                 f"PostgreSQL {backup.major} is not on this machine: it is on {major}, which may do things otherwise"
             )
-    choice = _Choice(foreign=False, failed=[])
+    choice = _Choice()
     with psycopg.connect(server.url(name), autocommit=True) as copy:
         if partly:
             there = [one.name for one in manifest.extensions if one.name not in lacking]
@@ -103,10 +106,23 @@ def restore_copy(
         made = {one: places[one] for one in lacking if one in places and stand_in(copy, one, places[one])}
         if made:
             notes.append(f"functions stand in for what is not on this machine: {', '.join(made)}")
+        outside = contents.outside if contents else None
+        if outside is None and manifest.excluded_schemas:  # an older backup: schemas, and the functions that are known
+            outside = Outside(schemas=manifest.excluded_schemas, tables=(), functions=(), references=())
+        if outside is not None:
+            make_outside(copy, outside)
+            choice.later = True
+            notes.append(f"schemas that are not in the backup, with stand-ins here: {', '.join(outside.schemas)}")
         options = RestoreOptions(
             tablespaces=False, choose=choice.choose, failed=choice.failed.append if lacking else None
         )
         fill(backup, copy, options, target=what, atomic=False, programs=programs, tell=tell)
+        if outside is not None:
+            fill_keys(copy, outside)
+            again = replace(options, choose=choice.choose_later)
+            add(backup, copy, again, target=what, programs=programs)
+            if left := finish_outside(copy, outside, facts.login if facts else None):
+                notes.append(f"could not be made on the stand-ins: {', '.join(left)}")
         if choice.foreign and (empty := fill_views(copy) if server.isolated else unfilled_views(copy)):
             notes.append(f"materialized views that are empty here, as they may read foreign tables: {', '.join(empty)}")
         failed = [one for one in choice.failed if not _is_stand_in(one, made)]
@@ -121,6 +137,7 @@ def restore_copy(
         notes=tuple(notes),
         duration_ms=round((time.monotonic() - started) * 1_000),
         lacking=lacking,
+        stand_ins=outside.schemas if outside else (),
         left_out=tuple(dict.fromkeys(one.shown for one in failed if one.kind in _OBJECTS)),
     )
 
@@ -142,15 +159,24 @@ _OBJECTS = frozenset({
 
 @dataclass(slots=True, kw_only=True)
 class _Choice:
-    """Which entries of the archives are restored."""
+    """Which entries of the archives are restored, and when."""
 
-    foreign: bool  # there are foreign tables
-    failed: list[Entry]
+    foreign: bool = False  # there are foreign tables
+    later: bool = False  # foreign keys come when all else is there
+    failed: list[Entry] = field(default_factory=list)
 
     def choose(self, entries: tuple[Entry, ...]) -> Iterable[Entry]:
         self.foreign = self.foreign or any(entry.kind == "FOREIGN TABLE" for entry in entries)
         left = {"USER MAPPING", *(("MATERIALIZED VIEW DATA",) if self.foreign else ())}
-        return (entry for entry in entries if entry.kind not in left)
+        return (one for one in entries if one.kind not in left and not (self.later and _is_of_key(one)))
+
+    def choose_later(self, entries: tuple[Entry, ...]) -> Iterable[Entry]:
+        return (one for one in entries if _is_of_key(one))
+
+
+def _is_of_key(entry: Entry) -> bool:
+    """Whether it is a foreign key, or a comment on a constraint, which may be one."""
+    return entry.kind == "FK CONSTRAINT" or (entry.kind == "COMMENT" and " CONSTRAINT " in f" {entry.rest}")
 
 
 def _is_stand_in(entry: Entry, made: Mapping[str, str]) -> bool:

@@ -82,7 +82,7 @@ def test_a_plan_that_needs_it_cannot_be_verified_and_another_one_passes(shop: Pr
     found = done.document["rehearsal"]
     assert found["verdict"]["outcome"] == outcome, found["verdict"]
     if outcome == "could not verify":
-        assert "lacks-extension" in {one["rule"] for one in found["verdict"]["problems"]}
+        assert "not-on-copy" in {one["rule"] for one in found["verdict"]["problems"]}
 
 
 def test_a_copy_that_is_not_whole_verifies_no_backup(shop: Project) -> None:

@@ -16,7 +16,7 @@ RULES = {
     "resume-differs": "cut off half-way and gone on with, a file does not come to the same end",
     "unproven-revert": "the way back is not proven, and require_proven_revert asks for it",
     "copy-differs": "the restored copy is not what the backup says it holds",
-    "lacks-extension": "the plan needs an extension, or what depends on it, that the copy's server does not have",
+    "not-on-copy": "the plan needs what the copy does not have: an extension, or a schema of the database service",
     "reduced-copy": "it was not tried on the whole copy",
     "not-tried": "files behind one that does not run on the copy were not tried",
     "touches-subscription": "the plan touches a subscription, which the copy only has by name",

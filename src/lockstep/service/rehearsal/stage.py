@@ -19,6 +19,7 @@ from psycopg import sql
 
 from lockstep.config import Environment, Settings
 from lockstep.core.contents import DatabaseShape
+from lockstep.core.managed import service_of
 from lockstep.core.rehearsal.report import Copy
 from lockstep.errors import BackupDamaged, RestoreFailed
 from lockstep.postgres.entries import RunInfo
@@ -173,6 +174,8 @@ def open_stage(
                 isolated=server.isolated,
                 notes=tuple(notes),
                 lacking=restored.lacking,
+                stand_ins=restored.stand_ins,
+                service=service_of(one.name for one in facts.roles) if facts else None,
                 left_out=restored.left_out,
             ),
         )

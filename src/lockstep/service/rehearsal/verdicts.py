@@ -8,11 +8,11 @@ import psycopg
 
 from lockstep.config import Environment, Settings
 from lockstep.core.migration import Folder, SqlFile
+from lockstep.core.rehearsal.absent import absent_problems, excused
 from lockstep.core.rehearsal.advice import advice_of
 from lockstep.core.rehearsal.calibration import calibrate
 from lockstep.core.rehearsal.corrections import corrections
 from lockstep.core.rehearsal.judging import Place, allowances_of, copy_differs, judge, reduced_copy, with_failure
-from lockstep.core.rehearsal.lacking import excused, lacking_problems
 from lockstep.core.rehearsal.proof import RevertProof
 from lockstep.core.rehearsal.verdict import Note, Problem, Verdict
 from lockstep.errors import MigrationFailed
@@ -46,7 +46,7 @@ def reach_verdict(
         failure = failure_of(tried.error, tried.clone, file)
         failure = excused(failure, tried.error.sqlstate, stage.copy)
         problems = with_failure(problems, failure, _line(tried.error, file))
-    problems += lacking_problems(stage.copy, [step.migration.up for step in steps])
+    problems += absent_problems(stage.copy, [step.migration.up for step in steps])
     stopped = tried.error is not None or tried.held is not None
     left = [step.name for step in steps[len(tried.files) + 1 :]] if stopped else []
     return judge(

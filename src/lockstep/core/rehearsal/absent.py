@@ -1,0 +1,101 @@
+"""What of a plan a copy cannot tell, because something is not on it: extensions, schemas of a database service. Pure.
+
+A failure that may come of that is a doubt and no failure: in production it is there, and may be allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from lockstep.core.locking.known import dropped
+from lockstep.core.locking.nodes import Relation, choice, every, nodes, relation
+from lockstep.core.migration import SqlFile
+from lockstep.core.rehearsal.report import Copy
+from lockstep.core.rehearsal.verdict import Outcome, Problem
+
+RULE = "not-on-copy"
+
+#: Not there: a table, a function, a type or another object, a schema, a feature (what CREATE EXTENSION says), a file.
+_NOT_THERE = frozenset({"42P01", "42883", "42704", "3F000", "0A000", "58P01"})
+_NOT_ALLOWED = "42501"
+
+#: Statements that read or write rows of whatever they name.
+_OF_ROWS = frozenset({
+    "insert_stmt", "update_stmt", "delete_stmt", "merge_stmt", "select_stmt", "truncate_stmt", "copy_stmt",
+    "create_table_as_stmt",
+})  # fmt: skip
+#: Statements that change the relation that they name first.
+_OF_ONE = frozenset({"alter_table_stmt", "rename_stmt", "alter_owner_stmt", "alter_object_schema_stmt", "index_stmt"})
+
+
+def absent_problems(copy: Copy, files: Iterable[SqlFile]) -> Iterator[Problem]:
+    """Return a problem for each statement that needs what the copy does not have, or only a stand-in of."""
+    if not (copy.lacking or copy.left_out or copy.stand_ins):
+        return
+    for file in files:
+        script = file.script()
+        for statement, node in zip(script.statements, nodes(script), strict=True):
+            if (what := _needed(statement.kind, node, copy)) is not None:
+                yield Problem(
+                    outcome=Outcome.UNVERIFIED,
+                    rule=RULE,
+                    message=what,
+                    file=file.name,
+                    line=statement.line,
+                    advice=_advice(copy),
+                )
+
+
+def excused(problem: Problem, sqlstate: str | None, copy: Copy) -> Problem:
+    """Return a failure as it is, or as a doubt where it may come of what the copy lacks, or does not allow."""
+    if sqlstate in _NOT_THERE and (copy.lacking or copy.left_out or copy.stand_ins):
+        return replace(problem, outcome=Outcome.UNVERIFIED, rule=RULE, advice=_advice(copy))
+    if sqlstate == _NOT_ALLOWED and copy.service is not None:
+        message = f"{problem.message}; {copy.service} lets its customers do more than PostgreSQL does"
+        return replace(problem, outcome=Outcome.UNVERIFIED, rule=RULE, message=message)
+    return problem
+
+
+def _needed(kind: str, node: Any, copy: Copy) -> str | None:
+    """What a statement needs, in words; None: nothing that is not there."""
+    if kind in {"create_extension_stmt", "alter_extension_stmt", "alter_extension_contents_stmt"}:
+        return (
+            f"it needs the extension {node.extname}, which is not on this machine"
+            if node.extname in copy.lacking
+            else None
+        )
+    named = [relation(one) for one in every(node, "RangeVar")]
+    if kind == "drop_stmt":
+        objects = dropped(node)
+        for one in objects:
+            if one.schema is None and one.name in copy.lacking:
+                return f"it needs the extension {one.name}, which is not on this machine"
+        named += objects
+    for one in named:
+        if any(_is(one, text) for text in copy.left_out):
+            return f"it needs {one.shown}, which is not on the copy: an extension is missing on this machine"
+    of_rows = kind in _OF_ROWS
+    changed = named if of_rows or (kind == "drop_stmt" and not _mild(node)) else []
+    if kind in _OF_ONE and node.HasField("relation"):
+        changed = [relation(node.relation)]
+    for one in changed:
+        if one.schema in copy.stand_ins:
+            rows = "has none of its rows" if of_rows else "is not the one of production"
+            return f"it works on {one.shown}, which is not in the backup: what stands in for it on the copy {rows}"
+    return None
+
+
+def _mild(node: Any) -> bool:
+    """Whether a DROP is of a policy or a trigger on a relation, which a service allows."""
+    return choice(node, "remove_type") in {"OBJECT_POLICY", "OBJECT_TRIGGER"}
+
+
+def _is(one: Relation, shown: str) -> bool:
+    """Whether a relation is what `TABLE public.docs` says."""
+    return shown.endswith((f" {one.schema}.{one.name}",) if one.schema else (f".{one.name}",))
+
+
+def _advice(copy: Copy) -> str | None:
+    return f"install on this machine: {', '.join(copy.lacking)}" if copy.lacking else None
