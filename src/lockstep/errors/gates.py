@@ -1,0 +1,47 @@
+"""What a rehearsal stops."""
+
+from __future__ import annotations
+
+from lockstep.errors.base import ExitCode, LockstepError
+
+
+class RehearsalRefused(LockstepError):
+    """The rehearsal did not pass, so nothing ran on the environment."""
+
+    exit_code = ExitCode.REFUSED
+    more = "rehearsal"
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        environment: str,
+        outcome: str,  # failed, could not verify
+        problems: str,  # in words, with what to do instead
+        more: int = 0,  # problems that are not among them
+        found: bool = True,  # False: nothing could be tried at all
+    ) -> None:
+        self.outcome = outcome
+        ending = f"\n  and {more} more" if more else ""
+        super().__init__(
+            f"{target}: the rehearsal {outcome}, so nothing was applied\n{problems}{ending}",
+            hint=(f"lockstep rehearse {environment} tries it again on the newest backup; " if found else "")
+            + f'to go on all the same: lockstep sync {environment} --override "reason"',
+        )
+
+
+class RevertNotProven(LockstepError):
+    """A revert that no trial has proven, or that loses something. Nothing ran."""
+
+    exit_code = ExitCode.REFUSED
+    more = "rollback"
+
+    def __init__(self, *, target: str, reasons: tuple[str, ...], command: str, hint: str | None = None) -> None:
+        lines = [f"{target}: this revert is not proven, so nothing was reverted:", *(f"  {one}" for one in reasons)]
+        super().__init__(
+            "\n".join(lines),
+            hint=f"{hint or 'mend the down script, or restore a backup'}; "
+            f'to revert all the same: {command} --override "reason"',
+        )
+        self.target = target
+        self.reasons = reasons
