@@ -105,3 +105,28 @@ def test_a_plan_that_leaves_its_database_could_not_be_verified(prod: Project) ->
     assert "rehearsal could not verify" in done.out
     assert "could not verify: 002-tell.sql:1  [reaches-outside]" in done.out
     assert "003-more.sql was not tried" in done.out
+
+
+def test_what_keeps_others_waiting_is_refused_with_where_to_begin_another_file(prod: Project) -> None:
+    prepare(prod, 'max_blocking = "1ms"')
+    prod.write("001-index.sql", "CREATE INDEX orders_email ON public.orders (email);")
+    prod.write(
+        "002-tax.sql",
+        "ALTER TABLE public.orders ADD COLUMN tax int;\nUPDATE public.orders SET tax = total / 5;",
+    )
+    refused = prod.run("rehearse", "prod")
+    assert refused.code == 7, refused.err
+    words = " ".join(refused.out.split())
+    assert "failed: 001-index.sql:1 [blocks-too-long] SHARE on public.orders keeps writes waiting for" in words
+    assert "CREATE INDEX CONCURRENTLY orders_email ON public.orders (email);" in refused.out
+    assert "failed: 002-tax.sql:1 [blocks-too-long] ACCESS EXCLUSIVE on public.orders keeps reads and writes" in words
+    assert re.search(r"[\d.]+ m?s of that is line 2, UPDATE", words)
+    assert "instead: put it into a later file, in batches:" in words
+    prod.remove("002-tax.sql")
+    prod.write(
+        "001-index.sql",
+        "-- lockstep: transaction=none\nCREATE INDEX CONCURRENTLY orders_email ON public.orders (email);",
+    )
+    passed = prod.run("rehearse", "prod")
+    assert passed.code == 0, passed.out + passed.err
+    assert "nobody is kept waiting" in " ".join(passed.out.split())
