@@ -175,7 +175,8 @@ def _statements(file: FileTrace, width: int) -> str:
     lines = [f"  {label(file.name)}"]
     for one in file.statements:
         seen = ", as far as was seen" if one.sampled else ""
-        lines.append(f"    line {one.line}: {one.kind}, {format_ms(one.ms)}{seen}")
+        took = format_ms(one.ms) if one.ms >= 1 else "under 1 ms"
+        lines.append(f"    line {one.line}: {one.kind}, {took}{seen}")
         lines += [_wrapped(words, width, 6) for words in _did(one)]
     return "\n".join(lines)
 
