@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from lockstep.errors import ProgramMissing
-from lockstep.postgres.throwaway import ThrowawayServer
+from lockstep.postgres.throwaway import ThrowawayServer, sweep
 
 
 def _gone(pid: int) -> bool:
@@ -88,6 +88,28 @@ def test_it_is_made_for_a_major_and_reaches_no_network(pg_bin: Path) -> None:
 def test_a_major_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProgramMissing, match="postgres 17 is needed"):
         ThrowawayServer.of_major(17, programs=tmp_path)
+
+
+def test_what_both_starter_and_watchdog_left_is_wiped_before_the_next_one(pg_bin: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from lockstep.postgres.throwaway import ThrowawayServer\n"
+        f"s = ThrowawayServer(Path({str(pg_bin)!r}), tcp=False)\n"
+        "print(s.folder, s._sockets, s._process.pid, s._watchdog.pid, flush=True)\ntime.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    with ThrowawayServer(pg_bin, tcp=False) as living:
+        assert process.stdout is not None
+        folder, sockets, pid, watchdog = process.stdout.readline().split()
+        sweep()
+        assert Path(folder, "data").is_dir() and not _gone(int(pid)), "somebody lives there"
+        os.kill(int(watchdog), signal.SIGKILL)
+        process.kill()
+        process.wait(20)
+        process.stdout.close()
+        sweep()
+        assert not Path(folder).exists() and not Path(sockets).exists() and _gone(int(pid))
+        with psycopg.connect(living.url()) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
 def _major(pg_bin: Path) -> str:

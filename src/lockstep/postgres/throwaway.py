@@ -62,10 +62,9 @@ TRIAL: Mapping[str, str] = {
     "max_parallel_maintenance_workers": "0",  # workers' scans and WAL are not the session's own, and would not be seen
 }
 
-# Beside each other in the folder for temporary files, with one random ending.
-_DATA = "lockstep-pg-"
 _SOCKETS = "lockstep-s-"
-_LOCK = "lock"  # in the folder of the sockets: held as long as whoever started the server lives
+_LOCK = "lock"  # in the folder of the sockets: held as long as whoever started the server lives; names the other folder
+_LONGEST = 70  # bytes of a folder for ours: a socket's path may have 107 at most, and a deep checkout is longer
 
 START_TIMEOUT = 60.0  # seconds
 STOP_TIMEOUT = 20.0  # seconds
@@ -91,9 +90,8 @@ class ThrowawayServer:
         user: str = "postgres",
     ) -> None:
         self.user = user  # the first role, a superuser
-        token = secrets.token_hex(8)
-        temporary = Path(tempfile.gettempdir())
-        self.folder = folder or temporary / f"{_DATA}{token}"
+        token = secrets.token_hex(6)
+        self.folder = folder or Path(tempfile.gettempdir()) / f"lockstep-pg-{token}"
         self.password = secrets.token_hex(12)
         self.port = free_port() if tcp else 5432
         self._tcp = tcp
@@ -101,8 +99,7 @@ class ThrowawayServer:
         self._bin = bin_dir
         self._data = self.folder / "data"
         self._log = self.folder / "server.log"
-        # A socket's path may have 107 bytes at most; a deep checkout is longer than that.
-        self._sockets = temporary / f"{_SOCKETS}{token}"
+        self._sockets = _short_folder() / f"{_SOCKETS}{token}"
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
@@ -113,6 +110,8 @@ class ThrowawayServer:
             self._sockets.mkdir(mode=0o700)
             self._lock = os.open(self._sockets / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
+            if folder is None:
+                os.write(self._lock, os.fsencode(self.folder))
             self._identity = Identity.find(bin_dir, (self.folder, self._sockets), offline=not tcp)
             self._initialise()
             self.start()
@@ -131,6 +130,12 @@ class ThrowawayServer:
         found = find_program("postgres", major * 10000, folder=programs)
         user = f"lockstep_{secrets.token_hex(4)}"
         return cls(found.path.resolve().parent, tcp=False, settings=RESTORE, user=user)
+
+    thrown_away = True
+
+    def name(self, database: str) -> str:
+        """The name of a database in it."""
+        return database
 
     @property
     def isolated(self) -> bool:
@@ -275,16 +280,22 @@ def sweep() -> None:
 
     A folder that somebody holds the lock of is in use, by a process of another container perhaps.
     """
-    for sockets in Path(tempfile.gettempdir()).glob(f"{_SOCKETS}*"):
+    for sockets in {*Path(tempfile.gettempdir()).glob(f"{_SOCKETS}*"), *_short_folder().glob(f"{_SOCKETS}*")}:
         try:
             if sockets.lstat().st_uid != os.geteuid() or not stat.S_ISDIR(sockets.lstat().st_mode):
                 continue
             with (sockets / _LOCK).open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                folder = sockets.with_name(_DATA + sockets.name.removeprefix(_SOCKETS))
-                reaper.reap([str(folder), str(sockets)])
+                folder = os.fsdecode(lock.read())
+                reaper.reap([*([folder] if folder else []), str(sockets)])
         except OSError:
             continue
+
+
+def _short_folder() -> Path:
+    """The folder for temporary files, or another one where a socket's path would be too long in it."""
+    usual = Path(tempfile.gettempdir())
+    return usual if len(os.fsencode(usual)) <= _LONGEST else Path("/tmp")  # what is made in it is ours
 
 
 def free_port() -> int:

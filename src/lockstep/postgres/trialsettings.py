@@ -63,6 +63,16 @@ def set_others(connection: psycopg.Connection[Any], recorded: Sequence[str]) -> 
     return tuple(left)
 
 
+def different(connection: psycopg.Connection[Any], recorded: Sequence[str]) -> tuple[str, ...]:
+    """Return the recorded settings that are other ones here, as `name value` with the value here."""
+    source = _split(recorded)
+    rows = connection.execute(
+        "SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings WHERE name = ANY (%s::text[])",
+        (list(source),),
+    ).fetchall()
+    return tuple(f"{name} {value}" for name, value in rows if source[name] != value)
+
+
 def _split(recorded: Sequence[str]) -> Mapping[str, str]:
     return {name: value for name, _, value in (one.partition("=") for one in recorded)}
 

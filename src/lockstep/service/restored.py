@@ -16,8 +16,10 @@ import psycopg
 from psycopg import sql
 
 from lockstep.core.contents import DatabaseShape, Outside
+from lockstep.core.rehearsal.outside import EXTENSIONS as REACHING
 from lockstep.errors import RestoreRefused
 from lockstep.postgres.archivelist import Entry
+from lockstep.postgres.givenserver import GivenServer
 from lockstep.postgres.outside import fill_keys, finish_outside, make_outside
 from lockstep.postgres.pgrestore import RestoreOptions
 from lockstep.postgres.prerequisites import missing_extensions, uncreatable_extensions
@@ -36,8 +38,15 @@ class Host(Protocol):
     def isolated(self) -> bool:
         """Whether nothing in it reaches another machine."""
 
+    @property
+    def thrown_away(self) -> bool:
+        """Whether all of it is ours: its roles, its settings, its catalog."""
+
+    def name(self, database: str) -> str:
+        """The name that a database of ours has on it."""
+
     def url(self, database: str = ..., *, user: str | None = None, password: str | None = None) -> str:
-        """The connection URL of one database, as its superuser or as another role. Holds a password."""
+        """The connection URL of one database of ours, as the role that may all there or as another. Holds a password."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +99,25 @@ def restore_copy(
                 target=what,
                 hint="install them here, or verify on another machine; --level archive needs none of them",
             )
-        create_roles(home, manifest.roles, facts)
-        if notice := _create(home, name, contents.database if contents else None):
+        absent: tuple[str, ...] = ()
+        if isinstance(server, GivenServer):
+            absent = server.make_roles(manifest.roles)
+            notes.append(
+                "on a given server everything belongs to its role, which may all with it: owners, grants and what "
+                "production's role may do are not tried"
+            )
+            if absent:
+                notes.append(f"roles that the given server does not have: {', '.join(absent)}")
+        else:
+            create_roles(home, manifest.roles, facts)
+        if notice := _create(home, server.name(name), contents.database if contents else None):
             notes.append(notice)
         if (major := home.info.server_version // 10000) != backup.major:
-            notes.append(
-                f"PostgreSQL {backup.major} is not on this machine: it is on {major}, which may do things otherwise"
-            )
-    choice = _Choice()
+            notes.append(f"PostgreSQL {backup.major} is not at hand: it is on {major}, which may do things otherwise")
+    names = {extension.name for extension in manifest.extensions}
+    # Where a query of theirs could get out, no materialized view is filled.
+    choice = _Choice(foreign=not server.isolated and bool(names & REACHING.keys()))
+    tolerant = partly and (bool(lacking) or bool(absent) or not server.thrown_away)
     with psycopg.connect(server.url(name), autocommit=True) as copy:
         if partly:
             there = [one.name for one in manifest.extensions if one.name not in lacking]
@@ -114,14 +134,17 @@ def restore_copy(
             choice.later = True
             notes.append(f"schemas that are not in the backup, with stand-ins here: {', '.join(outside.schemas)}")
         options = RestoreOptions(
-            tablespaces=False, choose=choice.choose, failed=choice.failed.append if lacking else None
+            tablespaces=False,
+            owners=server.thrown_away,
+            choose=choice.choose,
+            failed=choice.failed.append if tolerant or lacking else None,
         )
         fill(backup, copy, options, target=what, atomic=False, programs=programs, tell=tell)
         if outside is not None:
             fill_keys(copy, outside)
             again = replace(options, choose=choice.choose_later)
             add(backup, copy, again, target=what, programs=programs)
-            if left := finish_outside(copy, outside, facts.login if facts else None):
+            if left := finish_outside(copy, outside, facts.login if facts and server.thrown_away else None):
                 notes.append(f"could not be made on the stand-ins: {', '.join(left)}")
         if choice.foreign and (empty := fill_views(copy) if server.isolated else unfilled_views(copy)):
             notes.append(f"materialized views that are empty here, as they may read foreign tables: {', '.join(empty)}")

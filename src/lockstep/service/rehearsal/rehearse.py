@@ -65,7 +65,7 @@ def rehearse(
             to_version=to_version,
             include=include,
             expected_digest=expected_digest,
-            hold=lambda plan: doubts_of(clone, plan).held(plan),
+            hold=lambda plan: doubts_of(clone, plan).held(plan, isolated=stage.server.isolated),
         )
         resumed = resume_halfway(stage, tried, folder, run, to_version=to_version, include=include)
         step("the way back is tried")

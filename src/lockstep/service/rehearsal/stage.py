@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from urllib.parse import quote
 
 import msgspec
@@ -18,21 +19,24 @@ import psycopg
 from psycopg import sql
 
 from lockstep.config import Environment, Settings
-from lockstep.core.contents import DatabaseShape
+from lockstep.core.address import parse_address
+from lockstep.core.contents import DatabaseShape, Server
 from lockstep.core.managed import service_of
 from lockstep.core.rehearsal.report import Copy
-from lockstep.errors import BackupDamaged, RestoreFailed
+from lockstep.errors import BackupDamaged, ConfigError, RestoreFailed
 from lockstep.postgres.entries import RunInfo
+from lockstep.postgres.givenserver import GivenServer
 from lockstep.postgres.roles import give_attributes, give_database, give_login
 from lockstep.postgres.throwaway import ThrowawayServer
 from lockstep.postgres.tracing import install_reasons
-from lockstep.postgres.trialsettings import at_start, set_others
+from lockstep.postgres.trialsettings import at_start, different, set_others
 from lockstep.service.copying import CopyProof, analyze
 from lockstep.service.filling import StoredBackup
 from lockstep.service.progress import Progress
 from lockstep.service.project import target_of
 from lockstep.service.proving import Proof, damage, judged, record_proof
-from lockstep.service.restored import RestoredCopy, restore_copy, server_major
+from lockstep.service.restored import Host, RestoredCopy, restore_copy, server_major
+from lockstep.service.run import new_run_id
 from lockstep.service.store import programs_of
 from lockstep.storage.backups import Backups
 from lockstep.storage.verification import Level
@@ -64,7 +68,7 @@ class Stage:
 
     settings: Settings
     environment: Environment
-    server: ThrowawayServer
+    server: Host
     copy: Copy
     proof: CopyProof  # that the copy is what was backed up
     login: Login | None = None  # production's own role; None: a superuser, since the backup does not say who it is
@@ -79,12 +83,15 @@ class Stage:
             # By files: on a copy without a network and fsync that is three times as fast as through the WAL.
             strategy = " STRATEGY file_copy" if home.info.server_version >= 150000 else ""
             home.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}" + strategy).format(sql.Identifier(name), sql.Identifier(of))
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}" + strategy).format(
+                    sql.Identifier(self.server.name(name)), sql.Identifier(self.server.name(of))
+                )
             )
             if self.login is not None and self.shape is not None:
                 # What belongs to the database itself is not copied.
                 give_database(home, name, self.shape)
-        table = msgspec.structs.replace(self.environment.table, url=self._url(name))
+        role = self.environment.table.role if self.server.thrown_away else None
+        table = msgspec.structs.replace(self.environment.table, url=self._url(name), role=role)
         # Drift is told, a lock budget is measured: neither stops a trial.
         environment = replace(self.environment, table=table, stops_on_drift=False, max_blocking_ms=None)
         environments = {**self.settings.environments, environment.name: environment}
@@ -92,7 +99,12 @@ class Stage:
         return Clone(name=name, settings=settings, environment=environment, admin=self.server.url(name))
 
     def namesake(self, name: str) -> None:
-        """Make an empty database of the source's name, for migrations that say ALTER DATABASE shop, or grant on it."""
+        """Make an empty database of the source's name, for migrations that say ALTER DATABASE shop, or grant on it.
+
+        Not on a given server, where it may be somebody's.
+        """
+        if not self.server.thrown_away:
+            return
         with psycopg.connect(self.server.url(), autocommit=True) as home:
             there = home.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", (name,)).fetchone()
             if there is None:
@@ -103,7 +115,9 @@ class Stage:
     def drop(self, clone: Clone) -> None:
         """Drop a clone, whoever is in it."""
         with psycopg.connect(self.server.url(), autocommit=True) as home:
-            home.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(clone.name)))
+            home.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.server.name(clone.name)))
+            )
 
     def _url(self, name: str) -> str:
         """Where the trials connect: as production's own role, with the options that production's address has."""
@@ -131,30 +145,23 @@ def open_stage(
     """
     programs = programs_of(settings)
     manifest, contents = backup.manifest, backup.contents
-    major = server_major(backup, programs)
+    host = _host(settings, backup, programs, run)
     started = time.monotonic()
-    with ThrowawayServer.of_major(major, programs=programs) as server:
+    facts = contents.server if contents else None
+    with host as server:
         restored = _restored(settings, environment, backup, server, progress, run)
         notes = [*restored.notes]
         login: Login | None = None
-        facts = contents.server if contents else None
-        server.restart(at_start(facts.settings if facts else ()))
-        with psycopg.connect(server.url(TEMPLATE), autocommit=True) as copy:
-            if facts is None:
-                notes.append(
-                    "the backup does not say what the roles may do, nor what the server's settings are: "
-                    "everything is tried as a superuser, with PostgreSQL's own settings"
-                )
-            else:
-                if left := set_others(copy, facts.settings):
-                    notes.append(f"settings that are not as in the source: {', '.join(left)}")
-                notes += give_attributes(copy, facts)
-                asked = target_of(settings, environment, with_settings=False).address.user
-                role = asked if any(asked == one.name for one in facts.roles) else facts.login
-                login = Login(role=role, password=give_login(copy, role))
+        if isinstance(server, ThrowawayServer):
+            server.restart(at_start(facts.settings if facts else ()))
+            login, more = _as_in_production(settings, environment, server, facts)
+        else:
+            more = _unlike(server, facts)
+        notes += more
         with psycopg.connect(server.url(TEMPLATE), autocommit=True) as copy:
             analyze(copy)
-            install_reasons(copy)  # clones have it from here, before any fingerprint is read
+            if not install_reasons(copy):  # clones have it from here, before any fingerprint is read
+                notes.append("the role of the given server is no superuser: why a table is written anew is not told")
             row = copy.execute("SELECT pg_catalog.pg_database_size(pg_catalog.current_database())").fetchone()
             assert row is not None
         yield Stage(
@@ -181,11 +188,51 @@ def open_stage(
         )
 
 
+def _host(
+    settings: Settings, backup: StoredBackup, programs: Path | None, run: RunInfo | None
+) -> ThrowawayServer | GivenServer:
+    """The server that [rehearsal] gives, or one to throw away. Raises ProgramMissing before one is made for nothing."""
+    given = settings.rehearsal_server()
+    if given is None:
+        return ThrowawayServer.of_major(server_major(backup, programs), programs=programs)
+    try:
+        address = parse_address(given.reveal())
+    except ValueError as error:
+        raise ConfigError(str(error), where=settings.where("rehearsal.server"), hint="lockstep config") from None
+    return GivenServer(address, run_id=run.run_id if run else new_run_id())
+
+
+def _as_in_production(
+    settings: Settings, environment: Environment, server: ThrowawayServer, facts: Server | None
+) -> tuple[Login | None, list[str]]:
+    """Make roles and settings what they are in production; return who works on the clones, and what is otherwise."""
+    if facts is None:
+        return None, [
+            "the backup does not say what the roles may do, nor what the server's settings are: "
+            "everything is tried as a superuser, with PostgreSQL's own settings"
+        ]
+    notes = []
+    with psycopg.connect(server.url(TEMPLATE), autocommit=True) as copy:
+        if left := set_others(copy, facts.settings):
+            notes.append(f"settings that are not as in the source: {', '.join(left)}")
+        notes += give_attributes(copy, facts)
+        asked = target_of(settings, environment, with_settings=False).address.user
+        role = asked if any(asked == one.name for one in facts.roles) else facts.login
+        return Login(role=role, password=give_login(copy, role)), notes
+
+
+def _unlike(server: Host, facts: Server | None) -> list[str]:
+    """How a given server, whose settings are not ours, differs from the source where it matters most."""
+    with psycopg.connect(server.url(TEMPLATE), autocommit=True) as copy:
+        differing = different(copy, facts.settings if facts else ())
+    return [f"settings of the given server that are not as in the source: {', '.join(differing)}"] if differing else []
+
+
 def _restored(
     settings: Settings,
     environment: Environment,
     backup: StoredBackup,
-    server: ThrowawayServer,
+    server: Host,
     progress: Progress,
     run: RunInfo | None,
 ) -> RestoredCopy:
