@@ -69,11 +69,12 @@ def rehearse(
         )
         resumed = resume_halfway(stage, tried, folder, run, to_version=to_version, include=include)
         step("the way back is tried")
-        doubtful = doubts_of(clone, tried.plan).downs
-        proofs = prove(stage, tried, folder, run, to_version=to_version, include=include, doubtful=doubtful)
+        doubts = doubts_of(clone, tried.plan, tried.files)  # before the downs change the clone
+        proofs = prove(stage, tried, folder, run, to_version=to_version, include=include, doubtful=doubts.downs)
         verdict = reach_verdict(
-            settings, environment, folder, stage, tried, proofs=proofs, found=resumed.problems, notes=resumed.notes
-        )
+            settings, environment, folder, stage, tried,
+            proofs=proofs, found=(*doubts.ups, *resumed.problems), notes=resumed.notes,
+        )  # fmt: skip
         changes, objects, digest = predicted(tried.changes)
         took = round((time.monotonic() - started) * 1_000)
         found = Rehearsal(

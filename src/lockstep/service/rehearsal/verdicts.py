@@ -19,7 +19,6 @@ from lockstep.errors import MigrationFailed
 from lockstep.postgres.partitions import read_partitioned
 from lockstep.service.locks import parsing, plan_locks
 from lockstep.service.rehearsal.budgets import budgets_of
-from lockstep.service.rehearsal.doubts import doubts_of
 from lockstep.service.rehearsal.failing import failure_of
 from lockstep.service.rehearsal.stage import Stage
 from lockstep.service.rehearsal.trials import Tried
@@ -36,9 +35,9 @@ def reach_verdict(
     found: Iterable[Problem] = (),
     notes: Iterable[Note] = (),
 ) -> Verdict:
-    """Return the verdict. `found` and `notes` come from the other trials."""
+    """Return the verdict. `found` and `notes` come from the other trials, doubts among them."""
     steps = tried.plan.steps
-    problems = [*copy_differs(stage.proof.differences), *doubts_of(tried.clone, tried.plan, tried.files).ups, *found]
+    problems = [*copy_differs(stage.proof.differences), *found]
     if (reduced := reduced_copy(stage.copy.tier)) is not None:
         problems.append(reduced)
     if tried.error is not None:
