@@ -264,4 +264,6 @@ def _restored(
             programs=programs,
             tell=lambda text: progress.note(backup.manifest.environment, text),
         )
+    for notice in copy.notes:
+        progress.note(backup.manifest.environment, notice)
     return copy.proof.text, copy.proof.differences, copy.server_version

@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 
 from lockstep.core.contents import DatabaseShape, Outside
+from lockstep.core.rehearsal.closure import Table
 from lockstep.core.rehearsal.outside import EXTENSIONS as REACHING
 from lockstep.errors import RestoreRefused
 from lockstep.postgres.archivelist import Entry
@@ -59,13 +60,13 @@ class RestoredCopy:
     duration_ms: int
     lacking: tuple[str, ...] = ()  # extensions that the server does not have
     left_out: tuple[str, ...] = ()  # objects that could not be restored without them: `TABLE public.docs`
-
     stand_ins: tuple[str, ...] = ()  # schemas that are not in the backup
+    rows_of: frozenset[Table] | None = None  # whose rows were restored; None: of all tables
 
     @property
     def whole(self) -> bool:
         """Whether all of the backup is in it, so that the proof is the backup's."""
-        return not self.lacking and not self.left_out
+        return not self.lacking and not self.left_out and self.rows_of is None
 
 
 def restore_copy(
@@ -76,13 +77,14 @@ def restore_copy(
     ledger_schema: str,
     programs: Path | None = None,
     partly: bool = False,
+    rows_of: frozenset[Table] | None = None,
     tell: Callable[[str], None] = lambda _text: None,
 ) -> RestoredCopy:
     """Restore a backup into a new database `name` of a throw-away server, and compare it with what was backed up.
 
     Never restored: subscriptions and user mappings, by which a copy could reach other servers; materialized views are
     filled at the end where foreign tables could be in them. With `partly` what needs an extension that the server lacks
-    is left out; else RestoreRefused is raised. Also raises RestoreFailed, BackupDamaged, BucketError, ProgramMissing,
+    is left out; else RestoreRefused is raised. With `rows_of` only these tables have rows. Also raises RestoreFailed, BackupDamaged, BucketError, ProgramMissing,
     IdentityMissing.
     """
     started = time.monotonic()
@@ -116,7 +118,7 @@ def restore_copy(
             notes.append(f"PostgreSQL {backup.major} is not at hand: it is on {major}, which may do things otherwise")
     names = {extension.name for extension in manifest.extensions}
     # Where a query of theirs could get out, no materialized view is filled.
-    choice = _Choice(foreign=not server.isolated and bool(names & REACHING.keys()))
+    choice = _Choice(foreign=not server.isolated and bool(names & REACHING.keys()), rows_of=rows_of)
     tolerant = partly and (bool(lacking) or bool(absent) or not server.thrown_away)
     with psycopg.connect(server.url(name), autocommit=True) as copy:
         if partly:
@@ -149,11 +151,9 @@ def restore_copy(
         if choice.foreign and (empty := fill_views(copy) if server.isolated else unfilled_views(copy)):
             notes.append(f"materialized views that are empty here, as they may read foreign tables: {', '.join(empty)}")
         failed = [one for one in choice.failed if not _is_stand_in(one, made)]
-        proof = prove_copy(_without(backup, failed), copy, ledger_schema=ledger_schema)
+        proof = prove_copy(_without(backup, failed, rows_of), copy, ledger_schema=ledger_schema)
     if lacking:
         notes.append(f"extensions that this machine does not have: {', '.join(lacking)}")
-    for notice in notes:
-        tell(notice)
     return RestoredCopy(
         server_version=version,
         proof=proof,
@@ -161,8 +161,30 @@ def restore_copy(
         duration_ms=round((time.monotonic() - started) * 1_000),
         lacking=lacking,
         stand_ins=outside.schemas if outside else (),
+        rows_of=rows_of,
         left_out=tuple(dict.fromkeys(one.shown for one in failed if one.kind in _OBJECTS)),
     )
+
+
+def restore_shape(backup: StoredBackup, server: Host, name: str, *, programs: Path | None = None) -> None:
+    """Restore the definitions alone, as far as they go, into a new database `name`: for a look at how they hang together.
+
+    What cannot be made is passed over. Raises what `fill` raises.
+    """
+    with psycopg.connect(server.url(), autocommit=True) as home:
+        home.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(server.name(name))))
+    options = RestoreOptions(tablespaces=False, owners=False, choose=_definitions, failed=lambda _entry: None)
+    with psycopg.connect(server.url(name), autocommit=True) as shape:
+        add(backup, shape, options, target=f"backup {backup.manifest.id}", programs=programs)
+
+
+_ROWS = frozenset(
+    {"TABLE DATA", "BLOBS", "BLOB", "MATERIALIZED VIEW DATA", "SEQUENCE SET", "USER MAPPING", "STATISTICS DATA"}
+)
+
+
+def _definitions(entries: tuple[Entry, ...]) -> Iterable[Entry]:
+    return (one for one in entries if one.kind not in _ROWS)
 
 
 def server_major(backup: StoredBackup, programs: Path | None) -> int:
@@ -186,12 +208,24 @@ class _Choice:
 
     foreign: bool = False  # there are foreign tables
     later: bool = False  # foreign keys come when all else is there
+    rows_of: frozenset[Table] | None = None  # None: of all tables
     failed: list[Entry] = field(default_factory=list)
 
     def choose(self, entries: tuple[Entry, ...]) -> Iterable[Entry]:
         self.foreign = self.foreign or any(entry.kind == "FOREIGN TABLE" for entry in entries)
         left = {"USER MAPPING", *(("MATERIALIZED VIEW DATA",) if self.foreign else ())}
-        return (one for one in entries if one.kind not in left and not (self.later and _is_of_key(one)))
+        if self.rows_of is not None:
+            left |= {"BLOBS"}
+        wanted = {f"{schema} {name}" for schema, name in self.rows_of or ()}
+        return (
+            one
+            for one in entries
+            if one.kind not in left
+            and not (self.later and _is_of_key(one))
+            and not (
+                self.rows_of is not None and one.kind == "TABLE DATA" and one.rest.rpartition(" ")[0] not in wanted
+            )
+        )
 
     def choose_later(self, entries: tuple[Entry, ...]) -> Iterable[Entry]:
         return (one for one in entries if _is_of_key(one))
@@ -207,9 +241,15 @@ def _is_stand_in(entry: Entry, made: Mapping[str, str]) -> bool:
     return entry.kind == "SCHEMA" and any(entry.is_of("-", schema) for schema in made.values())
 
 
-def _without(backup: StoredBackup, failed: Sequence[Entry]) -> StoredBackup:
-    """What the copy can be expected to hold, when these entries could not be restored."""
+def _without(backup: StoredBackup, failed: Sequence[Entry], rows_of: frozenset[Table] | None) -> StoredBackup:
+    """What the copy can be expected to hold, when these entries could not be restored, and only these rows were."""
     contents = backup.contents
+    if contents is not None and rows_of is not None:
+        emptied = tuple(
+            one if (one.schema, one.name) in rows_of else replace(one, rows=0, exact=False) for one in contents.tables
+        )
+        contents = replace(contents, tables=emptied, large_objects=0)
+        backup = replace(backup, contents=contents)
     if contents is None or not failed:
         return backup
     tables = [one for one in failed if one.kind == "TABLE"]

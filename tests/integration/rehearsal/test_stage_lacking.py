@@ -125,6 +125,6 @@ def test_a_source_of_a_major_that_is_not_here_is_tried_on_a_higher_one(
         found = project.run("rehearse", "prod", "--json").document["rehearsal"]
         assert found["verdict"]["outcome"] == "passed", found["verdict"]
         assert found["copy"]["server_version"].startswith("17")
-        assert any("PostgreSQL 15 is not on this machine" in note for note in found["copy"]["notes"])
+        assert any("PostgreSQL 15 is not at hand" in note for note in found["copy"]["notes"])
         with pytest.raises(ProgramMissing):  # never a lower one
             programs.nearest_major(("postgres",), 20)

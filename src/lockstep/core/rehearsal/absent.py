@@ -13,6 +13,7 @@ from lockstep.core.locking.known import dropped
 from lockstep.core.locking.nodes import Relation, choice, every, nodes, relation
 from lockstep.core.migration import SqlFile
 from lockstep.core.rehearsal.report import Copy
+from lockstep.core.rehearsal.trace import FileTrace
 from lockstep.core.rehearsal.verdict import Outcome, Problem
 
 RULE = "not-on-copy"
@@ -45,6 +46,27 @@ def absent_problems(copy: Copy, files: Iterable[SqlFile]) -> Iterator[Problem]:
                     file=file.name,
                     line=statement.line,
                     advice=_advice(copy),
+                )
+
+
+def rowless_problems(copy: Copy, traces: Iterable[FileTrace]) -> Iterator[Problem]:
+    """Return a problem for each statement that read, wrote or rewrote a table whose rows were not restored."""
+    rowless = set(copy.rowless)
+    if not rowless:
+        return
+    for trace in traces:
+        for one in trace.statements:
+            relations = {r.relation for r in one.scans} | {r.relation for r in one.written}
+            relations |= {r.relation for r in one.rewrites} | set(one.emptied)
+            found = sorted({name.replace('"', "") for name in relations} & rowless)
+            if found:
+                yield Problem(
+                    outcome=Outcome.UNVERIFIED,
+                    rule="reduced-copy",
+                    message=f"it works on {found[0]}, whose rows are not on the copy",
+                    file=trace.name,
+                    line=one.line,
+                    advice="give it the time for a whole copy: time_budget under [rehearsal] in lockstep.toml",
                 )
 
 

@@ -10,6 +10,7 @@ from lockstep.core.locking.lock_modes import Mode, strongest
 from lockstep.core.migration import SqlFile
 from lockstep.core.rehearsal.proof import RevertProof, Standing
 from lockstep.core.rehearsal.rules import BINDING
+from lockstep.core.rehearsal.tiers import Tier
 from lockstep.core.rehearsal.trace import FileTrace, StatementTrace
 from lockstep.core.rehearsal.verdict import Budgets, Note, Outcome, Problem, Verdict
 from lockstep.core.rehearsal.windows import PARTS, kinds_of, preferred
@@ -108,8 +109,8 @@ def copy_differs(findings: Iterable[str]) -> tuple[Problem, ...]:
 
 
 def reduced_copy(tier: str) -> Problem | None:
-    """A copy that is not whole; None when it is."""
-    if tier == "full":
+    """A copy without rows; None when it has all, or those that the plan may touch: what else it reads is told apart."""
+    if tier != Tier.SCHEMA.value:
         return None
     return Problem(
         outcome=Outcome.UNVERIFIED,

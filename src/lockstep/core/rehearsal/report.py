@@ -34,6 +34,7 @@ class Copy:
     restore_ms: int
     isolated: bool  # no network at all
     notes: tuple[str, ...] = ()  # what was left out, stands in for something, or is not as in the source
+    rowless: tuple[str, ...] = ()  # tables whose rows were not restored, of a copy that is not full
     lacking: tuple[str, ...] = ()  # extensions of the source that the server does not have
     stand_ins: tuple[str, ...] = ()  # schemas that are not in the backup: their tables here hold keys alone
     service: str | None = None  # the database service that the source is of; it may allow more than PostgreSQL does

@@ -26,7 +26,7 @@ from lockstep.postgres.inspection import (
     quoted,
 )
 from lockstep.postgres.ledger import read_ledger, refuse_unowned
-from lockstep.postgres.programs import find_program
+from lockstep.postgres.programs import find_program, nearest_major
 from lockstep.service.checkup.findings import Findings, problem_of
 from lockstep.service.project import target_of
 
@@ -263,9 +263,18 @@ def _found(
             if needed:
                 findings.add(problem(name, text, error.hint, error.exit_code))
             else:
-                use = "no backup can be taken" if wanted is _CLIENTS else "no backup can be verified by restoring it"
+                use = "no backup can be taken" if wanted is _CLIENTS else _instead(server, folder)
                 findings.add(warning(name, f"{text}: {use}", error.hint))
             return
         programs.append((program, found.version, found.minor))
     shown = tuple(programs) if wanted is _CLIENTS else tuple(programs[:1])
     findings.add(program_versions(name, shown, server.version.split(" ", 1)[0], server.version_num % 10000))
+
+
+def _instead(server: ServerLook, folder: Path | None) -> str:
+    """What a machine without the server programs of the right major version does."""
+    try:
+        higher = nearest_major(_SERVERS, server.version_num // 10000, folder=folder)
+    except ProgramMissing:
+        return "no backup can be verified by restoring it, and no plan rehearsed"
+    return f"rehearsals and verifications run on PostgreSQL {higher}, which may do things otherwise"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from lockstep import __version__
 from lockstep.config import Environment, Settings
 from lockstep.core.duration import format_ms
-from lockstep.core.migration import Folder
+from lockstep.core.migration import Folder, SqlFile
 from lockstep.core.rehearsal.calibration import calibrate
 from lockstep.core.rehearsal.report import Rehearsal, predicted
 from lockstep.core.rehearsal.verdict import Outcome
@@ -48,7 +48,7 @@ def rehearse(
     started = time.monotonic()
     name, include = environment.name, tuple(include)
     progress.started(name, "rehearsal")
-    with open_stage(settings, environment, backup, progress, run=run) as stage:
+    with open_stage(settings, environment, backup, progress, run=run, files=may_run(folder, backup, include)) as stage:
 
         def step(what: str) -> None:
             progress.under_way(name, "rehearsal", what)
@@ -102,6 +102,16 @@ def rehearse(
     else:
         progress.note(name, f"  rehearsal  {verdict.outcome.value}  {format_ms(took)}")
     return found
+
+
+def may_run(folder: Folder, backup: StoredBackup, include: Iterable[int] = ()) -> list[SqlFile]:
+    """Return the files that a plan on this backup may run, its way back among them: which ones, only its ledger knows."""
+    ledger = backup.manifest.ledger
+    newest = ledger.version if ledger is not None and ledger.version is not None else -1
+    wanted = [
+        one for one in folder.migrations if one.version is None or one.version > newest or one.version in set(include)
+    ]
+    return [file for one in wanted for file in (one.up, one.down, one.verify) if file is not None]
 
 
 def _named(folder: Folder, database: str) -> bool:

@@ -8,7 +8,7 @@ takes. It tries nothing itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,9 +20,12 @@ from psycopg import sql
 
 from lockstep.config import Environment, Settings
 from lockstep.core.address import parse_address
-from lockstep.core.contents import DatabaseShape, Server
+from lockstep.core.contents import Contents, DatabaseShape, Server
 from lockstep.core.managed import service_of
+from lockstep.core.migration import SqlFile
+from lockstep.core.rehearsal.closure import shown
 from lockstep.core.rehearsal.report import Copy
+from lockstep.core.rehearsal.tiers import Rows, Tier
 from lockstep.errors import BackupDamaged, ConfigError, RestoreFailed
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.givenserver import GivenServer
@@ -35,6 +38,7 @@ from lockstep.service.filling import StoredBackup
 from lockstep.service.progress import Progress
 from lockstep.service.project import target_of
 from lockstep.service.proving import Proof, damage, judged, record_proof
+from lockstep.service.rehearsal.reducing import choose_rows
 from lockstep.service.restored import Host, RestoredCopy, restore_copy, server_major
 from lockstep.service.run import new_run_id
 from lockstep.service.store import programs_of
@@ -136,8 +140,12 @@ def open_stage(
     progress: Progress,
     *,
     run: RunInfo | None = None,
+    files: Sequence[SqlFile] | None = None,
 ) -> Iterator[Stage]:
-    """Restore a backup into a throw-away server. Everything of it is gone on any exit.
+    """Restore a backup into a throw-away server, or into databases of a given one. All of it is gone on any exit.
+
+    `files` are all that may run: where the time budget is too small for the whole database, the rows of what these
+    touch are restored, or none. Without it, everything is.
 
     With `run` the restore counts as a verification of the backup: it is recorded beside it, and in the audit log.
     Raises BackupDamaged when the copy is not what was backed up, RestoreRefused, RestoreFailed, BucketError,
@@ -149,8 +157,11 @@ def open_stage(
     started = time.monotonic()
     facts = contents.server if contents else None
     with host as server:
-        restored = _restored(settings, environment, backup, server, progress, run)
-        notes = [*restored.notes]
+        rows = Rows(tier=Tier.FULL)
+        if files is not None:
+            rows = choose_rows(settings, backup, server, files, programs)
+        restored = _restored(settings, environment, backup, server, progress, run, rows)
+        notes = [*rows.notes, *restored.notes]
         login: Login | None = None
         if isinstance(server, ThrowawayServer):
             server.restart(at_start(facts.settings if facts else ()))
@@ -174,6 +185,8 @@ def open_stage(
             copy=Copy(
                 backup=manifest.id,
                 taken_at=manifest.taken_at,
+                tier=rows.tier.value,
+                rowless=_rowless(contents, rows),
                 size=row[0],
                 server_version=restored.server_version,
                 source_version=manifest.server_version,
@@ -228,6 +241,14 @@ def _unlike(server: Host, facts: Server | None) -> list[str]:
     return [f"settings of the given server that are not as in the source: {', '.join(differing)}"] if differing else []
 
 
+def _rowless(contents: Contents | None, rows: Rows) -> tuple[str, ...]:
+    """The tables that have rows in the backup, and none here."""
+    if rows.tables is None or contents is None:
+        return ()
+    filled = {(one.schema, one.name) for one in contents.tables if one.rows}
+    return tuple(shown(filled - rows.tables))
+
+
 def _restored(
     settings: Settings,
     environment: Environment,
@@ -235,6 +256,7 @@ def _restored(
     server: Host,
     progress: Progress,
     run: RunInfo | None,
+    rows: Rows,
 ) -> RestoredCopy:
     """The copy, which is what was backed up: what came of it is recorded, for it is a verification as well."""
     started = time.monotonic()
@@ -247,6 +269,7 @@ def _restored(
             ledger_schema=settings.project.ledger_schema,
             programs=programs_of(settings),
             partly=True,
+            rows_of=rows.tables,
             tell=lambda text: progress.note(environment.name, text),
         )
         findings = restored.proof.differences

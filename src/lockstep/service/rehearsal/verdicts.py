@@ -8,7 +8,7 @@ import psycopg
 
 from lockstep.config import Environment, Settings
 from lockstep.core.migration import Folder, SqlFile
-from lockstep.core.rehearsal.absent import absent_problems, excused
+from lockstep.core.rehearsal.absent import absent_problems, excused, rowless_problems
 from lockstep.core.rehearsal.advice import advice_of
 from lockstep.core.rehearsal.calibration import calibrate
 from lockstep.core.rehearsal.corrections import corrections
@@ -46,6 +46,7 @@ def reach_verdict(
         failure = excused(failure, tried.error.sqlstate, stage.copy)
         problems = with_failure(problems, failure, _line(tried.error, file))
     problems += absent_problems(stage.copy, [step.migration.up for step in steps])
+    problems += rowless_problems(stage.copy, tried.files)
     stopped = tried.error is not None or tried.held is not None
     left = [step.name for step in steps[len(tried.files) + 1 :]] if stopped else []
     return judge(
