@@ -31,6 +31,8 @@ from lockstep.service.applying import open_apply
 from lockstep.service.rehearsal.stage import TEMPLATE, Clone, Stage
 from lockstep.service.rehearsal.trials import Tried
 
+#: How many times larger a table may be afterwards and still be compared: rows that were updated leave old ones behind.
+SWOLLEN = 4
 #: Milliseconds that a plan may take to be run once more, for what its tables held in between.
 WALK_MS = 300_000
 
@@ -171,7 +173,7 @@ def losses_of(
     with looking(clone.admin) as connection:
         left = left_of(connection, counted.tables)
         tables = read_tables(connection, (ups | downs) - unknown, ledger_schema=clone.settings.project.ledger_schema)
-        found = read_holdings(connection, tables, sums=True, limit=SUMMED)
+        found = read_holdings(connection, tables, sums=True, limit=SWOLLEN * SUMMED)
     losses, drops = _dropped(counted, left)
     more, notes = lost(held, found, _updated((before.tried.files[number], down)))
     losses += more
@@ -236,7 +238,7 @@ def losses_of_downs(
         same = [_followed(one, left[one.oid]) for one in before if one.oid in left]
         names = [one.relation for one in before if one.oid not in left]
         new = read_tables(connection, names, ledger_schema=ledger)
-        found = read_holdings(connection, [*same, *new], sums=True, limit=SUMMED)
+        found = read_holdings(connection, [*same, *new], sums=True, limit=SWOLLEN * SUMMED)
     losses, notes = lost(held, found, _updated(traces))
     return tuple(losses), tuple(notes)
 
