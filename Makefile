@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: help setup demo test soak soak-backups soak-fingerprint test-majors check bench bench-backup bench-health bench-fingerprint format lock wheel clean
+.PHONY: help setup demo test soak soak-backups soak-fingerprint test-majors check bench bench-backup bench-rehearsal bench-health bench-fingerprint format lock wheel clean
 
 help:
 	@echo "make demo    the main job end to end, on real servers (Ctrl-C stops it)"
@@ -18,6 +18,7 @@ help:
 	@echo "make check   ruff, mypy --strict, import contracts, squawk"
 	@echo "make bench   Lockstep beside dbmate, sqlx and a floor (about ten minutes; the table on stdout)"
 	@echo "make bench-backup  a backup and a restore of 2 GB beside pg_dump and pg_restore alone (about fifteen minutes)"
+	@echo "make bench-rehearsal  a rehearsal on 2 GB beside pg_restore alone, and every form of the lock table (about twenty minutes)"
 	@echo "make bench-fingerprint  a schema read beside pg_dump --schema-only (about five minutes)"
 	@echo "make bench-health  what lockstep health costs at 50, 500 and 5,000 tables (about a minute)"
 	@echo "make format  format and fix what ruff can"
@@ -64,6 +65,9 @@ bench: $(STAMP)
 
 bench-backup: $(STAMP)
 	@$(BIN)/python -m bench.backups
+
+bench-rehearsal: $(STAMP)
+	@$(BIN)/python -m bench.rehearsal
 
 bench-fingerprint: $(STAMP)
 	@$(BIN)/python -m bench.fingerprint

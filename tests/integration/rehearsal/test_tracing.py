@@ -49,7 +49,7 @@ def test_a_lock_is_seen_with_what_hangs_on_the_table(shop: Project) -> None:
         "public.customers": ACCESS_EXCLUSIVE, "public.sums": ACCESS_EXCLUSIVE,
         "public.orders_pkey": ACCESS_EXCLUSIVE, "public.orders_total": ACCESS_EXCLUSIVE,
     }  # fmt: skip
-    assert first.locks[0].kind == "table" and second.locks[-1].kind == "materialized view"
+    assert first.locks[0].kind == "table" and second.locks[-1].kind == "index"
 
 
 def test_partitions_and_referenced_tables_are_named(shop: Project) -> None:

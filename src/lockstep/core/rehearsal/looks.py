@@ -13,6 +13,7 @@ from lockstep.core.locking.locks import script_locks
 from lockstep.core.locking.nodes import choice, nodes
 from lockstep.core.locking.statement_words import words
 from lockstep.core.migration import SqlFile
+from lockstep.core.units import UnitKind
 
 _QUIET = frozenset({"variable_set_stmt", "variable_show_stmt"})
 #: What only the first query of a transaction may still find otherwise.
@@ -29,7 +30,8 @@ class Watched:
     kind: str  # in words
     quiet: bool  # it locks nothing
     held_back: bool  # a later one of its transaction must come before any query
-    names: tuple[str, ...] = ()  # of one that cannot run in a transaction: the relations that its text names, as SQL
+    alone: bool = False  # it does not run in a transaction
+    names: tuple[str, ...] = ()  # of such a one: the relations that its text names, as SQL
 
 
 def watched(file: SqlFile) -> tuple[Watched, ...]:
@@ -40,7 +42,8 @@ def watched(file: SqlFile) -> tuple[Watched, ...]:
         index for index, (one, node) in enumerate(trees) if one.kind == "variable_set_stmt" and _comes_first(node)
     ]
     names: dict[int, tuple[str, ...]] = {}
-    if any(one.alone or one.traits.apart for one in script.statements):
+    alone = set() if file.transactional else {u.first for u in file.units() if u.kind is UnitKind.ALONE}
+    if alone:
         names = {one.index: tuple(lock.relation for lock in one.locks if lock.named) for one in script_locks(script)}
     return tuple(
         Watched(
@@ -48,7 +51,8 @@ def watched(file: SqlFile) -> tuple[Watched, ...]:
             kind=words(one.kind, node),
             quiet=one.kind in _QUIET,
             held_back=any(index < first < _end(file, index) for first in firsts),
-            names=names.get(index, ()),
+            alone=index in alone,
+            names=names.get(index, ()) if index in alone else (),
         )
         for index, (one, node) in enumerate(trees)
     )

@@ -133,23 +133,22 @@ def _results(connection: psycopg.Connection, text: str) -> list[list[tuple[Any, 
 
 
 def _held(rows: list[tuple[Any, ...]], relations: Relations) -> dict[int, Held]:
-    """Rows by OID; what belongs to TOAST counts as its table."""
+    """Rows by OID. What belongs to a TOAST table counts as that; new ones are nobody's concern."""
     found: dict[int, Held] = {}
-    stronger: dict[int, Mode] = {}
     for oid, rank, relkind, partition, name, filenode, table, *counts in rows:
-        mode = MODES[rank]
-        if (owner := relations.folded.get(oid)) is not None:
-            if owner not in stronger or stronger[owner].rank < mode.rank:
-                stronger[owner] = mode
+        mode, oid = MODES[rank], relations.folded.get(oid, oid)
+        known = relations.known.get(oid)
+        if known is not None and known.kind == "TOAST table":
+            if oid not in found or found[oid].mode.rank < mode.rank:
+                found[oid] = Held(mode, known.kind, known.name, 0, known.table, Counts())
         elif name is None or not name.startswith("pg_toast."):
             kind = None if relkind is None else kind_of(relkind, partition)
             found[oid] = Held(mode, kind, name or "", filenode or 0, table, Counts(*counts))
-    for oid, mode in stronger.items():
-        if oid in found:
-            found[oid] = max(found[oid], found[oid]._replace(mode=mode), key=lambda one: one.mode.rank)
-        elif (known := relations.known.get(oid)) is not None:
-            found[oid] = Held(mode, known.kind, known.name, known.filenode, known.table, Counts())
-    return found
+    return {
+        oid: held
+        for oid, held in found.items()
+        if not relations.hidden(oid, held.mode, owner.mode if (owner := found.get(held.table or 0)) else None)
+    }
 
 
 def _reasons(text: str | None) -> dict[int, int]:

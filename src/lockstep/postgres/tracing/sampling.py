@@ -128,7 +128,12 @@ class Sampler:
         found: dict[int, list[Mode]] = {}
         for oid, rank in rows:
             found.setdefault(self.relations.folded.get(oid, oid), []).append(MODES[rank])
-        return {(oid, mode) for oid, modes in found.items() if (mode := strongest(modes)) is not None}
+        held = {oid: mode for oid, modes in found.items() if (mode := strongest(modes)) is not None}
+        return {(oid, mode) for oid, mode in held.items() if not self._hidden(oid, mode, held)}
+
+    def _hidden(self, oid: int, mode: Mode, held: Mapping[int, Mode]) -> bool:
+        known = self.relations.known.get(oid)
+        return self.relations.hidden(oid, mode, held.get(known.table) if known and known.table else None)
 
     def _seen(self, watched: Watched) -> tuple[tuple[TracedLock, ...], tuple[Window, ...], tuple[Rewrite, ...]]:
         rewrites = self._changed(watched)

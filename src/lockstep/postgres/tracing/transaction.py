@@ -96,7 +96,8 @@ class Transaction:
                 continue
             on_top = held.counts.since(self.counts.get(oid, Counts()))
             self.counts[oid] = held.counts
-            scans += on_top.scanned(relation.name) if relation.existed else ()
+            if relation.existed and (on_top.read or relation.name not in emptied):
+                scans += on_top.scanned(relation.name)  # the indexes of what was emptied are built of nothing
             written += on_top.written(relation.name)
         wal, self.wal = look.wal - self.wal, look.wal
         return replace(

@@ -42,7 +42,7 @@ class _File:
     statements: list[StatementTrace] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     trace_ms: float = 0.0
-    counted: Counted | None = None  # once a statement stood alone
+    counted: Counted | None  # where a statement stands alone
 
 
 class TracingWatch(Watch):
@@ -69,11 +69,15 @@ class TracingWatch(Watch):
             ).fetchone()
             self._reasons_told = row is not None and bool(row[0])
         self._transaction = None
+        statements = watched(file)
+        alone = any(one.alone for one in statements)
+        counted = self._counted(session) if alone else None
         self._file = _File(
             name=name,
             file=file,
-            watched=watched(file),
+            watched=statements,
             invalid=frozenset(_invalid(session)),
+            counted=counted,
             started=time.monotonic(),
         )
 
@@ -172,15 +176,23 @@ class TracingWatch(Watch):
             self._wal = row[0] if row else 0
             self._counts = counts_before(session) if session.facts.version < 150000 else {}
 
-    def _sampling(self, session: Session, file: _File, relations: Relations) -> Sampler | None:
-        """Sample from a second session; without one there is nothing to be seen."""
+    def _counted(self, session: Session) -> Counted | None:
+        """Open the second session, and read what the server counted so far."""
+        self._broken = self._broken or session.facts.pooled
         if self._connection is None and not self._open():
             return None
         assert self._connection is not None
+        counted = Counted(version=session.facts.version)
         with suppress(psycopg.Error):
-            if file.counted is None:
-                file.counted = Counted(version=session.facts.version)
-                file.counted.news(self._connection)
+            _told(session, ())
+            counted.news(self._connection)
+        return counted
+
+    def _sampling(self, session: Session, file: _File, relations: Relations) -> Sampler | None:
+        """Sample from a second session; without one there is nothing to be seen."""
+        if self._connection is None or file.counted is None:
+            return None
+        with suppress(psycopg.Error):
             sampler = Sampler(
                 connection=self._connection, pid=session.facts.pid, relations=relations, counted=file.counted
             )
