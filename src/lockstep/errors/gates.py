@@ -20,13 +20,14 @@ class RehearsalRefused(LockstepError):
         problems: str,  # in words, with what to do instead
         more: int = 0,  # problems that are not among them
         found: bool = True,  # False: nothing could be tried at all
+        again: str = "sync",  # the command that goes on with it
     ) -> None:
         self.outcome = outcome
         ending = f"\n  and {more} more" if more else ""
         super().__init__(
             f"{target}: the rehearsal {outcome}, so nothing was applied\n{problems}{ending}",
             hint=(f"lockstep rehearse {environment} tries it again on the newest backup; " if found else "")
-            + f'to go on all the same: lockstep sync {environment} --override "reason"',
+            + f'to go on all the same: lockstep {again} {environment} --override "reason"',
         )
 
 

@@ -119,6 +119,7 @@ def pass_rehearsal(
             problems=shown,
             more=max(0, len(reasons) - _LISTED),
             found=found is not None,
+            again="deploy" if run.orchestrator_url else "sync",
         )
     _log(
         settings, environment, run, progress, "override",
