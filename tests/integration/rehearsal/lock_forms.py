@@ -68,7 +68,7 @@ def alter(statement: str, source: str = "", **more: object) -> Form:
 
 
 #: The lock table does not follow the foreign keys of a column whose type changes: which column they are of is seldom known.
-_UNFOLLOWED = "line 1, ALTER TABLE: predicted no strong lock on public.orders, seen ACCESS EXCLUSIVE"
+_UNFOLLOWED = "predicted no lock on public.orders, seen ACCESS EXCLUSIVE"
 
 FORMS = (
     # -- columns

@@ -37,3 +37,15 @@ def test_a_migration_may_name_its_database(prod: Project) -> None:
     prod.write("001-named.sql", f"ALTER DATABASE {name} SET timezone = 'UTC'; COMMENT ON DATABASE {name} IS 'shop';")
     done = prod.run("rehearse", "prod", "--fresh")
     assert done.code == 0, done.err + done.out
+
+
+def test_a_lock_that_the_text_did_not_promise_is_a_note(prod: Project) -> None:
+    prod.query(
+        "CREATE TABLE customers (id int PRIMARY KEY); CREATE TABLE orders (id int, customer int REFERENCES customers)",
+        "prod",
+    )
+    prod.run("baseline", "prod", "--version", "none")
+    prod.write("001-wider.sql", "ALTER TABLE public.orders ALTER COLUMN customer TYPE bigint;")
+    prod.write("001-wider.down.sql", "ALTER TABLE public.orders ALTER COLUMN customer TYPE int;")
+    done = prod.run("rehearse", "prod", "--fresh")
+    assert "predicted no lock on public.customers, seen ACCESS EXCLUSIVE" in " ".join(done.out.split()), done.out

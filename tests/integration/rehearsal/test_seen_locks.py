@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from lockstep.core.locking.known import Known
+from lockstep.core.locking.lock_report import FileLocks
 from lockstep.core.locking.locks import script_locks
-from lockstep.core.rehearsal.confirming import Correction, corrections
+from lockstep.core.rehearsal.corrections import corrections
 from lockstep.core.statements import parse_script
 from lockstep.postgres.throwaway import RESTORE, ThrowawayServer
 from tests.integration.rehearsal.lock_forms import base
@@ -52,18 +53,20 @@ def test_what_is_seen_is_what_the_table_says(
 
 def test_what_the_text_promises_is_what_is_seen(seen: tuple[str, dict[str, Sighting]]) -> None:
     _, found = seen
-    differences = {one.form.statement: tuple(each.text for each in corrected(one)) for one in found.values()}
+    differences = {one.form.statement: tuple(corrected(one)) for one in found.values()}
     assert {name: lines for name, lines in differences.items() if lines} == {
         one.form.statement: (one.form.static,) for one in found.values() if one.form.static
     }
 
 
-def corrected(sighting: Sighting) -> tuple[Correction, ...]:
+def corrected(sighting: Sighting) -> list[str]:
     form, known = sighting.form, Known()
     for text in (base(), form.before):
         script_locks(parse_script(text, "000-base.sql"), known)
     script = parse_script(form.statement, "001-form.sql", transactional=not form.outside)
-    return corrections(script_locks(script, known), replace(sighting.file, statements=(sighting.seen,)))
+    predicted = FileLocks(file=sighting.file.name, statements=script_locks(script, known))
+    trace = replace(sighting.file, statements=(sighting.seen,))
+    return [note.message for note in corrections([trace], [predicted])]
 
 
 BEGIN, END = "<!-- seen: pytest --refresh-golden tests/integration/rehearsal/test_seen_locks.py -->\n", "<!-- end -->\n"

@@ -20,6 +20,9 @@ from lockstep.postgres.tracing.relations import Relations, kind_of, query
 #: Where the event trigger writes what it hears: `OID:reasons` for each table, until the transaction's end.
 REWRITES = "lockstep_rehearsal.rewrites"
 
+#: The version from which a session can be made to tell the server what it counted.
+TELLS_SINCE = 150000
+
 MODES: Sequence[Mode] = tuple(Mode)
 #: As pg_locks writes them, weakest first.
 LOCK_WORDS = [mode.value.title().replace(" ", "") + "Lock" for mode in MODES]

@@ -17,12 +17,12 @@ import psycopg
 from lockstep.core.locking.lock_modes import Mode, strongest
 from lockstep.core.rehearsal.looks import Watched
 from lockstep.core.rehearsal.trace import Rewrite, Scan, StatementTrace, TracedLock, Window, Written
+from lockstep.postgres.tracing import look
 from lockstep.postgres.tracing.look import LOCK_WORDS, MODES, Counts
 from lockstep.postgres.tracing.relations import ORDER, ROWS, Relation, Relations, kind_of, query
 
 SHORTEST = 0.001  # seconds between samples, at first; a hundredth of the time so far later on
 LONGEST = 0.05
-_COUNTS_SINCE = 150000  # the version from which a session can be made to tell what it counted
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Counted:
 
     def news(self, connection: psycopg.Connection, oids: Sequence[int] | None = None) -> dict[int, Counts]:
         """Return what came on top; of all tables without `oids`. Nothing before PostgreSQL 15. Raises psycopg.Error."""
-        if self.version < _COUNTS_SINCE:
+        if self.version < look.TELLS_SINCE:
             return {}
         which = "c.oid >= 16384" if oids is None else "c.oid = ANY (%(oids)s::pg_catalog.oid[])"
         text = query("counts").replace("{which}", which)

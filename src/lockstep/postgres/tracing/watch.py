@@ -20,6 +20,7 @@ from psycopg.pq import TransactionStatus
 from lockstep.core.rehearsal.looks import Watched, watched
 from lockstep.core.rehearsal.trace import FileTrace, StatementTrace, Window
 from lockstep.postgres.connection import Session
+from lockstep.postgres.tracing import look
 from lockstep.postgres.tracing.look import Counts, counts_before, looking, sizes
 from lockstep.postgres.tracing.reasons import NAME
 from lockstep.postgres.tracing.relations import ORDER, Relations
@@ -165,7 +166,7 @@ class TracingWatch(Watch):
     def _make_ready(self, session: Session, relations: Relations) -> None:
         """Start from zero, before a transaction begins: inside one no query may come before the file's own."""
         # A build's helpers would count the rows that they read in places where nobody sees them.
-        flush = "pg_catalog.pg_stat_force_next_flush()" if session.facts.version >= 150000 else "NULL"
+        flush = "pg_catalog.pg_stat_force_next_flush()" if session.facts.version >= look.TELLS_SINCE else "NULL"
         with suppress(psycopg.Error):
             cursor = session.connection.execute(
                 "SET max_parallel_maintenance_workers = 0; "
@@ -174,7 +175,7 @@ class TracingWatch(Watch):
             cursor.nextset()
             row = cursor.fetchone()
             self._wal = row[0] if row else 0
-            self._counts = counts_before(session) if session.facts.version < 150000 else {}
+            self._counts = counts_before(session) if session.facts.version < look.TELLS_SINCE else {}
 
     def _counted(self, session: Session) -> Counted | None:
         """Open the second session, and read what the server counted so far."""
@@ -270,7 +271,7 @@ def _longest(windows: Iterable[Window], kinds: dict[str, str]) -> tuple[Window, 
 
 def _told(session: Session, names: Sequence[str]) -> list[int]:
     """Make an idle session tell the server what it counted; return which relations it means by some names."""
-    if session.facts.version >= 150000:
+    if session.facts.version >= look.TELLS_SINCE:
         session.connection.execute("SELECT pg_catalog.pg_stat_force_next_flush()")
     rows = session.connection.execute(
         "SELECT pg_catalog.to_regclass(name)::pg_catalog.oid::bigint FROM pg_catalog.unnest(%s::text[]) AS given (name)",
