@@ -186,6 +186,7 @@ class Environment:
     statement_timeout_ms: int | None
     retry_budget_ms: int
     stops_on_drift: bool  # a deploy is refused when the schema was changed by hand; else it is only told
+    every_schema: bool = False  # of a copy: fingerprints are of all schemas, not of the configured ones alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ class Target:
     address: Address
     ledger_schema: str = "public"
     schemas: tuple[str, ...] = ("public",)  # what belongs to the team
+    every_schema: bool = False  # fingerprints are of all schemas but the server's own
     role: str | None = None  # SET ROLE for everything that the run does
     search_path: str | None = None  # for migration files; None leaves the role's own
     settings: Mapping[str, str] = field(default_factory=dict, repr=False)  # lockstep.NAME values: secrets

@@ -47,7 +47,7 @@ class Live(NamedTuple):
 
 
 def read_live(session: Session) -> Live:
-    """Read the fingerprint of the target's configured schemas. The session must be idle; it is afterwards.
+    """Read the fingerprint of the target's configured schemas (of a copy: of all). The session must be idle; it is afterwards.
 
     Read again, up to three times in all, when somebody changed the schema meanwhile.
     Raises Unreachable; LedgerError when somebody keeps a view locked, or objects go away under the query again and again.
@@ -88,9 +88,7 @@ def token_sql(session: Session) -> sql.Composed:
         if session.facts.version >= 150000
         else ""
     )
-    return sql.SQL(_file("token")).format(
-        schemas=sql.Literal(list(session.target.schemas)), publication_namespace=namespaces
-    )
+    return sql.SQL(_file("token")).format(schemas=_schemas(session), publication_namespace=namespaces)
 
 
 # -- inside -------------------------------------------------------------------------------------------------------
@@ -123,7 +121,8 @@ def _read(session: Session, text: sql.Composed) -> Live:
             )  # fmt: skip
     session.connection.execute("COMMIT")
     major = session.facts.version // 10000
-    found = fingerprint_of(objects, major=major, schemas=session.target.schemas, roles=roles)
+    schemas = {one.schema for one in objects if one.schema} if session.target.every_schema else session.target.schemas
+    found = fingerprint_of(objects, major=major, schemas=schemas, roles=roles)
     return Live(found, str(row[0]))
 
 
@@ -151,6 +150,14 @@ def _roll_back(session: Session) -> None:
         session.connection.execute("ROLLBACK")
 
 
+def _schemas(session: Session) -> sql.Composable:
+    if session.target.every_schema:
+        return sql.SQL(
+            "ARRAY(SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema')"
+        )
+    return sql.Literal(list(session.target.schemas))
+
+
 @cache
 def _file(name: str) -> str:
     """A file without what is for people: it travels with every look."""
@@ -161,7 +168,7 @@ def _file(name: str) -> str:
 def _copy(session: Session) -> sql.Composed:
     newer = session.facts.version >= 150000
     pieces = {
-        "schemas": sql.Literal(list(session.target.schemas)),
+        "schemas": _schemas(session),
         "ledger": sql.Literal(session.target.ledger_schema),
         "ledger_tables": sql.Literal(list(TABLES)),
         "ledger_functions": sql.Literal(list(FUNCTIONS)),

@@ -189,6 +189,7 @@ def target_of(settings: Settings, environment: Environment, *, with_settings: bo
         address=address,
         ledger_schema=settings.project.ledger_schema,
         schemas=tuple(settings.project.schemas),
+        every_schema=environment.every_schema,
         role=environment.table.role,
         search_path=environment.table.search_path,
         settings=settings.setting_values(environment) if with_settings else {},

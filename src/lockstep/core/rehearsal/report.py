@@ -6,7 +6,7 @@ Holds no row of anybody's and no setting's value. docs/reference/rehearsal.md de
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -90,7 +90,18 @@ def objects_after(changes: Iterable[Change]) -> tuple[SchemaObject, ...]:
     return tuple(one.after._replace(xid=None) for one in changes if one.after is not None)
 
 
-def predicted(changes: tuple[Change, ...]) -> tuple[tuple[Touched, ...], tuple[SchemaObject, ...], str]:
-    """Return change set, objects and digest of what a plan did on the copy, as the report keeps them."""
-    kept = touched(changes)
-    return kept, objects_after(changes), change_digest(kept)
+def predicted(
+    changes: tuple[Change, ...], schemas: Collection[str]
+) -> tuple[tuple[Touched, ...], tuple[SchemaObject, ...], str]:
+    """Return change set, objects and digest of what a plan did on the copy, as the report keeps them.
+
+    On the copy all schemas are compared, in production those that are configured: what is of others is left out.
+    """
+    covered = tuple(one for one in changes if not one.key[1] or one.key[1] in schemas)
+    kept = touched(covered)
+    return kept, objects_after(covered), change_digest(kept)
+
+
+def uncovered(changes: Iterable[Change], schemas: Collection[str]) -> tuple[str, ...]:
+    """Return the schemas that a plan changed and that are not configured, sorted."""
+    return tuple(sorted({one.key[1] for one in changes if one.key[1] and one.key[1] not in schemas}))

@@ -12,8 +12,8 @@ from lockstep.config import Environment, Settings
 from lockstep.core.duration import format_ms
 from lockstep.core.migration import Folder, SqlFile
 from lockstep.core.rehearsal.calibration import calibrate
-from lockstep.core.rehearsal.report import Rehearsal, predicted
-from lockstep.core.rehearsal.verdict import Outcome
+from lockstep.core.rehearsal.report import Rehearsal, predicted, uncovered
+from lockstep.core.rehearsal.verdict import Note, Outcome
 from lockstep.core.rehearsal.waysback import ways_back
 from lockstep.errors import LockstepError, PlanRefused
 from lockstep.postgres.entries import RunInfo
@@ -24,7 +24,7 @@ from lockstep.service.rehearsal.doubts import doubts_of
 from lockstep.service.rehearsal.proofs import prove
 from lockstep.service.rehearsal.resuming import resume_halfway
 from lockstep.service.rehearsal.stage import open_stage
-from lockstep.service.rehearsal.trials import try_plan
+from lockstep.service.rehearsal.trials import Tried, try_plan
 from lockstep.service.rehearsal.verdicts import reach_verdict
 
 
@@ -73,9 +73,9 @@ def rehearse(
         proofs = prove(stage, tried, folder, run, to_version=to_version, include=include, doubtful=doubts.downs)
         verdict = reach_verdict(
             settings, environment, folder, stage, tried,
-            proofs=proofs, found=(*doubts.ups, *resumed.problems), notes=resumed.notes,
+            proofs=proofs, found=(*doubts.ups, *resumed.problems), notes=(*resumed.notes, *_uncovered(settings, tried)),
         )  # fmt: skip
-        changes, objects, digest = predicted(tried.changes)
+        changes, objects, digest = predicted(tried.changes, settings.project.schemas)
         took = round((time.monotonic() - started) * 1_000)
         found = Rehearsal(
             environment=name,
@@ -112,6 +112,17 @@ def may_run(folder: Folder, backup: StoredBackup, include: Iterable[int] = ()) -
         one for one in folder.migrations if one.version is None or one.version > newest or one.version in set(include)
     ]
     return [file for one in wanted for file in (one.up, one.down, one.verify) if file is not None]
+
+
+def _uncovered(settings: Settings, tried: Tried) -> tuple[Note, ...]:
+    """What a deploy changes where nobody compares it afterwards."""
+    return tuple(
+        Note(
+            message=f"it changes the schema {name}, which is not among schemas under [project]: what the deploy changes "
+            "there is not compared with this, and what others change there is no drift"
+        )
+        for name in uncovered(tried.changes, settings.project.schemas)
+    )
 
 
 def _named(folder: Folder, database: str) -> bool:

@@ -97,7 +97,9 @@ class Stage:
         role = self.environment.table.role if self.server.thrown_away else None
         table = msgspec.structs.replace(self.environment.table, url=self._url(name), role=role)
         # Drift is told, a lock budget is measured: neither stops a trial.
-        environment = replace(self.environment, table=table, stops_on_drift=False, max_blocking_ms=None)
+        environment = replace(
+            self.environment, table=table, stops_on_drift=False, max_blocking_ms=None, every_schema=True
+        )
         environments = {**self.settings.environments, environment.name: environment}
         settings = replace(self.settings, environments=environments)
         return Clone(name=name, settings=settings, environment=environment, admin=self.server.url(name))
