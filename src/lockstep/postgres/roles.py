@@ -7,6 +7,7 @@ servers that are thrown away: it makes superusers, and writes to the catalog.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -90,6 +91,36 @@ def set_default(connection: psycopg.Connection[Any], place: sql.Composable, sett
     except psycopg.Error:
         return False
     return True
+
+
+#: Roles that a trial made, out of the way of the next one.
+_HIDDEN = "lockstep_hidden_"
+
+
+def read_role_names(connection: psycopg.Connection[Any]) -> dict[int, str]:
+    """Return the roles that people and trials made: oid -> name. Those that are out of the way are not among them."""
+    rows = connection.execute("SELECT oid, rolname FROM pg_catalog.pg_roles WHERE oid >= 16384").fetchall()
+    return {oid: name for oid, name in rows if not name.startswith(_HIDDEN)}
+
+
+def name_roles(connection: psycopg.Connection[Any], names: Mapping[int, str]) -> None:
+    """Give each role its name of `names`, and put every other one out of the way. Roles belong to all databases.
+
+    What depends on a role stays: a dump of names would not.
+    """
+    rows = connection.execute("SELECT oid, rolname FROM pg_catalog.pg_roles WHERE oid >= 16384").fetchall()
+    wanted = {oid: names.get(oid, f"{_HIDDEN}{oid}") for oid, _ in rows}
+    moving = {oid: name for oid, name in rows if wanted[oid] != name}
+    for oid, name in moving.items():  # out of the way first, since two may change places
+        _rename(connection, name, f"{_HIDDEN}{oid}")
+    for oid in moving:
+        _rename(connection, f"{_HIDDEN}{oid}", wanted[oid])
+
+
+def _rename(connection: psycopg.Connection[Any], old: str, new: str) -> None:
+    if old != new:
+        words = sql.SQL("ALTER ROLE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
+        connection.execute(words)
 
 
 # -- inside -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from lockstep import __version__
@@ -13,16 +14,16 @@ from lockstep.core.duration import format_ms
 from lockstep.core.migration import Folder, SqlFile
 from lockstep.core.rehearsal.calibration import calibrate
 from lockstep.core.rehearsal.report import Rehearsal, predicted, uncovered
-from lockstep.core.rehearsal.verdict import Note, Outcome
+from lockstep.core.rehearsal.verdict import Note, Outcome, Problem
 from lockstep.core.rehearsal.waysback import ways_back
-from lockstep.errors import LockstepError, PlanRefused
+from lockstep.errors import LockstepError, MigrationFailed, PlanRefused
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.filling import StoredBackup
 from lockstep.service.planning import plan_target
 from lockstep.service.progress import Progress, Silent
 from lockstep.service.rehearsal.doubts import doubts_of
-from lockstep.service.rehearsal.proofs import prove
-from lockstep.service.rehearsal.resuming import resume_halfway
+from lockstep.service.rehearsal.proofs import prove, why
+from lockstep.service.rehearsal.resuming import Resumed, resume_halfway
 from lockstep.service.rehearsal.stage import open_stage
 from lockstep.service.rehearsal.trials import Tried, try_plan
 from lockstep.service.rehearsal.verdicts import reach_verdict
@@ -67,10 +68,17 @@ def rehearse(
             expected_digest=expected_digest,
             hold=lambda plan: doubts_of(clone, plan).held(plan, isolated=stage.server.isolated),
         )
-        resumed = resume_halfway(stage, tried, folder, run, to_version=to_version, include=include)
+        try:
+            resumed = resume_halfway(stage, tried, folder, run, to_version=to_version, include=include)
+        except MigrationFailed as error:
+            resumed = Resumed(problems=(_untried("what happens when it is cut off half-way", error),))
         step("the way back is tried")
         doubts = doubts_of(clone, tried.plan, tried.files)  # before the downs change the clone
-        proofs = prove(stage, tried, folder, run, to_version=to_version, include=include, doubtful=doubts.downs)
+        try:
+            proofs = prove(stage, tried, folder, run, to_version=to_version, include=include, doubtful=doubts.downs)
+        except MigrationFailed as error:
+            proofs = ()
+            resumed = replace(resumed, problems=(*resumed.problems, _untried("the way back", error)))
         verdict = reach_verdict(
             settings, environment, folder, stage, tried,
             proofs=proofs, found=(*doubts.ups, *resumed.problems), notes=(*resumed.notes, *_uncovered(settings, tried)),
@@ -112,6 +120,18 @@ def may_run(folder: Folder, backup: StoredBackup, include: Iterable[int] = ()) -
         one for one in folder.migrations if one.version is None or one.version > newest or one.version in set(include)
     ]
     return [file for one in wanted for file in (one.up, one.down, one.verify) if file is not None]
+
+
+def _untried(what: str, error: MigrationFailed) -> Problem:
+    """A trial that could not be made, because a file that ran before does not run once more on the copy."""
+    return Problem(
+        outcome=Outcome.UNVERIFIED,
+        rule="not-tried",
+        message=f"{what} could not be tried: {why(error)}",
+        file=error.file,
+        line=error.line,
+        advice="the plan itself ran on the copy; what it leaves outside of its database may be in its own way",
+    )
 
 
 def _uncovered(settings: Settings, tried: Tried) -> tuple[Note, ...]:

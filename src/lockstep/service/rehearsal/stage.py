@@ -29,7 +29,7 @@ from lockstep.core.rehearsal.tiers import Rows, Tier
 from lockstep.errors import BackupDamaged, ConfigError, RestoreFailed
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.givenserver import GivenServer
-from lockstep.postgres.roles import give_attributes, give_database, give_login
+from lockstep.postgres.roles import give_attributes, give_database, give_login, name_roles, read_role_names
 from lockstep.postgres.throwaway import ThrowawayServer
 from lockstep.postgres.tracing import install_reasons
 from lockstep.postgres.trialsettings import at_start, different, set_others
@@ -78,9 +78,15 @@ class Stage:
     login: Login | None = None  # production's own role; None: a superuser, since the backup does not say who it is
     shape: DatabaseShape | None = None  # of the database; None: an older backup
     _made: int = 0
+    _roles: dict[str, dict[int, str]] = field(default_factory=dict)  # of the template and each clone, by oid
+    _newest: str = TEMPLATE  # whose roles the server has
 
     def clone(self, of: str = TEMPLATE) -> Clone:
-        """Make one more clone, of the template or of another clone that nobody is in."""
+        """Make one more clone, of the template or of another clone that nobody is in. Use the newest one only.
+
+        Roles belong to the whole server: those that another trial made are put out of the way, and come back for a clone
+        of its own.
+        """
         self._made += 1
         name = f"trial_{self._made}"
         with psycopg.connect(self.server.url(), autocommit=True) as home:
@@ -94,6 +100,10 @@ class Stage:
             if self.login is not None and self.shape is not None:
                 # What belongs to the database itself is not copied.
                 give_database(home, name, self.shape)
+            if self.server.thrown_away:
+                self._roles[self._newest] = read_role_names(home)
+                name_roles(home, self._roles.get(of, self._roles[TEMPLATE]))
+                self._newest = name
         role = self.environment.table.role if self.server.thrown_away else None
         table = msgspec.structs.replace(self.environment.table, url=self._url(name), role=role)
         # Drift is told, a lock budget is measured: neither stops a trial.
