@@ -79,13 +79,13 @@ class Stage:
     shape: DatabaseShape | None = None  # of the database; None: an older backup
     _made: int = 0
     _roles: dict[str, dict[int, str]] = field(default_factory=dict)  # of the template and each clone, by oid
-    _newest: str = TEMPLATE  # whose roles the server has
+    _in_use: list[str] = field(default_factory=lambda: [TEMPLATE])  # the last one's roles are those that the server has
 
     def clone(self, of: str = TEMPLATE) -> Clone:
-        """Make one more clone, of the template or of another clone that nobody is in. Use the newest one only.
+        """Make one more clone, of the template or of another clone that nobody is in. Use that until it is dropped.
 
-        Roles belong to the whole server: those that another trial made are put out of the way, and come back for a clone
-        of its own.
+        Roles belong to the whole server: those that another trial made are put out of the way, and come back for clones
+        of its own, and for itself once this one is dropped.
         """
         self._made += 1
         name = f"trial_{self._made}"
@@ -101,9 +101,9 @@ class Stage:
                 # What belongs to the database itself is not copied.
                 give_database(home, name, self.shape)
             if self.server.thrown_away:
-                self._roles[self._newest] = read_role_names(home)
+                self._roles[self._in_use[-1]] = read_role_names(home)
                 name_roles(home, self._roles.get(of, self._roles[TEMPLATE]))
-                self._newest = name
+                self._in_use.append(name)
         role = self.environment.table.role if self.server.thrown_away else None
         table = msgspec.structs.replace(self.environment.table, url=self._url(name), role=role)
         # Drift is told, a lock budget is measured: neither stops a trial.
@@ -134,6 +134,11 @@ class Stage:
             home.execute(
                 sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.server.name(clone.name)))
             )
+            if clone.name in self._in_use:
+                last = self._in_use[-1] == clone.name
+                self._in_use.remove(clone.name)
+                if last:
+                    name_roles(home, self._roles[self._in_use[-1]])
 
     def _url(self, name: str) -> str:
         """Where the trials connect: as production's own role, with the options that production's address has."""
