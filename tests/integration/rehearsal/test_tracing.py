@@ -314,3 +314,23 @@ def test_where_no_event_trigger_can_be_a_rewrite_has_no_reason(shop: Project) ->
     assert [one for one in file.statements[0].rewrites if one.kind == "table"] == [
         Rewrite(relation="public.orders", kind="table", bytes=file.statements[0].rewrites[0].bytes, reason=None)
     ]
+
+
+def test_a_lock_that_code_let_go_of_again_kept_others_waiting(shop: Project) -> None:
+    found = only(
+        shop,
+        """
+        DO $$ BEGIN
+            BEGIN
+                ALTER TABLE orders ADD a int;
+                PERFORM pg_sleep(0.5);
+                RAISE EXCEPTION 'x';
+            EXCEPTION WHEN raise_exception THEN NULL;
+            END;
+        END $$;
+        SELECT 1;
+        """,
+    )
+    (window,) = [one for one in found.windows if one.relation == "public.orders"]
+    assert (window.mode, window.line) == (Mode.ACCESS_EXCLUSIVE, 2)
+    assert window.ms > 300

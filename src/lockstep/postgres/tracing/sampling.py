@@ -119,6 +119,17 @@ class Sampler:
         )
         return trace, windows
 
+    def windows(self, line: int, ms: float) -> tuple[Window, ...]:
+        """The statement is done: for how long others waited for what it locked, also where it let go of that again."""
+        for key in list(self._held):
+            self._let_go(key, self.began + ms / 1_000)
+        found = []
+        for (oid, mode), seconds in self._longest.items():
+            relation = self.relations.known.get(oid)
+            if relation is not None and relation.existed and mode.strong:
+                found.append(Window(relation=relation.name, mode=mode, ms=seconds * 1_000, line=line))
+        return tuple(found)
+
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _let_go(self, key: tuple[int, Mode], now: float) -> None:

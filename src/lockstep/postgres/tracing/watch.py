@@ -125,9 +125,13 @@ class TracingWatch(Watch):
         """A part is about to be sent: a statement that stands alone is sampled."""
         started = time.monotonic()
         file, relations, session = self._file, self._relations, self._session
-        if file is not None and relations is not None and session is not None and _statement(part) is not None:
+        index = _statement(part)
+        if file is not None and relations is not None and session is not None and index is not None:
             self._alone = session.connection.info.transaction_status is TransactionStatus.IDLE
-            self._sampler = self._sampling(session, file, relations) if self._alone else None
+            if self._alone:
+                self._sampler = self._sampling(session, relations, file.counted)
+            elif file.watched[index].kind in _CODE:
+                self._sampler = self._sampling_code(session, relations)
             file.trace_ms += (time.monotonic() - started) * 1_000
         self._sent_at = time.monotonic()
 
@@ -139,7 +143,9 @@ class TracingWatch(Watch):
         took = (now - self._sent_at) * 1_000
         if self._alone and (index := _statement(part)) is not None:
             self._sampled(session, file, index, took)
-        self._alone = False
+        elif self._sampler is not None and (index := _statement(part)) is not None:
+            file.windows += self._sampler.windows(file.watched[index].line, took)
+        self._alone, self._sampler = False, None
         transaction = self._transaction
         if transaction is None and session.connection.info.transaction_status is TransactionStatus.INTRANS:
             self._transaction = transaction = self._begun(relations)
@@ -189,17 +195,22 @@ class TracingWatch(Watch):
             counted.news(self._connection)
         return counted
 
-    def _sampling(self, session: Session, file: _File, relations: Relations) -> Sampler | None:
+    def _sampling(self, session: Session, relations: Relations, counted: Counted | None) -> Sampler | None:
         """Sample from a second session; without one there is nothing to be seen."""
-        if self._connection is None or file.counted is None:
+        if self._connection is None or counted is None:
             return None
         with suppress(psycopg.Error):
-            sampler = Sampler(
-                connection=self._connection, pid=session.facts.pid, relations=relations, counted=file.counted
-            )
+            sampler = Sampler(connection=self._connection, pid=session.facts.pid, relations=relations, counted=counted)
             sampler.start()
             return sampler
         return None
+
+    def _sampling_code(self, session: Session, relations: Relations) -> Sampler | None:
+        """Code may catch an error and so let go of locks again before anybody looks: it is sampled as well."""
+        self._broken = self._broken or session.facts.pooled
+        if self._connection is None and not self._open():
+            return None
+        return self._sampling(session, relations, Counted(version=session.facts.version))
 
     def _sampled(self, session: Session, file: _File, index: int, took: float) -> None:
         one, sampler, self._sampler = file.watched[index], self._sampler, None
@@ -221,6 +232,10 @@ class TracingWatch(Watch):
             file.statements = [_batch(file.statements[0], one) for one in transaction.statements] or file.statements
         else:
             file.statements += transaction.statements
+
+
+#: What runs code, which may take locks and let go of them again.
+_CODE = frozenset({"DO", "CALL", "SELECT"})
 
 
 def _statement(part: Part) -> int | None:
