@@ -25,7 +25,7 @@ from urllib.request import Request, urlopen
 from lockstep.errors import ServerStartError
 from lockstep.postgres.throwaway import free_port
 
-START_TIMEOUT = 120.0  # seconds; a quiet machine needs thirteen, most of it for imports and a fresh database
+START_TIMEOUT = 300.0  # seconds; a quiet machine needs thirteen, most of it for imports and a fresh database
 STOP_TIMEOUT = 20.0  # seconds
 POOL = "lockstep"  # as prefect.yaml names it
 

@@ -64,7 +64,8 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         if moved:
             talk(f"note: {moved}")
         show(rehearsal_text(found, width=_width(), statements=arguments.statements, paint=paint))
-    return ExitCode.DONE if found.verdict.outcome is Outcome.PASSED else ExitCode.REFUSED
+    tried_all = found.held is None and (found.planned or not moved)
+    return ExitCode.DONE if found.verdict.outcome is Outcome.PASSED and tried_all else ExitCode.REFUSED
 
 
 _WIDEST = 120  # columns; longer lines are hard to read

@@ -21,14 +21,28 @@ class RehearsalRefused(LockstepError):
         more: int = 0,  # problems that are not among them
         found: bool = True,  # False: nothing could be tried at all
         again: str = "sync",  # the command that goes on with it
+        back: str = "",  # what to do first where the file is applied before this environment; a command
+        file: str | None = None,  # that is to be changed
+        hopeless: bool = False,  # it would fail in earnest as well
     ) -> None:
         self.outcome = outcome
         ending = f"\n  and {more} more" if more else ""
         super().__init__(
             f"{target}: the rehearsal {outcome}, so nothing was applied\n{problems}{ending}",
-            hint=(f"lockstep rehearse {environment} tries it again on the newest backup; " if found else "")
-            + f'to go on all the same: lockstep {again} {environment} --override "reason"',
+            hint=_way_on(environment, again, back, file, found=found, hopeless=hopeless),
         )
+
+
+def _way_on(environment: str, again: str, back: str, file: str | None, *, found: bool, hopeless: bool) -> str:
+    words = []
+    if file and found:
+        first = f"take it back where it is applied already ({back}), then " if back else ""
+        words.append(f"{first}change {file}, then: lockstep {again}")
+    elif found:
+        words.append(f"lockstep rehearse {environment} tries it again on the newest backup")
+    if not hopeless:
+        words.append(f'to go on all the same: lockstep {again} {environment} --override "reason"')
+    return "; ".join(words)
 
 
 class RevertNotProven(LockstepError):

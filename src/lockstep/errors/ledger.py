@@ -22,6 +22,8 @@ class PlanRefused(LockstepError):
         lines += [f"  {reason.message}" for reason in reasons]
         hint = next((r.hint for r in reasons if r.hint), None)
         super().__init__("\n".join(lines), hint=hint.replace(" ENV", f" {environment}") if hint else None)
+        if action == "reverted":
+            self.more = "rollback"
         self.target = target
         self.reasons = reasons
         self.exit_code = max(reason.exit_code for reason in reasons)

@@ -102,9 +102,11 @@ class Scribe:
             "ELSE 0 END, progress = CASE WHEN progress IS NOT NULL THEN progress || "
             f"({anew}::pg_catalog.jsonb - 'backfill') END WHERE kind = 'repeatable'"
         )
+        # What is held is what was applied; where an older tool recorded that, the file as it stands is the next best.
+        of_file = step.up is not None and step.entry.content_digest is None
         details = {
-            "checksum": step.up.checksum if step.up else step.entry.checksum,
-            "content_digest": step.up.content_digest if step.up else step.entry.content_digest,
+            "checksum": step.up.checksum if of_file and step.up else step.entry.checksum,
+            "content_digest": step.up.content_digest if of_file and step.up else step.entry.content_digest,
             "recorded_checksum": step.entry.checksum,
             "down_checksum": step.down.checksum,
             "source": step.source,

@@ -157,6 +157,8 @@ def _place(error: ServerError, text: str, segment: Segment | None) -> tuple[int 
 
 
 def _hint(sqlstate: str, cancelled: str | None, named: bool) -> str | None:
+    if cancelled and "max_blocking" in cancelled and not named:
+        return "nobody was in the way, it takes that long itself: split the file, or raise max_blocking of this environment"
     if cancelled or sqlstate in {"55P03", "40P01"}:
         end = "end that session (SELECT pg_terminate_backend(PID)), or try again when it is quiet"
         return end if named else "another session is in the way; try again when it is quiet"

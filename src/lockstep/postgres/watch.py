@@ -84,6 +84,9 @@ class Waited:
 class Watch:
     """One per work session. `begin` before a message, `before` and `after` around each of its parts, `look` meanwhile."""
 
+    lenient = (
+        False  # max_blocking ends only what waits itself: the file under way was let through although it takes long
+    )
     apart = False  # whether messages are to be taken apart: a part for each statement of a file
 
     def __init__(self, target: Target, run_id: str) -> None:
@@ -161,7 +164,8 @@ class Watch:
             self._remember(blockers)
         blocking = 0.0 if self._strong_since is None else (now - self._strong_since) * 1_000
         waiting = 0.0 if self._waiting_since is None else (now - self._waiting_since) * 1_000
-        if blocking >= self._limit_ms and (waits or self._target.max_blocking_ms is not None):
+        bounded = self._target.max_blocking_ms is not None and not self.lenient
+        if blocking >= self._limit_ms and (waits or bounded):
             self._cancel(f"it kept others waiting for {format_ms(self._limit_ms)} (max_blocking)")
         elif self._patience_ms is not None and waiting >= self._patience_ms:
             self.patience_over = True

@@ -61,6 +61,7 @@ class ApplyRun:
     before: tuple[str, ...]  # environments that get each migration before this one
     recording: Recording  # of the schema; complete once the run is closed
     rehearsal: Rehearsal | None = None  # of this plan; set before the first step
+    overridden: bool = False  # somebody lets it go on against its rehearsal
     derive_timeout: bool = False  # statement_timeout from the rehearsal, where the file and the environment have none
     applied: list[Applied] = field(default_factory=list)
     _ready: tuple[Step, Frame, Message] | None = None  # the next step's message, made while the server was at work
@@ -71,6 +72,9 @@ class ApplyRun:
         `tell` hears of what takes long. Raises MigrationFailed, Unreachable.
         """
         whole = step.migration.up.transactional
+        self.work.watch.lenient = self.overridden or any(
+            one.rule == "blocks-too-long" for one in step.migration.up.directives.allow
+        )
         try:
             done = self._transaction(step, waiting) if whole else self._pieces(step, waiting, tell)
         except MigrationFailed as error:

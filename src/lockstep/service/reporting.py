@@ -5,6 +5,7 @@ Turns results into rows and text; stores nothing. Times are absolute, since thes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -93,7 +94,7 @@ def _rehearsed(result: EnvironmentResult, name: str) -> dict[str, Cell]:
     trace = rehearsal.file(name)
     worst = trace.worst if trace else None
     return {
-        "rehearsed ms": round(trace.ms) if trace else None,
+        "rehearsed ms": round(trace.work_ms) if trace else None,
         "blocks others ms": round(worst.ms) if worst else 0 if trace else None,
     }
 
@@ -136,8 +137,9 @@ def deploy_report(
     if error is not None:
         lines += ["", "```text", error.message, "```"]
         if error.hint:
-            lines += [f"Next: `{error.hint}`" if error.hint.startswith("lockstep ") else f"Next: {error.hint}"]
-    if any(one.protected and one.result.backup_key for one in outcomes):
+            command = re.fullmatch(r"lockstep [\w .:-]+", error.hint)
+            lines += [f"Next: `{error.hint}`" if command else f"Next: {error.hint}"]
+    if any(one.protected and one.result.backup_key and one.result.applied for one in outcomes):
         lines += ["", f"Note: {MISSING_GATES}."]
     return "\n".join(lines)
 

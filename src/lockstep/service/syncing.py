@@ -212,6 +212,7 @@ def rely_on(applying: ApplyRun, settings: Settings, result: EnvironmentResult) -
     """Give a run what its rehearsal found out: it goes into the ledger with each migration."""
     if result.rehearsal is not None:
         applying.rehearsal = result.rehearsal.rehearsal
+        applying.overridden = result.rehearsal.override is not None
         applying.derive_timeout = settings.rehearsal.derive_statement_timeout
 
 

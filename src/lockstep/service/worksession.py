@@ -19,6 +19,7 @@ from lockstep.errors import (
     LockstepError,
     MigrationFailed,
     PlanRefused,
+    RehearsalRefused,
     Unreachable,
 )
 from lockstep.postgres.audit import Event, write_event
@@ -190,6 +191,8 @@ def _log_refusal(work: WorkSession, error: LockstepError) -> None:
     """
     if error.exit_code is not ExitCode.REFUSED and not isinstance(error, PlanRefused | DriftFound):
         return
+    if isinstance(error, RehearsalRefused):
+        return  # the gate wrote it, with or without this session
     # The reasons of a plan are names; what else an error's further lines hold may be of a file.
     text = (
         " ".join(error.message.split())

@@ -31,10 +31,10 @@ def beside(trace: FileTrace | None, calibration: Calibration | None, *, actual_m
     """Return a migration's rehearsal beside what it took; None where it was not rehearsed."""
     if trace is None:
         return None
-    expected = calibration.expected(trace.ms) if calibration is not None and calibration.believed else None
+    expected = calibration.expected(trace.work_ms) if calibration is not None and calibration.believed else None
     return Beside(
         name=trace.name,
-        rehearsed_ms=trace.ms,
+        rehearsed_ms=trace.work_ms,
         expected_ms=expected,
         actual_ms=actual_ms,
         tries=tries,
@@ -44,7 +44,10 @@ def beside(trace: FileTrace | None, calibration: Calibration | None, *, actual_m
 
 def rehearsed_details(trace: FileTrace) -> dict[str, object]:
     """Return what the audit log keeps of a migration's rehearsal, with its `apply` event."""
-    found: dict[str, object] = {"ms": round(trace.ms, 1), "statements": [round(one.ms, 1) for one in trace.statements]}
+    found: dict[str, object] = {
+        "ms": round(trace.work_ms, 1),
+        "statements": [round(one.ms, 1) for one in trace.statements],
+    }
     if (worst := trace.worst) is not None:
         found |= {"blocking_ms": round(worst.ms, 1), "relation": worst.relation, "mode": worst.mode.value}
     return found

@@ -55,6 +55,7 @@ class Rehearsal:
     copy: Copy
     verdict: Verdict
     files: tuple[FileTrace, ...]  # of trial A, in order; up to the one that failed
+    held: str | None = None  # the plan stops before this file, which was reverted there
     planned: tuple[str, ...] = ()  # migration_name of every step of the plan, in order
     proofs: tuple[RevertProof, ...] = ()
     ways_back: tuple[WayBack, ...] = ()

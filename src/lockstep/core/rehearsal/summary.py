@@ -43,6 +43,8 @@ def passed_words(rehearsal: Rehearsal) -> list[str]:
     """What the trials say: how many pass, who waits for how long, the way back."""
     count = len(rehearsal.files)
     words = ["nothing to apply" if not count else f"{count} migration{' passes' if count == 1 else 's pass'}"]
+    if rehearsal.held:
+        words.append(f"stops before {label(rehearsal.held)}, which is held there: what is behind it was not tried")
     if not count:
         return words
     worst = rehearsal.worst

@@ -95,6 +95,11 @@ class FileTrace:
     trace_ms: float = 0.0  # that looking took, in all
 
     @property
+    def work_ms(self) -> float:
+        """What its statements took: without the pauses between batches, as the ledger counts it too."""
+        return self.ms if self.transactional else sum(one.ms for one in self.statements)
+
+    @property
     def wal(self) -> int:
         """Bytes of write-ahead log that its statements made."""
         return sum(one.wal for one in self.statements)

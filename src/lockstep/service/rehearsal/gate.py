@@ -19,6 +19,7 @@ from lockstep.core.duration import format_ms
 from lockstep.core.migration import Folder
 from lockstep.core.rehearsal.rendering import problems_text
 from lockstep.core.rehearsal.report import Rehearsal
+from lockstep.core.rehearsal.rules import BINDING
 from lockstep.core.rehearsal.summary import headline
 from lockstep.core.rehearsal.verdict import Outcome, Problem
 from lockstep.errors import (
@@ -112,6 +113,8 @@ def pass_rehearsal(
         progress.note(name, f"rehearsal {headline(found)}")
         return Passed(rehearsal=found, key=key, reused=reused)
     if override is None:
+        _log(settings, environment, run, progress, "refuse", _refused(outcome, reasons), None)
+        file = next((one.file for one in found.verdict.problems if one.file), None) if found else None
         raise RehearsalRefused(
             target=target,
             environment=name,
@@ -120,6 +123,9 @@ def pass_rehearsal(
             more=max(0, len(reasons) - _LISTED),
             found=found is not None,
             again="deploy" if run.orchestrator_url else "sync",
+            back=_back(environment, folder, file) if file else "",
+            file=file,
+            hopeless=found is not None and any(one.rule in BINDING for one in found.verdict.problems),
         )
     _log(
         settings, environment, run, progress, "override",
@@ -161,6 +167,22 @@ def who() -> str:
     except (KeyError, OSError):  # a user id without a name
         user = "unknown"
     return f"{user}@{socket.gethostname()}"
+
+
+def _back(environment: Environment, folder: Folder, file: str) -> str:
+    """The commands that take a file back where it was applied before this environment's turn."""
+    versions = [one.version for one in folder.versioned if one.version is not None]
+    own = next((one.version for one in folder.versioned if file in (one.name, one.verify and one.verify.name)), None)
+    if own is None:
+        return ""
+    older = max((one for one in versions if one < own), default=None)
+    to = "none" if older is None else older
+    return " and ".join(f"lockstep revert {name} --to {to}" for name in environment.table.after)
+
+
+def _refused(outcome: Outcome, reasons: list[str]) -> dict[str, object]:
+    message = f"the rehearsal {outcome.value}: {'; '.join(reasons[:_LISTED])}"
+    return {"why": "RehearsalRefused", "message": message[:500]}
 
 
 def _details(

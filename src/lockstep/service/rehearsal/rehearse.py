@@ -95,6 +95,7 @@ def rehearse(
             copy=stage.copy,
             verdict=verdict,
             files=tried.files,
+            held=tried.plan.stopped_by.name if tried.plan.stopped_by else None,
             planned=tuple(step.name for step in tried.plan.steps),
             proofs=proofs,
             ways_back=ways_back(proofs, environment=name, plan=tried.plan, copy=stage.copy),
