@@ -149,10 +149,9 @@ class Demo:
         self._write("006-response-times.sql", REWRITE, shown=True)
         self._write("006-response-times.down.sql", REWRITE_DOWN)
         self._refused("sync")
+        self._lockstep("revert", "dev", "--to", "5", "--reason", "it will be done in steps")
         for file in (self.project / "migrations").glob("006-*"):
             file.unlink()
-        self._lockstep("repair", "dev", "--forget", "6", "--reason", "withdrawn: it will be done in steps")
-        self._sql(self.dev, REWRITE_DOWN)
 
     def _write(self, name: str, text: str, *, shown: bool = False) -> None:
         (self.project / "migrations" / name).write_text(text)
