@@ -82,8 +82,8 @@ def test_not_structural(text: str) -> None:
     assert structure_of(parse_script(text, "001-m.down.sql", transactional=True)) is None
 
 
-def test_what_is_dropped_if_it_is_there() -> None:
+def test_what_is_dropped_whether_it_is_there_or_not() -> None:
     text = 'DROP TABLE IF EXISTS a."B", c; DROP TABLE d; ALTER TABLE IF EXISTS t DROP x, DROP IF EXISTS y; ALTER TABLE t DROP z'
     found = structure_of(parse_script(text, "001-m.down.sql", transactional=True))
     assert found is not None and not found.renames
-    assert found.may_drop == {("B", None), ("c", None), ("t", "x"), ("t", "y")}
+    assert found.drops == {("B", None), ("c", None), ("d", None), ("t", "x"), ("t", "y"), ("t", "z")}

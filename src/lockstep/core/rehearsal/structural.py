@@ -19,20 +19,20 @@ from lockstep.core.statements import Script
 class Structure:
     """What a script that changes the schema alone does to what holds rows."""
 
-    may_drop: frozenset[tuple[str, str | None]]  # bare names of tables, with a column's: dropped if they are there
+    drops: frozenset[tuple[str, str | None]]  # bare names of tables, or a table's and a column's, there or not
     renames: bool  # a table, a column or a schema: by other names afterwards
 
 
 def structure_of(script: Script) -> Structure | None:
     """Return what a script does to the schema; None: it does something else as well."""
-    may_drop: set[tuple[str, str | None]] = set()
+    drops: set[tuple[str, str | None]] = set()
     renames = False
     for statement, node in zip(script.statements, nodes(script), strict=True):
         if not _structural(statement.kind, node):
             return None
-        may_drop |= set(_if_there(statement.kind, node))
+        drops |= set(_dropped(statement.kind, node))
         renames = renames or statement.kind in _RENAMING
-    return Structure(may_drop=frozenset(may_drop), renames=renames)
+    return Structure(drops=frozenset(drops), renames=renames)
 
 
 # -- inside -------------------------------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ _PLAIN = _RENAMING | {
 }
 
 #: What DROP takes away without a row, or by its name, so that the rows in it can be counted.
-_DROPPED = frozenset(
+_DROPPABLE = frozenset(
     {
         "OBJECT_AGGREGATE",
         "OBJECT_COLLATION",
@@ -131,7 +131,7 @@ def _structural(kind: str, node: Any) -> bool:
     if kind in _PLAIN:
         return True
     if kind == "drop_stmt":
-        return choice(node, "remove_type") in _DROPPED
+        return choice(node, "remove_type") in _DROPPABLE
     if kind == "index_stmt":
         return not node.unique  # two rows of later may be the same
     if kind == "create_stmt":
@@ -168,11 +168,11 @@ def _quiet(command: Any) -> bool:
     )
 
 
-def _if_there(kind: str, node: Any) -> Iterator[tuple[str, str | None]]:
-    """Tables and columns of IF EXISTS: on the copy there may have been none."""
-    if kind == "drop_stmt" and node.missing_ok and choice(node, "remove_type") == "OBJECT_TABLE":
+def _dropped(kind: str, node: Any) -> Iterator[tuple[str, str | None]]:
+    """Tables and columns by name; of IF EXISTS there may have been none on the copy."""
+    if kind == "drop_stmt" and choice(node, "remove_type") == "OBJECT_TABLE":
         yield from ((strings([one])[-1], None) for one in node.objects)
     if kind == "alter_table_stmt":
         for command in (inner(one)[1] for one in node.cmds):
-            if choice(command, "subtype") == "AT_DropColumn" and (command.missing_ok or node.missing_ok):
+            if choice(command, "subtype") == "AT_DropColumn":
                 yield node.relation.relname, command.name
