@@ -143,3 +143,22 @@ def test_a_table_that_others_refer_to_needs_no_trial(prod: Project) -> None:
     done = prod.run("revert", "prod", "--steps", "1")
     assert done.code == 0, done.err
     assert "proven when it was rehearsed" in done.err
+
+
+def test_a_table_too_large_to_be_compared_is_no_proof(prod: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lockstep.service.rehearsal.losses as losses
+
+    monkeypatch.setattr(losses, "SUMMED", 100)
+    prod.query("CREATE TABLE t (id int PRIMARY KEY, v numeric(10,2)); INSERT INTO t SELECT n, n FROM generate_series(1, 1000) n", "prod")  # fmt: skip
+    assert prod.run("baseline", "prod", "--version", "none").code == 0
+    pair(prod, 1, "ALTER TABLE t ALTER v TYPE numeric(12,4);", "ALTER TABLE t ALTER v TYPE numeric(10,2);")
+    assert prod.run("sync", "prod").code == 0
+    assert standing(prod, 1) == "not tried"
+    prod.query("UPDATE t SET v = v + 0.1234", "prod")
+    refused = prod.run("revert", "prod", "--steps", "1")
+    assert refused.code == 7, refused.err
+    told = "whether it loses data is not known: values of public.t were counted, not compared: it is too large"
+    assert told in refused.err
+    assert prod.query("SELECT count(*) FROM t WHERE v <> round(v, 2)", "prod") == [(1000,)]
+    done = prod.run("revert", "prod", "--steps", "1", "--override", "two decimals are enough")
+    assert done.code == 0, done.err
