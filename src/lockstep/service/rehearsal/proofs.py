@@ -17,6 +17,7 @@ from lockstep.core.migration import Folder
 from lockstep.core.planner import Step
 from lockstep.core.rehearsal.proof import RevertProof, Standing
 from lockstep.core.rehearsal.trace import FileTrace
+from lockstep.core.rehearsal.violation_words import in_authors_words
 from lockstep.core.reverting import RevertStep
 from lockstep.errors import LockstepError, MigrationFailed, MigrationFileError, PlanRefused, Unreachable
 from lockstep.postgres.connection import Target
@@ -417,6 +418,6 @@ def why(error: LockstepError) -> str:
         return error.message.splitlines()[0]
     place = f"{error.file}:{error.line}" if error.line else error.file
     # Words of a value, or of whoever raised it.
-    if error.sqlstate and error.sqlstate[:2] in {"22", "P0"}:
+    if error.sqlstate and (error.sqlstate[:2] in {"22", "P0"} or in_authors_words(error)):
         return f"{place}: SQLSTATE {error.sqlstate}"
     return error.message.splitlines()[0].removeprefix(f"{error.target}: ")
