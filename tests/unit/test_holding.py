@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lockstep.core.rehearsal.holding import Holding, Values, joined, lost
+from lockstep.core.rehearsal.holding import Holding, Values, joined, lost, unquoted
 
 NAME = "public.orders"
 
@@ -23,7 +23,7 @@ def held(rows: int, summed: bool = True, **columns: tuple[int, int]) -> Holding:
 
 
 def losses(before: Holding, after: Holding | None, **written: int) -> list[tuple[str | None, int, str]]:
-    found, _ = lost({NAME: before}, {NAME: after} if after else {}, {NAME: written.get("orders", 0)})
+    found, _, _ = lost({NAME: before}, {NAME: after} if after else {}, {NAME: written.get("orders", 0)})
     return [(one.column, one.rows, one.what) for one in found]
 
 
@@ -60,12 +60,14 @@ def test_what_a_default_makes_again_is_no_loss() -> None:
 def test_what_cannot_be_told_is_said() -> None:
     assert lost({NAME: held(5, False, a=(5, 0))}, {NAME: held(5, False, a=(5, 0))}, {}) == (
         [],
+        [],
         ["values of public.orders were counted, not compared: it is too large"],
     )
-    assert lost({NAME: held(5, a=(5, 7))}, {NAME: held(6, a=(6, 9))}, {})[1] == [
-        "1 row more in public.orders than before",
-        "values of public.orders were not compared: its rows are not as many as before",
-    ]
+    assert lost({NAME: held(5, a=(5, 7))}, {NAME: held(6, a=(6, 9))}, {}) == (
+        [],
+        ["1 row more in public.orders than before"],
+        ["values of public.orders were not compared: its rows are not as many as before"],
+    )
 
 
 def test_partitions_are_added_up() -> None:
@@ -73,3 +75,13 @@ def test_partitions_are_added_up() -> None:
     assert (one.rows, one.columns["a"].filled, one.columns["a"].sum, one.summed) == (5, 3, 9, True)
     other = joined([held(2, a=(2, 5)), held(3, False, a=(1, 0))])[NAME]
     assert (other.summed, other.columns["a"].sum) == (False, None)
+
+
+def test_names_as_sql_writes_them_and_as_they_are() -> None:
+    names = {
+        "public.orders": "public.orders",
+        '"my.s"."Odd ""T"" é"': 'my.s.Odd "T" é',
+        'public."Odd"': "public.Odd",
+        '"Odd".t': "Odd.t",
+    }
+    assert {name: unquoted(name) for name in names} == names

@@ -75,8 +75,8 @@ WAYS = (
     WayBack(
         how="restore",
         ms=41_200,
-        loses="everything since the backup",
-        command="lockstep restore 20261124T101500Z-4f1d6a",
+        loses="everything written since the backup of 10:15 UTC",
+        command="lockstep restore 20261124T101500Z-4f1d6a --into prod --replace",
     ),
 )
 ADVICE = {
@@ -162,9 +162,7 @@ CASES = {
 def test_the_report_in_a_terminal(name: str, golden: Callable[[str, str], None]) -> None:
     text = rehearsal_text(CASES[name], statements=name == "failed")
     golden(f"rehearsal-{name}.txt", text + "\n")
-    wide = [
-        line for line in text.splitlines() if display_width(line) > 100 and not line.startswith(("  restore", "      "))
-    ]
+    wide = [line for line in text.splitlines() if display_width(line) > 100 and not line.startswith("      ")]
     assert wide == []
 
 
@@ -191,6 +189,27 @@ def test_of_many_migrations_the_quiet_ones_are_counted() -> None:
     assert "010-quiet" not in text and "003-order-total" in text
     assert "and 50 more, of which nobody waits for any longer than 100 ms" in text
     assert len(rehearsal_markdown(made(*quiet, TOTAL)).splitlines()) < 60
+
+
+def test_a_long_reason_is_wrapped_and_a_command_stays_whole() -> None:
+    why = "there is none: 003-order-total: fails: 003-order-total.down.sql:2: " + "a relation depends on it, " * 8
+    ways = (replace(WAYS[0], ms=None, loses=why, command=""), WAYS[1])
+    for width in (60, 80, 100):
+        lines = rehearsal_text(replace(CASES["failed"], ways_back=ways), width=width).splitlines()
+        table = lines[lines.index("  way back  takes   loses") :]
+        assert f"{'':20}run: {WAYS[1].command}" in table
+        assert all(display_width(line) <= width for line in table if "run: " not in line and "next: " not in line)
+        assert " ".join(" ".join(table).split()).count("a relation depends on it,") == 8
+    assert f"UTC  {WAYS[1].command}\n" in rehearsal_text(CASES["failed"], width=140)
+
+
+def test_one_row_is_one_row() -> None:
+    one = StatementTrace(
+        index=0, line=1, kind="UPDATE", ms=5,
+        scans=(Scan(relation="public.t", scans=1, rows=1),), written=(Written(relation="public.t", updated=1),),
+    )  # fmt: skip
+    text = rehearsal_text(made(replace(EMAIL, statements=(one,))), statements=True)
+    assert "writes 1 row of public.t\n" in text and "reads all of public.t: 1 row\n" in text
 
 
 def test_a_narrow_terminal_gets_fewer_columns() -> None:

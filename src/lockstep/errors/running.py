@@ -29,6 +29,7 @@ class Failing:
     statement: int | None = None  # of the file, from 0
     at_commit: bool = False
     in_code: bool = False  # a function, trigger or DO raised it: `primary` may be its author's words
+    looked_up: bool = False  # the server itself missed a name or a right: `primary` is its own words, of names
     schema: str | None = None
     table: str | None = None
     column: str | None = None

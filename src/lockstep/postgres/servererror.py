@@ -27,6 +27,7 @@ class ServerError:
     table: str | None = None
     column: str | None = None
     constraint: str | None = None
+    source: str | None = None  # file of the server's source that reports it: aclchk.c
     position: int | None = None  # character in the message, from 1
     at_commit: bool = False
     segment: Segment | None = None  # the script's run of statements that it belongs to; None: our own statements
@@ -53,6 +54,7 @@ def of_result(result: PGresult, index: int, part: Part) -> ServerError:
         detail=text(DiagnosticField.MESSAGE_DETAIL),
         hint=text(DiagnosticField.MESSAGE_HINT),
         context=text(DiagnosticField.CONTEXT),
+        source=text(DiagnosticField.SOURCE_FILE),
         schema=text(DiagnosticField.SCHEMA_NAME),
         table=text(DiagnosticField.TABLE_NAME),
         column=text(DiagnosticField.COLUMN_NAME),
@@ -137,6 +139,7 @@ def explain(
             statement=error.statement,
             at_commit=error.at_commit,
             in_code=bool(error.context),
+            looked_up=(error.source or "").rpartition("/")[2] in _LOOK_UPS,
             schema=error.schema,
             table=error.table,
             column=error.column,
@@ -144,6 +147,16 @@ def explain(
         ),
         hint=_hint(error.sqlstate, cancelled, bool(waited_for)),  # None: the caller knows what comes next
     )
+
+
+#: Where the server looks up names and rights. What code raises, whatever its SQLSTATE, comes from elsewhere (pl_exec.c).
+_LOOK_UPS = frozenset(
+    {
+        "acl.c", "aclchk.c", "functioncmds.c", "indexcmds.c", "lsyscache.c", "namespace.c", "objectaddress.c",
+        "parse_func.c", "parse_oper.c", "parse_relation.c", "parse_target.c", "parse_type.c", "parse_utilcmd.c",
+        "schemacmds.c", "tablecmds.c", "typecmds.c", "user.c",
+    }
+)  # fmt: skip
 
 
 def _place(error: ServerError, text: str, segment: Segment | None) -> tuple[int | None, int | None]:

@@ -212,7 +212,7 @@ def revert(
                 manifest = take_backup(settings, environment, run, progress).manifest
                 backup_key = manifest.key
             words = f"--only {only}" if only is not None else f"--steps {steps}" if steps is not None else ""
-            words = words or f"--to {to_version or 'none'}"
+            words = words or f"--to {to_version if to_version is not None and to_version >= 0 else 'none'}"
             pass_proof(
                 settings, environment, folder, manifest, run, progress, reverting.work.session, reverting.plan,
                 newer=newer, command=f"lockstep revert {name} {words}", override=override,

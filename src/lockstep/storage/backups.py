@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -191,7 +191,12 @@ class Backups:
             return None
 
     def record_rehearsal(self, manifest: Manifest, rehearsal: Rehearsal) -> str:
-        """Store a rehearsal beside the manifest of its backup; return its key. Raises BucketError when there is one."""
+        """Store a rehearsal beside the manifest of its backup; return its key. Raises BucketError when there is one.
+
+        Definitions of objects are in clear there: beside an encrypted backup lie their digests alone.
+        """
+        if manifest.encrypted_to:
+            rehearsal = replace(rehearsal, objects=())
         key = f"{folder_of(manifest)}{rehearsal_document.file_name(rehearsal.run_id, rehearsal.attempt)}"
         self._create(key, rehearsal_document.encode(rehearsal))
         return key

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from lockstep.service.store import open_store
 from tests.project import Project
 
 
@@ -85,3 +90,24 @@ def test_what_was_changed_otherwise_than_rehearsed_is_an_error(prod: Project) ->
     assert "it changed other things than the rehearsal predicts" in done.err
     assert "column public.orders.a: expected to be created, was not touched" in done.err
     assert prod.query("SELECT count(*) FROM schema_migrations WHERE version = 1", "prod") == [(1,)]
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_beside_an_encrypted_backup_no_definition_lies_in_clear(prod: Project, encrypted: bool, tmp_path: Path) -> None:
+    pyrage = pytest.importorskip("pyrage")
+    prepare(prod)
+    if encrypted:
+        key = pyrage.x25519.Identity.generate()
+        (tmp_path / "key.txt").write_text(str(key))
+        (tmp_path / "key.txt").chmod(0o600)
+        prod.toml += f'encrypt_to = ["{key.to_public()}"]\n[rehearsal]\nidentity = "{tmp_path / "key.txt"}"\n'
+        prod.configure(prod="protected = true")
+    prod.write("001-m.sql", "CREATE FUNCTION hook() RETURNS text LANGUAGE sql AS $$ SELECT 's3cret-body' $$;")
+    done = prod.run("sync", "prod")
+    assert done.code == 0, done.err
+    assert "1 object changed, as rehearsed" in done.out + done.err
+    with open_store(prod.settings()) as store:
+        [manifest] = store.backups.listing("prod").backups
+        kept = store.backups.rehearsal(manifest, manifest.run_id, manifest.attempt)
+    assert kept is not None and len(kept.changes) == 1 and kept.change_digest
+    assert ("s3cret-body" in repr(kept)) is not encrypted

@@ -68,6 +68,12 @@ def test_what_was_written_since_is_counted_and_wants_an_override(shop: Project) 
     ]
 
 
+def test_what_to_run_again_is_what_was_run(shop: Project) -> None:
+    refused = shop.run("revert", "prod", "--to", "none")
+    assert refused.code == 7
+    assert 'lockstep revert prod --to none --override "reason"' in refused.err
+
+
 def test_another_down_than_the_proven_one_is_tried_on_the_backup(shop: Project) -> None:
     shop.write("002-m.down.sql", "ALTER TABLE orders DROP COLUMN IF EXISTS note;")
     done = shop.run("revert", "prod", "--steps", "1")

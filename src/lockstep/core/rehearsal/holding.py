@@ -6,6 +6,7 @@ does not depend on their order. A partition counts as part of its table: rows ma
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -38,6 +39,16 @@ class Holding:
     summed: bool  # the sums were taken
 
 
+def unquoted(relation: str) -> str:
+    """Return the name that a table is told by here, of one as SQL writes it: my.s.Odd "T" of "my.s"."Odd ""T""."""
+    if '"' not in relation:
+        return relation
+    return ".".join(part[1:-1].replace('""', '"') if part.startswith('"') else part for part in _PART.findall(relation))
+
+
+_PART = re.compile(r'"(?:[^"]|"")*"|[^".]+')
+
+
 def joined(holdings: Iterable[Holding]) -> dict[str, Holding]:
     """Return them by relation, those of one relation added up."""
     found: dict[str, Holding] = {}
@@ -63,14 +74,15 @@ def _added(one: Holding, other: Holding) -> Holding:
 
 def lost(
     before: Mapping[str, Holding], after: Mapping[str, Holding], written: Mapping[str, int]
-) -> tuple[list[Loss], list[str]]:
+) -> tuple[list[Loss], list[str], list[str]]:
     """Compare what tables held before a migration with what they hold after its up and its down.
 
-    Returns what is lost, and notes about what could not be told. `written`: rows of each table that were updated on the
-    way; a sum tells that values differ, and not how many.
+    Returns what is lost, notes, and what could not be told: whether values are lost is not known then. `written`: rows
+    of each table that were updated on the way; a sum tells that values differ, and not how many.
     """
     losses: list[Loss] = []
     notes: list[str] = []
+    untold: list[str] = []
     for name, old in before.items():
         new = after.get(name)
         if new is None or new.rows < old.rows:
@@ -85,10 +97,10 @@ def lost(
             if new.rows > old.rows:
                 notes.append(f"{_rows(new.rows - old.rows)} more in {name} than before")
             if any(one.filled for one in old.columns.values()) and new.rows:
-                notes.append(f"values of {name} were not compared: its rows are not as many as before")
+                untold.append(f"values of {name} were not compared: its rows are not as many as before")
         elif not (old.summed and new.summed) and old.rows:
-            notes.append(f"values of {name} were counted, not compared: it is too large")
-    return losses, notes
+            untold.append(f"values of {name} were counted, not compared: it is too large")
+    return losses, notes, untold
 
 
 def _lost_values(name: str, column: str, old: Holding, new: Holding, written: Mapping[str, int]) -> Loss | None:

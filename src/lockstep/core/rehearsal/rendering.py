@@ -44,7 +44,7 @@ def rehearsal_text(rehearsal: Rehearsal, *, width: int = 100, statements: bool =
     notes = [f"note: {_at(one.file, one.line)}{one.message}" for one in rehearsal.verdict.notes]
     if notes:
         parts.append("\n".join(_wrapped(note, width) for note in notes))
-    if backs := _ways_back(rehearsal):
+    if backs := _ways_back(rehearsal, width - 2):
         parts.append(_indented(backs))
     if rehearsal.verdict.outcome is not Outcome.PASSED:
         files = list(dict.fromkeys(one.file for one in rehearsal.verdict.problems if one.file))
@@ -194,11 +194,15 @@ def _did(one: StatementTrace) -> list[str]:
         for rewrite in one.rewrites
     ]
     did += [f"empties {name}" for name in one.emptied]
-    did += [f"reads all of {scan.relation}: {scan.rows:,} rows" for scan in one.scans]
-    did += [f"writes {table.rows:,} rows of {table.relation}" for table in one.written]
+    did += [f"reads all of {scan.relation}: {_rows(scan.rows)}" for scan in one.scans]
+    did += [f"writes {_rows(table.rows)} of {table.relation}" for table in one.written]
     if one.wal >= _TELLING_WAL:
         did.append(f"makes {format_bytes(one.wal)} of write-ahead log")
     return did
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
 
 
 def problems_text(problems: Iterable[Problem], *, width: int = 100) -> str:
@@ -236,11 +240,25 @@ def _allowed(problem: Problem, width: int) -> str:
     return "\n".join(lines)
 
 
-def _ways_back(rehearsal: Rehearsal) -> str:
+def _ways_back(rehearsal: Rehearsal, width: int) -> str:
+    """The ways back; where a command does not fit beside what is lost, it stands below it, in one piece."""
     if not rehearsal.ways_back:
         return ""
     rows = [[one.how, format_ms(one.ms) or "–", one.loses or "nothing", one.command] for one in rehearsal.ways_back]
-    return render_table(["way back", "takes", "loses", "command"], rows)
+    table = render_table(["way back", "takes", "loses", "command"], rows)
+    if max(map(display_width, table.splitlines())) <= width:
+        return table
+    room = max(width - sum(max(map(display_width, (_BACK[n], *(row[n] for row in rows)))) + 2 for n in (0, 1)), _NARROW)
+    lines = []
+    for how, takes, loses, command in rows:
+        said = [_broken(part) for part in wrap(_unbroken(loses), room, break_on_hyphens=False)]
+        said += [f"run: {command}"] if command else []
+        lines += [[how, takes, said[0]], *(["", "", part] for part in said[1:])]
+    return render_table(_BACK, lines)
+
+
+_BACK = ("way back", "takes", "loses")
+_NARROW = 30  # columns for what is lost, at least
 
 
 # -- words --------------------------------------------------------------------------------------------------------

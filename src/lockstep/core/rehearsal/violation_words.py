@@ -92,17 +92,25 @@ _MEANINGS = {
     "P0001": "the file raises an error of its own",
     "P0004": "a check of its own is not true",
 }
-#: What the server says of these names objects and types, whoever asked for them.
+#: What the server says of these names objects and types, whoever asked for them; code may raise them as well.
 _NAMES_ALONE = frozenset({"42P01", "42703", "42883", "42704", "42501", "3F000"})
 _CLASSES = {"22": "a value does not fit", "38": "a function in another language failed", "P0": "an error in PL/pgSQL"}
+
+
+def in_authors_words(error: MigrationFailed) -> bool:
+    """Tell whether code may have raised it, so that its text is anybody's, with whatever value in it."""
+    failing = error.failing
+    if failing is None or not failing.in_code:
+        return False
+    return not failing.looked_up or error.sqlstate not in _NAMES_ALONE
 
 
 def general_words(error: MigrationFailed) -> str:
     """Return what failed, where the rows are not known: the server's words, unless they may hold a value."""
     state, failing = error.sqlstate or "unknown", error.failing
     meaning = _MEANINGS.get(state) or _CLASSES.get(state[:2])
-    if meaning is None and failing is not None and failing.in_code and state not in _NAMES_ALONE:
-        meaning = "code that it runs raises an error"  # whose text is its author's
+    if meaning is None and in_authors_words(error):
+        meaning = "code that it runs raises an error"
     if meaning is None:
         meaning = failing.primary if failing else "it failed"
     if failing is not None and failing.at_commit:

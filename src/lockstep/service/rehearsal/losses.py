@@ -22,6 +22,7 @@ from lockstep.core.rehearsal.holding import (
     VALUES_OTHER,
     Holding,
     lost,
+    unquoted,
 )
 from lockstep.core.rehearsal.proof import Dropped, Loss
 from lockstep.core.rehearsal.trace import FileTrace
@@ -44,6 +45,7 @@ class Losses:
     losses: tuple[Loss, ...]
     drops: tuple[Dropped, ...]
     notes: tuple[str, ...]
+    untold: tuple[str, ...]  # tables of which it is not known whether they lose values, and why, a line each
     exact: bool  # what was there before the up is there again, row by row
 
 
@@ -175,11 +177,11 @@ def losses_of(
         tables = read_tables(connection, (ups | downs) - unknown, ledger_schema=clone.settings.project.ledger_schema)
         found = read_holdings(connection, tables, sums=True, limit=SWOLLEN * SUMMED)
     losses, drops = _dropped(counted, left)
-    more, notes = lost(held, found, _updated((before.tried.files[number], down)))
+    more, notes, untold = lost(held, found, _updated((before.tried.files[number], down)))
     losses += more
     exact = not more and all(one.rows == found[name].rows for name, one in held.items() if name in found)
     for name in sorted(unknown):
-        notes.append(f"values of {name} were not compared: several migrations of the plan write to it")
+        untold.append(f"values of {name} were not compared: several migrations of the plan write to it")
         seen = tuple(_seen(name, down))
         losses, exact = [*losses, *seen], exact and not seen
     known = {(one.relation, one.column) for one in drops}
@@ -188,7 +190,7 @@ def losses_of(
         for one in _gone(went, counted)
         if (one.relation, one.column) not in known
     ]
-    return Losses(losses=tuple(losses), drops=tuple(drops), notes=tuple(notes), exact=exact)
+    return Losses(losses=tuple(losses), drops=tuple(drops), notes=tuple(notes), untold=tuple(untold), exact=exact)
 
 
 def written_relations(clone: Clone) -> frozenset[str]:
@@ -216,19 +218,21 @@ def traced_relations(trace: FileTrace) -> frozenset[str]:
     for statement in trace.statements:
         found |= {one.relation for one in statement.written if one.rows}
         found |= {one.relation for one in statement.rewrites} | set(statement.emptied)
-    return frozenset(found)
+    return frozenset(unquoted(one) for one in found)
 
 
 def losses_of_downs(
     stage: Stage, clone: Clone, downs: Iterable[FileTrace], start: Fingerprint, after: Fingerprint
-) -> tuple[tuple[Loss, ...], tuple[str, ...]]:
-    """Return what downs that just ran on a clone lost of what there was, and what could not be told.
+) -> tuple[tuple[Loss, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return what downs that just ran on a clone lost of what there was, notes, and what could not be told.
 
     A table that was renamed is still the same table, and so are its columns.
     """
     traces = tuple(downs)
     went = gone_relations(exact_changes(start, after))
     relations = frozenset().union(went, *(traced_relations(trace) for trace in traces))
+    if any(statement.sampled for trace in traces for statement in trace.statements):
+        relations |= written_relations(clone)  # seen now and then
     ledger = clone.settings.project.ledger_schema
     with looking(stage.server.url(TEMPLATE)) as connection:
         before = read_tables(connection, relations, ledger_schema=ledger)
@@ -239,8 +243,8 @@ def losses_of_downs(
         names = [one.relation for one in before if one.oid not in left]
         new = read_tables(connection, names, ledger_schema=ledger)
         found = read_holdings(connection, [*same, *new], sums=True, limit=SWOLLEN * SUMMED)
-    losses, notes = lost(held, found, _updated(traces))
-    return tuple(losses), tuple(notes)
+    losses, notes, untold = lost(held, found, _updated(traces))
+    return tuple(losses), tuple(notes), tuple(untold)
 
 
 def _followed(before: Table, now: Table) -> Table:
@@ -303,7 +307,8 @@ def _gone(changes: Iterable[Change], counted: Counted) -> Iterator[Dropped]:
 
 def _seen(relation: str, down: FileTrace) -> Iterator[Loss]:
     """What a down was seen to do to a table of which nothing else is known."""
-    written = [one for statement in down.statements for one in statement.written if one.relation == relation]
+    written = [one for statement in down.statements for one in statement.written]
+    written = [one for one in written if unquoted(one.relation) == relation]
     if deleted := sum(one.deleted for one in written):
         yield Loss(relation=relation, column=None, rows=deleted, what=ROWS_GONE)
     if updated := sum(one.updated for one in written):
@@ -315,5 +320,6 @@ def _updated(traces: Iterable[FileTrace]) -> dict[str, int]:
     for trace in traces:
         for statement in trace.statements:
             for one in statement.written:
-                found[one.relation] = found.get(one.relation, 0) + one.updated
+                name = unquoted(one.relation)
+                found[name] = found.get(name, 0) + one.updated
     return found

@@ -17,6 +17,7 @@ from lockstep.core.migration import Folder
 from lockstep.core.planner import Step
 from lockstep.core.rehearsal.proof import RevertProof, Standing
 from lockstep.core.rehearsal.trace import FileTrace
+from lockstep.core.rehearsal.violation_words import in_authors_words
 from lockstep.core.reverting import RevertStep
 from lockstep.errors import LockstepError, MigrationFailed, MigrationFileError, PlanRefused, Unreachable
 from lockstep.postgres.connection import Target
@@ -190,7 +191,7 @@ class _Trial:
             return
         differs = self._differing(self.tried.states[number], after, chain)
         proof = self.proofs[number]
-        standing = Standing.DIFFERS if differs else Standing.LOSES if proof.losses else Standing.PROVEN
+        standing = _standing(differs=bool(differs), loses=bool(proof.losses), known=proof.reason is None)
         self.proofs[number] = replace(proof, standing=standing, differs=difference_lines(differs))
 
     def _differing(self, expected: Fingerprint, found: Fingerprint, chain: _Chain) -> tuple[Change, ...]:
@@ -225,7 +226,8 @@ class _Trial:
             return replace(proof, standing=Standing.UNTRIED, reason=reason)
         return replace(
             proof,
-            standing=Standing.DIFFERS if differs else Standing.LOSES if found.losses else Standing.PROVEN,
+            standing=_standing(differs=bool(differs), loses=bool(found.losses), known=not found.untold),
+            reason="; ".join(found.untold) or None,
             differs=difference_lines(differs),
             losses=found.losses,
             notes=found.notes,
@@ -312,14 +314,20 @@ class _Trial:
         proof = self.proofs[number]
         if proof.standing is Standing.DIFFERS:
             self._note(number, reason)
-        elif proof.standing in {Standing.PROVEN, Standing.LOSES}:
+        elif self._may_be(number):
             self.proofs[number] = replace(proof, standing=Standing.FAILED, reason=reason)
 
     def _not_the_same(self, number: int, differs: Iterable[Change]) -> None:
         proof = self.proofs[number]
         lines = tuple(f"{line} after the up again" for line in difference_lines(differs))
-        if proof.standing in {Standing.PROVEN, Standing.LOSES}:
+        if self._may_be(number):
             self.proofs[number] = replace(proof, standing=Standing.DIFFERS, differs=lines)
+
+    def _may_be(self, number: int) -> bool:
+        """Whether a down came back to where it was, as far as its trial tells."""
+        if self.steps[number].resume is not None:
+            return False
+        return self.proofs[number].standing in {Standing.PROVEN, Standing.LOSES, Standing.UNTRIED}
 
     def _note(self, number: int, text: str) -> None:
         proof = self.proofs[number]
@@ -389,6 +397,13 @@ def _proof(step: Step, standing: Standing, *, reason: str | None = None, down: s
     )
 
 
+def _standing(*, differs: bool, loses: bool, known: bool) -> Standing:
+    """The standing of a down that ran. `known`: all that it touched was compared."""
+    if differs or loses:
+        return Standing.DIFFERS if differs else Standing.LOSES
+    return Standing.PROVEN if known else Standing.UNTRIED
+
+
 _WORDS = {Action.CREATED: "is left over", Action.ALTERED: "is another one", Action.DROPPED: "is gone"}
 
 
@@ -402,6 +417,7 @@ def why(error: LockstepError) -> str:
     if isinstance(error, Unreachable) or not isinstance(error, MigrationFailed):
         return error.message.splitlines()[0]
     place = f"{error.file}:{error.line}" if error.line else error.file
-    if error.sqlstate and error.sqlstate[:2] in {"22", "P0"}:  # words of a value, or of whoever raised it
+    # Words of a value, or of whoever raised it.
+    if error.sqlstate and (error.sqlstate[:2] in {"22", "P0"} or in_authors_words(error)):
         return f"{place}: SQLSTATE {error.sqlstate}"
     return error.message.splitlines()[0].removeprefix(f"{error.target}: ")

@@ -1,14 +1,15 @@
 """The gate of a revert: in a protected environment it goes on when its way back is proven, and loses nothing.
 
-Proven is what the rehearsal of the deploy found, for the very script that runs now, as long as nothing has been written
-since into what it drops. Otherwise the revert itself is tried on the backup that it takes first. One out of the middle
-is tried in every environment. Somebody may override it by name and with a reason.
+Proven is what the rehearsal of the deploy found, for the very script that runs now, if that changes the schema alone and
+nothing has been written since into what it drops. Otherwise the revert itself is tried on the backup that it takes
+first, with the rows of now. One out of the middle is tried in every environment. Somebody may override it by name and
+with a reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 
@@ -16,8 +17,9 @@ from lockstep.config import Environment, Settings
 from lockstep.core.duration import format_ms
 from lockstep.core.migration import Folder, label
 from lockstep.core.moments import utc_minute
-from lockstep.core.rehearsal.holding import DROPPED_COLUMN, DROPPED_TABLE
+from lockstep.core.rehearsal.holding import DROPPED_COLUMN, DROPPED_TABLE, Holding
 from lockstep.core.rehearsal.proof import Loss, losses_text
+from lockstep.core.rehearsal.structural import structure_of
 from lockstep.core.reverting import RevertPlan
 from lockstep.errors import (
     IdentityMissing,
@@ -124,6 +126,8 @@ def _by_the_ledger(session: Session, plan: RevertPlan, ledger_schema: str) -> _F
     proofs = [(step, step.entry.revert_proof) for step in plan.steps]
     if any(proof is None or not proof.covers(step.down.checksum) or step.resume for step, proof in proofs):
         return None
+    if not _as_on_the_copy(plan):
+        return None
     losses = _held_now(session, plan, ledger_schema)
     if losses is None:
         return None
@@ -138,36 +142,52 @@ def _by_the_ledger(session: Session, plan: RevertPlan, ledger_schema: str) -> _F
     )
 
 
+def _as_on_the_copy(plan: RevertPlan) -> bool:
+    """Tell whether the downs do here what they did on the copy, whatever rows were written since."""
+    for number, step in enumerate(plan.steps):
+        structure = structure_of(step.down.script())
+        if structure is None or step.entry.revert_proof is None:
+            return False
+        if structure.renames and number < len(plan.steps) - 1:
+            return False  # what the next ones drop has another name as yet
+        counted = {(one.relation.rpartition(".")[2], one.column) for one in step.entry.revert_proof.drops}
+        if any(one not in counted and (one[0], None) not in counted for one in structure.drops):
+            return False  # on the copy there was none, or nobody looked
+    return True
+
+
 def _held_now(session: Session, plan: RevertPlan, ledger_schema: str) -> tuple[Loss, ...] | None:
     """Count what is by now in all that the downs drop. None: it cannot be counted here, or not soon enough."""
-    drops = {
-        (one.relation, one.column): one
-        for step in plan.steps
-        if step.entry.revert_proof is not None
-        for one in step.entry.revert_proof.drops
-    }
-    if not drops:
-        return ()
+    drops: dict[str, set[str | None]] = {}
+    for step in plan.steps:
+        for one in step.entry.revert_proof.drops if step.entry.revert_proof is not None else ():
+            drops.setdefault(one.relation, set()).add(one.column)
+    losses = []
     connection = session.connection
     try:
         with connection.transaction():
             connection.execute(f"SET LOCAL row_security = off; SET LOCAL statement_timeout = {_LOOK_MS}".encode())
-            tables = read_tables(connection, {relation for relation, _ in drops}, ledger_schema=ledger_schema)
-            held = read_holdings(connection, tables, sums=False, caught=False)
+            for relation, columns in sorted(drops.items()):
+                # All that goes with it, whatever table it is a part of.
+                found = read_tables(connection, (relation,), ledger_schema=ledger_schema)
+                tables = [replace(one, root=relation) for one in found]
+                held = read_holdings(connection, tables, sums=False, caught=False).get(relation)
+                if held is None:
+                    return None  # it is not there by that name, or not as a table
+                losses += _lost_now(held, columns)
     except psycopg.Error:
         if connection.closed:
             raise
         return None
-    losses = []
-    for (relation, column), _ in sorted(drops.items(), key=lambda one: (one[0][0], one[0][1] or "")):
-        holding = held.get(relation)
-        if holding is None or (column is not None and (relation, None) in drops):
-            continue
-        rows = holding.rows if column is None else holding.columns[column].own if column in holding.columns else 0
-        if rows:
-            what = DROPPED_TABLE if column is None else DROPPED_COLUMN
-            losses.append(Loss(relation=relation, column=column, rows=rows, what=what))
     return tuple(losses)
+
+
+def _lost_now(held: Holding, columns: Collection[str | None]) -> list[Loss]:
+    """What goes with a table that is dropped, or with columns of it."""
+    found: list[tuple[str | None, int, str]] = [(None, held.rows, DROPPED_TABLE)]
+    if None not in columns:
+        found = [(name, one.own, DROPPED_COLUMN) for name, one in held.columns.items() if name in columns]
+    return [Loss(relation=held.relation, column=name, rows=rows, what=what) for name, rows, what in found if rows]
 
 
 def _by_a_trial(

@@ -111,8 +111,9 @@ class _Trial:
                     return
                 self.traces.append(watching.end_file(reverting.work.session))
             end = read_live(reverting.work.session).fingerprint
-        losses, notes = losses_of_downs(self.stage, clone, self.traces, start, end)
-        self.losses, self.notes = losses, [*notes]
+        self.losses, notes, untold = losses_of_downs(self.stage, clone, self.traces, start, end)
+        self.notes += notes
+        self.problems += [f"whether it loses data is not known: {one}" for one in untold]
         if self.newer:
             self._another_way(clone)
             return
