@@ -122,12 +122,12 @@ def clusters_of_one_mould(temporary_files: None) -> Iterator[None]:
     They are the same servers otherwise. Processes that tests start run initdb themselves, as do those of other programs.
     """
     original = ThrowawayServer._initialise
-    moulds: dict[tuple[Path, bool], tuple[Path, str, str]] = {}
+    moulds: dict[tuple[Path, bool, str | None], tuple[Path, str, str]] = {}
     folder = Path(tempfile.mkdtemp(prefix="lockstep-moulds-"))
     folder.chmod(0o711)
 
     def initialise(server: ThrowawayServer) -> None:
-        key = (server._bin, server.user == "postgres")
+        key = (server._bin, server.user == "postgres", server._identity.user)
         if key not in moulds:
             original(server)
             mould = folder / str(len(moulds))

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -83,6 +84,33 @@ def test_it_is_made_for_a_major_and_reaches_no_network(pg_bin: Path) -> None:
         folder = server.folder
         assert folder.stat().st_mode & 0o777 == 0o700
     assert not folder.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's server is that user's")
+def test_what_roots_server_writes_is_not_roots(pg_bin: Path) -> None:
+    with tempfile.TemporaryDirectory() as name, ThrowawayServer(pg_bin, tcp=False) as server:
+        folder = Path(name)
+        folder.chmod(0o777)
+        ours = folder / "ours"
+        ours.touch(mode=0o600)
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute(f"COPY (SELECT 1) TO '{folder}/written'".encode())
+            connection.execute(f"COPY (SELECT 1) TO PROGRAM 'id -u > {folder}/id'".encode())
+            with pytest.raises(psycopg.Error):
+                connection.execute(f"COPY (SELECT 1) TO '{ours}'".encode())
+        assert (folder / "written").stat().st_uid != 0
+        assert (folder / "id").read_text().strip() != "0" and (folder / "id").stat().st_uid != 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's server is that user's")
+def test_root_runs_it_all_the_same_where_nobody_else_can_enter(pg_bin: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:  # mode 0700
+        with (
+            ThrowawayServer(pg_bin, folder=Path(name) / "server", tcp=False) as server,
+            psycopg.connect(server.url()) as connection,
+        ):
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert not list(Path(name).iterdir())
 
 
 def test_a_major_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What stands in for an extension that a throw-away server lacks, where that is simple; views that are filled late.
+"""What stands in for an extension that a throw-away server lacks, where that is simple.
 
 A stand-in is no extension: what the source's definitions call is there, and CREATE, ALTER and DROP EXTENSION find
 nothing. Only for servers that are thrown away.
@@ -42,30 +42,3 @@ def stand_in(connection: psycopg.Connection[Any], extension: str, schema: str) -
             )
         )
     return True
-
-
-def fill_views(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
-    """Fill the materialized views that are not filled, those that others need first. Returns those that cannot be."""
-    while True:
-        rows = connection.execute(_UNFILLED).fetchall()
-        filled = False
-        for schema, name in rows:
-            try:
-                connection.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(schema, name)))
-                filled = True
-            except psycopg.Error:
-                continue
-        if not filled:
-            return tuple(f"{schema}.{name}" for schema, name in rows)
-
-
-def unfilled_views(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
-    """Return the materialized views that are not filled."""
-    return tuple(f"{schema}.{name}" for schema, name in connection.execute(_UNFILLED).fetchall())
-
-
-_UNFILLED = """
-SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'm' AND NOT c.relispopulated ORDER BY c.oid
-"""

@@ -63,8 +63,10 @@ TRIAL: Mapping[str, str] = {
 }
 
 _SOCKETS = "lockstep-s-"
-_LOCK = "lock"  # in the folder of the sockets: held as long as whoever started the server lives; names the other folder
-_LONGEST = 70  # bytes of a folder for ours: a socket's path may have 107 at most, and a deep checkout is longer
+_LOCK = (
+    "lock"  # beside the folder of the sockets: held as long as whoever started the server lives; names the other folder
+)
+_LONGEST = 68  # bytes of a folder for ours: a socket's path may have 107 at most, and a deep checkout is longer
 
 START_TIMEOUT = 60.0  # seconds
 STOP_TIMEOUT = 20.0  # seconds
@@ -99,16 +101,20 @@ class ThrowawayServer:
         self._bin = bin_dir
         self._data = self.folder / "data"
         self._log = self.folder / "server.log"
-        self._sockets = _short_folder() / f"{_SOCKETS}{token}"
+        # The outer one stays ours, whoever the server runs as: what its lock names is wiped, without another question.
+        self._outer = _short_folder() / f"{_SOCKETS}{token}"
+        self._sockets = self._outer / "s"
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
         try:
             # The watchdog is there before what it wipes, so that there is no moment at which something could stay.
-            self._watchdog = _watchdog(self.folder, self._sockets)
+            self._watchdog = _watchdog(self.folder, self._outer)
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=folder is not None)
+            self._outer.mkdir(mode=0o700)
+            self._outer.chmod(0o711)  # to pass through; who may enter the inner one is another question
             self._sockets.mkdir(mode=0o700)
-            self._lock = os.open(self._sockets / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(self._outer / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             if folder is None:
                 os.write(self._lock, os.fsencode(self.folder))
@@ -169,7 +175,7 @@ class ThrowawayServer:
         arguments = [str(self._bin / "postgres"), "-D", str(self._data)]
         for name, value in options.items():
             arguments += ["-c", f"{name}={value}"]
-        with self._log.open("ab") as log:
+        with open(self._log, "ab", opener=_not_followed) as log:
             self._process = self._identity.popen(arguments, log)
         self._tell_watchdog(str(self._process.pid))
         self._await_ready()
@@ -193,7 +199,7 @@ class ThrowawayServer:
 
     def _wipe(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.rmtree(self._sockets, ignore_errors=True)
+        shutil.rmtree(self._outer, ignore_errors=True)
         watchdog, self._watchdog = self._watchdog, None
         if watchdog is not None:
             with suppress(OSError):  # somebody ended it
@@ -219,7 +225,7 @@ class ThrowawayServer:
         self._identity.own(secret)
         command = [str(self._bin / "initdb"), "-D", str(self._data), "-U", self.user, "-E", "UTF8", "--locale=C.UTF-8"]
         command += ["--auth=scram-sha-256", f"--pwfile={secret}", "--no-sync", "--no-instructions"]
-        with self._log.open("wb") as log:
+        with open(self._log, "wb", opener=_not_followed) as log:
             status = self._identity.popen(command, log).wait(START_TIMEOUT)
         secret.unlink()
         if status != 0:
@@ -257,8 +263,16 @@ class ThrowawayServer:
             self._watchdog.stdin.write(f"{process_id}\n".encode())
 
     def _tail(self) -> str:
-        lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
-        return "\n".join(lines[-12:])
+        try:
+            with open(self._log, errors="replace", opener=_not_followed) as log:
+                return "\n".join(log.read().splitlines()[-12:])
+        except OSError:
+            return ""
+
+
+def _not_followed(path: str, flags: int) -> int:
+    """Open a file in the server's folder, in which the server may have put a link in its place."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _watchdog(*folders: Path) -> subprocess.Popen[bytes]:
@@ -280,14 +294,14 @@ def sweep() -> None:
 
     A folder that somebody holds the lock of is in use, by a process of another container perhaps.
     """
-    for sockets in {*Path(tempfile.gettempdir()).glob(f"{_SOCKETS}*"), *_short_folder().glob(f"{_SOCKETS}*")}:
+    for outer in {*Path(tempfile.gettempdir()).glob(f"{_SOCKETS}*"), *_short_folder().glob(f"{_SOCKETS}*")}:
         try:
-            if sockets.lstat().st_uid != os.geteuid() or not stat.S_ISDIR(sockets.lstat().st_mode):
+            if outer.lstat().st_uid != os.geteuid() or not stat.S_ISDIR(outer.lstat().st_mode):
                 continue
-            with (sockets / _LOCK).open("rb") as lock:
+            with (outer / _LOCK).open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 folder = os.fsdecode(lock.read())
-                reaper.reap([*([folder] if folder else []), str(sockets)])
+                reaper.reap([*([folder] if folder else []), str(outer)])
         except OSError:
             continue
 

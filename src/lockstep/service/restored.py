@@ -21,13 +21,14 @@ from lockstep.core.rehearsal.outside import EXTENSIONS as REACHING
 from lockstep.errors import RestoreRefused
 from lockstep.postgres.archivelist import Entry
 from lockstep.postgres.givenserver import GivenServer
+from lockstep.postgres.matviews import fill_views, restrict, unrestrict
 from lockstep.postgres.outside import fill_keys, finish_outside, make_outside
 from lockstep.postgres.pgrestore import RestoreOptions
 from lockstep.postgres.prerequisites import missing_extensions, uncreatable_extensions
 from lockstep.postgres.programs import nearest_major
 from lockstep.postgres.roles import create_roles
 from lockstep.postgres.shape import create_like
-from lockstep.postgres.standins import fill_views, stand_in, unfilled_views
+from lockstep.postgres.standins import stand_in
 from lockstep.service.copying import CopyProof, prove_copy
 from lockstep.service.filling import StoredBackup, add, fill
 
@@ -61,6 +62,7 @@ class RestoredCopy:
     lacking: tuple[str, ...] = ()  # extensions that the server does not have
     left_out: tuple[str, ...] = ()  # objects that could not be restored without them: `TABLE public.docs`
     stand_ins: tuple[str, ...] = ()  # schemas that are not in the backup
+    unfilled: tuple[str, ...] = ()  # materialized views that have rows in the source and none here
     rows_of: frozenset[Table] | None = None  # whose rows were restored; None: of all tables
 
     @property
@@ -82,8 +84,8 @@ def restore_copy(
 ) -> RestoredCopy:
     """Restore a backup into a new database `name` of a throw-away server, and compare it with what was backed up.
 
-    Never restored: subscriptions and user mappings, by which a copy could reach other servers; materialized views are
-    filled at the end where foreign tables could be in them. With `partly` what needs an extension that the server lacks
+    Never restored: subscriptions and user mappings, by which a copy could reach other servers. Materialized views are
+    filled at the end, but for those that read foreign tables. With `partly` what needs an extension that the server lacks
     is left out; else RestoreRefused is raised. With `rows_of` only these tables have rows. Also raises RestoreFailed, BackupDamaged, BucketError, ProgramMissing,
     IdentityMissing.
     """
@@ -117,7 +119,6 @@ def restore_copy(
         if (major := home.info.server_version // 10000) != backup.major:
             notes.append(f"PostgreSQL {backup.major} is not at hand: it is on {major}, which may do things otherwise")
     names = {extension.name for extension in manifest.extensions}
-    # Where a query of theirs could get out, no materialized view is filled.
     choice = _Choice(foreign=not server.isolated and bool(names & REACHING.keys()), rows_of=rows_of)
     tolerant = partly and (bool(lacking) or bool(absent) or not server.thrown_away)
     with psycopg.connect(server.url(name), autocommit=True) as copy:
@@ -135,6 +136,9 @@ def restore_copy(
             make_outside(copy, outside)
             choice.later = True
             notes.append(f"schemas that are not in the backup, with stand-ins here: {', '.join(outside.schemas)}")
+        here = server.name(name)
+        if server.thrown_away:
+            restrict(copy, database=here)  # no function of an index or a check reads a foreign table either
         options = RestoreOptions(
             tablespaces=False,
             owners=server.thrown_away,
@@ -148,8 +152,13 @@ def restore_copy(
             add(backup, copy, again, target=what, programs=programs)
             if left := finish_outside(copy, outside, facts.login if facts and server.thrown_away else None):
                 notes.append(f"could not be made on the stand-ins: {', '.join(left)}")
-        if choice.foreign and (empty := fill_views(copy) if server.isolated else unfilled_views(copy)):
-            notes.append(f"materialized views that are empty here, as they may read foreign tables: {', '.join(empty)}")
+        if server.thrown_away:
+            unrestrict(copy, database=here)
+        # Where a query of theirs could get out, none is filled.
+        empty = fill_views(copy, choice.views.values(), none=choice.foreign and not server.isolated)
+        if empty:
+            told = ", ".join(f"{one.shown} ({one.why})" for one in empty)
+            notes.append(f"materialized views that are empty here: {told}")
         failed = [one for one in choice.failed if not _is_stand_in(one, made)]
         proof = prove_copy(_without(backup, failed, rows_of), copy, ledger_schema=ledger_schema)
     if lacking:
@@ -162,6 +171,7 @@ def restore_copy(
         lacking=lacking,
         stand_ins=outside.schemas if outside else (),
         rows_of=rows_of,
+        unfilled=tuple(one.shown for one in empty),
         left_out=tuple(dict.fromkeys(one.shown for one in failed if one.kind in _OBJECTS)),
     )
 
@@ -210,10 +220,12 @@ class _Choice:
     later: bool = False  # foreign keys come when all else is there
     rows_of: frozenset[Table] | None = None  # None: of all tables
     failed: list[Entry] = field(default_factory=list)
+    views: dict[str, Entry] = field(default_factory=dict)  # materialized views that are filled in the source
 
     def choose(self, entries: tuple[Entry, ...]) -> Iterable[Entry]:
         self.foreign = self.foreign or any(entry.kind == "FOREIGN TABLE" for entry in entries)
-        left = {"USER MAPPING", *(("MATERIALIZED VIEW DATA",) if self.foreign else ())}
+        self.views |= {entry.line: entry for entry in entries if entry.kind == "MATERIALIZED VIEW DATA"}
+        left = {"USER MAPPING", "MATERIALIZED VIEW DATA"}
         if self.rows_of is not None:
             left |= {"BLOBS"}
         wanted = {f"{schema} {name}" for schema, name in self.rows_of or ()}

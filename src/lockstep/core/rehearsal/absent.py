@@ -21,6 +21,7 @@ RULE = "not-on-copy"
 #: Not there: a table, a function, a type or another object, a schema, a feature (what CREATE EXTENSION says), a file.
 _NOT_THERE = frozenset({"42P01", "42883", "42704", "3F000", "0A000", "58P01"})
 _NOT_ALLOWED = "42501"
+_NOT_FILLED = "55000"
 
 #: Statements that read or write rows of whatever they name.
 _OF_ROWS = frozenset({
@@ -33,7 +34,7 @@ _OF_ONE = frozenset({"alter_table_stmt", "rename_stmt", "alter_owner_stmt", "alt
 
 def absent_problems(copy: Copy, files: Iterable[SqlFile]) -> Iterator[Problem]:
     """Return a problem for each statement that needs what the copy does not have, or only a stand-in of."""
-    if not (copy.lacking or copy.left_out or copy.stand_ins):
+    if not (copy.lacking or copy.left_out or copy.stand_ins or copy.unfilled):
         return
     for file in files:
         script = file.script()
@@ -51,15 +52,23 @@ def absent_problems(copy: Copy, files: Iterable[SqlFile]) -> Iterator[Problem]:
 
 def rowless_problems(copy: Copy, traces: Iterable[FileTrace]) -> Iterator[Problem]:
     """Return a problem for each statement that read, wrote or rewrote a table whose rows were not restored."""
-    rowless = set(copy.rowless)
-    if not rowless:
+    rowless, unfilled = set(copy.rowless), set(copy.unfilled)
+    if not (rowless or unfilled):
         return
     for trace in traces:
         for one in trace.statements:
             relations = {r.relation for r in one.scans} | {r.relation for r in one.written}
             relations |= {r.relation for r in one.rewrites} | set(one.emptied)
-            found = sorted({name.replace('"', "") for name in relations} & rowless)
-            if found:
+            names = {name.replace('"', "") for name in relations}
+            if views := sorted(names & unfilled):
+                yield Problem(
+                    outcome=Outcome.UNVERIFIED,
+                    rule=RULE,
+                    message=_is_empty(views[0]),
+                    file=trace.name,
+                    line=one.line,
+                )
+            if found := sorted(names & rowless):
                 yield Problem(
                     outcome=Outcome.UNVERIFIED,
                     rule="reduced-copy",
@@ -74,6 +83,9 @@ def excused(problem: Problem, sqlstate: str | None, copy: Copy) -> Problem:
     """Return a failure as it is, or as a doubt where it may come of what the copy lacks, or does not allow."""
     if sqlstate in _NOT_THERE and (copy.lacking or copy.left_out or copy.stand_ins):
         return replace(problem, outcome=Outcome.UNVERIFIED, rule=RULE, advice=_advice(copy))
+    if sqlstate == _NOT_FILLED and copy.unfilled:
+        message = f"{problem.message}; empty on the copy alone: {', '.join(copy.unfilled)}"
+        return replace(problem, outcome=Outcome.UNVERIFIED, rule=RULE, message=message)
     if sqlstate == _NOT_ALLOWED and copy.service is not None:
         message = f"{problem.message}; {copy.service} lets its customers do more than PostgreSQL does"
         return replace(problem, outcome=Outcome.UNVERIFIED, rule=RULE, message=message)
@@ -98,6 +110,11 @@ def _needed(kind: str, node: Any, copy: Copy) -> str | None:
     for one in named:
         if any(_is(one, text) for text in copy.left_out):
             return f"it needs {one.shown}, which is not on the copy: an extension is missing on this machine"
+    if kind in _OF_ROWS or kind in _OF_ONE or kind == "refresh_mat_view_stmt":
+        for one in named:
+            for view in copy.unfilled:
+                if _is(one, f"MATERIALIZED VIEW {view}"):
+                    return _is_empty(view)
     of_rows = kind in _OF_ROWS
     changed = named if of_rows or (kind == "drop_stmt" and not _mild(node)) else []
     if kind in _OF_ONE and node.HasField("relation"):
@@ -107,6 +124,10 @@ def _needed(kind: str, node: Any, copy: Copy) -> str | None:
             rows = "has none of its rows" if of_rows else "is not the one of production"
             return f"it works on {one.shown}, which is not in the backup: what stands in for it on the copy {rows}"
     return None
+
+
+def _is_empty(view: str) -> str:
+    return f"it works on the materialized view {view}, which could not be filled on the copy and is empty there"
 
 
 def _mild(node: Any) -> bool:

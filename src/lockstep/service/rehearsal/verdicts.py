@@ -40,13 +40,15 @@ def reach_verdict(
     problems = [*copy_differs(stage.proof.differences), *found]
     if (reduced := reduced_copy(stage.copy.tier)) is not None:
         problems.append(reduced)
+    problems += absent_problems(stage.copy, [step.migration.up for step in steps])
     if tried.error is not None:
         file = steps[len(tried.files)].migration.up
         failure = failure_of(tried.error, tried.clone, file)
         failure = excused(failure, tried.error.sqlstate, stage.copy)
         problems = with_failure(problems, failure, _line(tried.error, file))
-    problems += absent_problems(stage.copy, [step.migration.up for step in steps])
-    problems += rowless_problems(stage.copy, tried.files)
+    told = {(one.file, one.line, one.rule) for one in problems}
+    rowless = rowless_problems(stage.copy, tried.files)
+    problems += [one for one in rowless if (one.file, one.line, one.rule) not in told]
     stopped = tried.error is not None or tried.held is not None
     left = [step.name for step in steps[len(tried.files) + 1 :]] if stopped else []
     return judge(
