@@ -7,13 +7,14 @@ after the down. Positions of sequences are no loss, and neither is what a genera
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
 import psycopg
 
 from lockstep.core.changes import Action, Change, exact_changes
 from lockstep.core.fingerprint import Fingerprint
+from lockstep.core.ledger import TABLES
 from lockstep.core.migration import Folder
 from lockstep.core.rehearsal.holding import (
     DROPPED_COLUMN,
@@ -28,7 +29,7 @@ from lockstep.core.rehearsal.proof import Dropped, Loss
 from lockstep.core.rehearsal.trace import FileTrace
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.holdings import SUMMED, Table, left_of, read_holdings, read_tables
-from lockstep.service.applying import open_apply
+from lockstep.service.applying import ApplyRun, open_apply
 from lockstep.service.rehearsal.stage import TEMPLATE, Clone, Stage
 from lockstep.service.rehearsal.trials import Tried
 
@@ -36,6 +37,8 @@ from lockstep.service.rehearsal.trials import Tried
 SWOLLEN = 4
 #: Milliseconds that a plan may take to be run once more, for what its tables held in between.
 WALK_MS = 300_000
+#: Times that it may be run once more for tables of a single migration.
+LOOKS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,7 @@ class Before:
     to_version: int | None = None
     written: frozenset[str] = frozenset()  # tables that the plan wrote to, by the clone's own statistics
     _walked: dict[int, dict[str, Holding]] | None = None  # by number of the migration, of what was touched before it
+    _looks: int = 0  # for what the walk did not read
     _touched: dict[int, frozenset[str]] = field(default_factory=dict)
 
     def touched(self, number: int) -> frozenset[str]:
@@ -95,12 +99,26 @@ class Before:
                 tables = read_tables(connection, plain, ledger_schema=self._ledger)
                 found |= read_holdings(connection, tables, sums=True, limit=SUMMED)
         later = relations & earlier
-        if not later & self.touched(number):
-            return found, later
-        walked = self._walk().get(number)
-        if walked is None:
-            return found, later
-        return found | walked, later - self.touched(number)
+        if later & self.touched(number) and (walked := self._walk().get(number)) is not None:
+            found |= walked
+            later -= self.touched(number)
+        return (found | self._looked_at(number, later), frozenset()) if later and self._may_look() else (found, later)
+
+    def _may_look(self) -> bool:
+        self._looks += 1
+        return self._looks <= LOOKS and sum(file.ms for file in self.tried.files) <= WALK_MS
+
+    def _looked_at(self, number: int, relations: frozenset[str]) -> dict[str, Holding]:
+        """Run the plan up to a migration once more, for tables that its down alone touches, or by another name."""
+        clone = self.stage.clone()
+        with self._applying(clone) as applying:
+            for step in applying.plan.steps[:number]:
+                applying.apply(step)
+        with looking(clone.admin) as connection:
+            tables = read_tables(connection, relations, ledger_schema=self._ledger)
+            found = read_holdings(connection, tables, sums=True, limit=SUMMED)
+        self.stage.drop(clone)
+        return found
 
     def _walk(self) -> dict[int, dict[str, Holding]]:
         """Run the plan once more, and look in between at what several of its migrations touch."""
@@ -117,14 +135,7 @@ class Before:
         if sum(file.ms for file in self.tried.files) > WALK_MS:
             return self._walked
         clone = self.stage.clone()
-        with open_apply(
-            clone.settings,
-            clone.environment,
-            self.folder,
-            self.run,
-            to_version=self.to_version,
-            include=self.include,
-        ) as applying:
+        with self._applying(clone) as applying:
             for number, step in enumerate(applying.plan.steps[: max(needed, default=-1) + 1]):
                 if number in needed:
                     with looking(clone.admin) as connection:
@@ -133,6 +144,16 @@ class Before:
                 applying.apply(step)
         self.stage.drop(clone)
         return self._walked
+
+    def _applying(self, clone: Clone) -> AbstractContextManager[ApplyRun]:
+        return open_apply(
+            clone.settings,
+            clone.environment,
+            self.folder,
+            self.run,
+            to_version=self.to_version,
+            include=self.include,
+        )
 
     @property
     def _ledger(self) -> str:
@@ -171,6 +192,9 @@ def losses_of(
     went = exact_changes(end, after)
     ups = before.touched(number)
     downs = traced_relations(down) | gone_relations(one for one in went if one.key in start.objects)
+    # Lockstep writes its ledger in between, and is seen doing so.
+    ours = frozenset(f"{clone.settings.project.ledger_schema}.{name}" for name in TABLES)
+    ups, downs = ups - ours, downs - ours
     held, unknown = before.holdings(number, ups | downs)
     with looking(clone.admin) as connection:
         left = left_of(connection, counted.tables)
