@@ -34,7 +34,7 @@ _OF_ONE = frozenset({"alter_table_stmt", "rename_stmt", "alter_owner_stmt", "alt
 
 def absent_problems(copy: Copy, files: Iterable[SqlFile]) -> Iterator[Problem]:
     """Return a problem for each statement that needs what the copy does not have, or only a stand-in of."""
-    if not (copy.lacking or copy.left_out or copy.stand_ins or copy.unfilled):
+    if not (copy.lacking or copy.left_out or copy.stand_ins or copy.unfilled or copy.other_versions):
         return
     for file in files:
         script = file.script()
@@ -81,7 +81,7 @@ def rowless_problems(copy: Copy, traces: Iterable[FileTrace]) -> Iterator[Proble
 
 def excused(problem: Problem, sqlstate: str | None, copy: Copy) -> Problem:
     """Return a failure as it is, or as a doubt where it may come of what the copy lacks, or does not allow."""
-    if sqlstate in _NOT_THERE and (copy.lacking or copy.left_out or copy.stand_ins):
+    if sqlstate in _NOT_THERE and (copy.lacking or copy.left_out or copy.stand_ins or copy.other_versions):
         return replace(problem, outcome=Outcome.UNVERIFIED, rule=RULE, advice=_advice(copy))
     if sqlstate == _NOT_FILLED and copy.unfilled:
         message = f"{problem.message}; empty on the copy alone: {', '.join(copy.unfilled)}"
@@ -95,6 +95,8 @@ def excused(problem: Problem, sqlstate: str | None, copy: Copy) -> Problem:
 def _needed(kind: str, node: Any, copy: Copy) -> str | None:
     """What a statement needs, in words; None: nothing that is not there."""
     if kind in {"create_extension_stmt", "alter_extension_stmt", "alter_extension_contents_stmt"}:
+        if node.extname in copy.other_versions and kind != "create_extension_stmt":
+            return f"it alters the extension {node.extname}, which is of another version on the copy than in production"
         return (
             f"it needs the extension {node.extname}, which is not on this machine"
             if node.extname in copy.lacking
