@@ -303,10 +303,19 @@ def _create(home: psycopg.Connection[Any], name: str, shape: DatabaseShape | Non
         create_like(home, name, shape, owner=None, tablespace=False)
     except (psycopg.errors.InvalidParameterValue, psycopg.errors.WrongObjectType, psycopg.errors.FeatureNotSupported):
         # The locale is not on this machine. Order differs then, rows do not.
+        what = f"this machine does not have the locale {shape.locale or shape.collate}: restored in order C"
+        if shape.encoding == "UTF8":
+            try:
+                like = replace(shape, locale_provider="c", collate="C", ctype="C.UTF-8", locale=None, icu_rules=None)
+                create_like(home, name, like, owner=None, tablespace=False)
+            except psycopg.Error:
+                pass
+            else:
+                return f"{what}; upper and lower case are those of Unicode"
         home.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LOCALE 'C'").format(
                 sql.Identifier(name), sql.Literal(shape.encoding)
             )
         )
-        return f"this machine does not have the locale {shape.locale or shape.collate}: restored in order C"
+        return f"{what}; upper(), lower() and ILIKE know no letters but those of ASCII"
     return None
