@@ -227,9 +227,9 @@ def judged(backup: StoredBackup, level: Level, failed: RestoreFailed) -> tuple[s
         return (error.message,)
     if level is Level.ARCHIVE and not failed.killed:
         return (f"pg_restore cannot read it, though every byte is as stored: {failed.reason}",)
-    if not failed.killed and (error := _sql_error(failed.reason)) is not None:
+    if not failed.killed and (refused := _sql_error(failed.reason)) is not None:
         raise RestoreFailed(
-            f"it does not restore cleanly: {error}",
+            f"it does not restore cleanly: {refused}",
             target=failed.target,
             outcome="Every stored byte is the one that was stored: what it holds breaks its own rules",
             hint="production is like that as well: look there for the rows or definitions that the error is about, "

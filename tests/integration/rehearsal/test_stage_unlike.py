@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from lockstep.postgres import shape as shape_module
 from lockstep.service import restored
 from tests.integration.rehearsal.stages import staged
 from tests.project import Project
@@ -18,7 +19,7 @@ def _outcome(prod: Project) -> dict[str, Any]:
 
 
 def test_a_locale_that_is_not_here_keeps_upper_and_lower_case(prod: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = restored.create_like
+    real = shape_module.create_like
 
     def lacking(connection: Any, name: str, shape: Any, **more: Any) -> None:
         if shape.ctype != "C.UTF-8" or shape.collate != "C":
