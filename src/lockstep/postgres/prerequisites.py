@@ -5,7 +5,7 @@ Looks, and makes stand-ins for missing roles. Everything here is asked before a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import psycopg
 from psycopg import sql
@@ -110,6 +110,28 @@ def uncreatable_extensions(connection: psycopg.Connection, extensions: Sequence[
             except psycopg.Error:
                 found.append(name)
     return tuple(sorted(found))
+
+
+def create_versions(connection: psycopg.Connection, wanted: Iterable[tuple[str, str, str]]) -> None:
+    """Create extensions (name, version, schema) at just these versions, as far as that goes: not at the default one.
+
+    `connection` is in an empty database, in autocommit. One that has no script here for its version, or a schema that is
+    not there yet, is left to the restore, which makes it at the default version.
+    """
+    for name, version, schema in wanted:
+        try:
+            connection.execute(
+                sql.SQL("CREATE EXTENSION {} WITH SCHEMA {} VERSION {}").format(
+                    sql.Identifier(name), sql.Identifier(schema), sql.Literal(version)
+                )
+            )
+        except psycopg.Error:
+            continue
+
+
+def extension_versions(connection: psycopg.Connection) -> dict[str, str]:
+    """Return the extensions of the database and their versions."""
+    return dict(connection.execute("SELECT extname::text, extversion FROM pg_catalog.pg_extension").fetchall())
 
 
 def missing_tablespaces(connection: psycopg.Connection, tablespaces: Sequence[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ of it is kept beside the backup, and told to the audit log of its environment, w
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -226,12 +227,38 @@ def judged(backup: StoredBackup, level: Level, failed: RestoreFailed) -> tuple[s
         return (error.message,)
     if level is Level.ARCHIVE and not failed.killed:
         return (f"pg_restore cannot read it, though every byte is as stored: {failed.reason}",)
+    if not failed.killed and (refused := _sql_error(failed.reason)) is not None:
+        raise RestoreFailed(
+            f"it does not restore cleanly: {refused}",
+            target=failed.target,
+            outcome="Every stored byte is the one that was stored: what it holds breaks its own rules",
+            hint="production is like that as well: look there for the rows or definitions that the error is about, "
+            "mend them, and take another backup",
+        )
     raise RestoreFailed(
         f"it could not be verified, which says nothing about it: {failed.reason}",
         target=failed.target,
         outcome="Every stored byte is the one that was stored",
         hint="a server that is killed or a full disk (TMPDIR) are causes on this machine; --level archive needs neither",
     )
+
+
+#: What is of the machine that restores, and not of what is restored.
+_OF_MACHINE = re.compile(
+    r"no space left|could not (extend|write|open|read|create|load|access|fsync|resize)\b(?! unique index)|out of (shared )?memory"
+    r"|terminating|cancell?ing|connection|recovery|too many|disk|not available|permission denied",
+    re.IGNORECASE,
+)
+#: Errors that name objects, and quote no value.
+_OF_OBJECTS = re.compile(r"violate|could not create unique index|does not exist|already exists|must be|cannot")
+
+
+def _sql_error(reason: str) -> str | None:
+    """The server's error that ended a restore, where it is about what is restored; without a value. None: there is none."""
+    match = re.search(r"could not execute query: ERROR:\s+(.*)", reason)
+    if match is None or _OF_MACHINE.search(match[1]):
+        return None
+    return match[1] if _OF_OBJECTS.search(match[1]) else "the server refuses one of its definitions"
 
 
 def _digests(backup: StoredBackup) -> str:

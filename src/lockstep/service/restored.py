@@ -24,7 +24,12 @@ from lockstep.postgres.givenserver import GivenServer
 from lockstep.postgres.matviews import fill_views, restrict, unrestrict
 from lockstep.postgres.outside import fill_keys, finish_outside, make_outside
 from lockstep.postgres.pgrestore import RestoreOptions
-from lockstep.postgres.prerequisites import missing_extensions, uncreatable_extensions
+from lockstep.postgres.prerequisites import (
+    create_versions,
+    extension_versions,
+    missing_extensions,
+    uncreatable_extensions,
+)
 from lockstep.postgres.programs import nearest_major
 from lockstep.postgres.roles import create_roles
 from lockstep.postgres.shape import create_like
@@ -62,6 +67,7 @@ class RestoredCopy:
     lacking: tuple[str, ...] = ()  # extensions that the server does not have
     left_out: tuple[str, ...] = ()  # objects that could not be restored without them: `TABLE public.docs`
     stand_ins: tuple[str, ...] = ()  # schemas that are not in the backup
+    other_versions: tuple[str, ...] = ()  # extensions that are not of the source's version
     unfilled: tuple[str, ...] = ()  # materialized views that have rows in the source and none here
     rows_of: frozenset[Table] | None = None  # whose rows were restored; None: of all tables
 
@@ -126,6 +132,9 @@ def restore_copy(
             there = [one.name for one in manifest.extensions if one.name not in lacking]
             lacking = tuple(sorted((*lacking, *uncreatable_extensions(copy, there))))
         places = {one.extension: one.schema for one in facts.extension_owners} if facts else {}
+        create_versions(
+            copy, [(e.name, e.version, places[e.name]) for e in manifest.extensions if places.get(e.name) in _AT_ONCE]
+        )
         made = {one: places[one] for one in lacking if one in places and stand_in(copy, one, places[one])}
         if made:
             notes.append(f"functions stand in for what is not on this machine: {', '.join(made)}")
@@ -159,6 +168,11 @@ def restore_copy(
         if empty:
             told = ", ".join(f"{one.shown} ({one.why})" for one in empty)
             notes.append(f"materialized views that are empty here: {told}")
+        versions = extension_versions(copy)
+        others = [one for one in manifest.extensions if versions.get(one.name, one.version) != one.version]
+        if others:
+            told = ", ".join(f"{one.name} {versions[one.name]} instead of {one.version}" for one in others)
+            notes.append(f"extensions of another version than in the source: {told}")
         failed = [one for one in choice.failed if not _is_stand_in(one, made)]
         proof = prove_copy(_without(backup, failed, rows_of), copy, ledger_schema=ledger_schema)
     if lacking:
@@ -171,6 +185,7 @@ def restore_copy(
         lacking=lacking,
         stand_ins=outside.schemas if outside else (),
         rows_of=rows_of,
+        other_versions=tuple(one.name for one in others),
         unfilled=tuple(one.shown for one in empty),
         left_out=tuple(dict.fromkeys(one.shown for one in failed if one.kind in _OBJECTS)),
     )
@@ -187,6 +202,9 @@ def restore_shape(backup: StoredBackup, server: Host, name: str, *, programs: Pa
     with psycopg.connect(server.url(name), autocommit=True) as shape:
         add(backup, shape, options, target=f"backup {backup.manifest.id}", programs=programs)
 
+
+#: Schemas of an empty database, in which an extension can be made before anything else.
+_AT_ONCE = frozenset({"public", "pg_catalog"})
 
 _ROWS = frozenset(
     {"TABLE DATA", "BLOBS", "BLOB", "MATERIALIZED VIEW DATA", "SEQUENCE SET", "USER MAPPING", "STATISTICS DATA"}
@@ -285,10 +303,19 @@ def _create(home: psycopg.Connection[Any], name: str, shape: DatabaseShape | Non
         create_like(home, name, shape, owner=None, tablespace=False)
     except (psycopg.errors.InvalidParameterValue, psycopg.errors.WrongObjectType, psycopg.errors.FeatureNotSupported):
         # The locale is not on this machine. Order differs then, rows do not.
+        what = f"this machine does not have the locale {shape.locale or shape.collate}: restored in order C"
+        if shape.encoding == "UTF8":
+            try:
+                like = replace(shape, locale_provider="c", collate="C", ctype="C.UTF-8", locale=None, icu_rules=None)
+                create_like(home, name, like, owner=None, tablespace=False)
+            except psycopg.Error:
+                pass
+            else:
+                return f"{what}; upper and lower case are those of Unicode"
         home.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LOCALE 'C'").format(
                 sql.Identifier(name), sql.Literal(shape.encoding)
             )
         )
-        return f"this machine does not have the locale {shape.locale or shape.collate}: restored in order C"
+        return f"{what}; upper(), lower() and ILIKE know no letters but those of ASCII"
     return None

@@ -5,6 +5,7 @@ A failure that may come of that is a doubt and no failure: in production it is t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ RULE = "not-on-copy"
 #: Not there: a table, a function, a type or another object, a schema, a feature (what CREATE EXTENSION says), a file.
 _NOT_THERE = frozenset({"42P01", "42883", "42704", "3F000", "0A000", "58P01"})
 _NOT_ALLOWED = "42501"
+_DROPS_ROLE = re.compile(r"\brole .* cannot be dropped")
 _NOT_FILLED = "55000"
 
 #: Statements that read or write rows of whatever they name.
@@ -34,7 +36,7 @@ _OF_ONE = frozenset({"alter_table_stmt", "rename_stmt", "alter_owner_stmt", "alt
 
 def absent_problems(copy: Copy, files: Iterable[SqlFile]) -> Iterator[Problem]:
     """Return a problem for each statement that needs what the copy does not have, or only a stand-in of."""
-    if not (copy.lacking or copy.left_out or copy.stand_ins or copy.unfilled):
+    if not (copy.lacking or copy.left_out or copy.stand_ins or copy.unfilled or copy.other_versions):
         return
     for file in files:
         script = file.script()
@@ -81,8 +83,17 @@ def rowless_problems(copy: Copy, traces: Iterable[FileTrace]) -> Iterator[Proble
 
 def excused(problem: Problem, sqlstate: str | None, copy: Copy) -> Problem:
     """Return a failure as it is, or as a doubt where it may come of what the copy lacks, or does not allow."""
-    if sqlstate in _NOT_THERE and (copy.lacking or copy.left_out or copy.stand_ins):
+    if sqlstate in _NOT_THERE and (copy.lacking or copy.left_out or copy.stand_ins or copy.other_versions):
         return replace(problem, outcome=Outcome.UNVERIFIED, rule=RULE, advice=_advice(copy))
+    if sqlstate == "42704" and "tablespace" in problem.message:
+        message = f"{problem.message}; tablespaces are folders of production's machine, and no copy has them"
+        return replace(problem, outcome=Outcome.UNVERIFIED, rule=RULE, message=message, advice=None)
+    if sqlstate == "2BP01" and _DROPS_ROLE.search(problem.message):
+        message = (
+            f"{problem.message}; other databases of the copy's server (the restored one, and further clones of it) hold "
+            "the same objects, so that the copy cannot tell"
+        )
+        return replace(problem, outcome=Outcome.UNVERIFIED, rule=RULE, message=message, advice=None)
     if sqlstate == _NOT_FILLED and copy.unfilled:
         message = f"{problem.message}; empty on the copy alone: {', '.join(copy.unfilled)}"
         return replace(problem, outcome=Outcome.UNVERIFIED, rule=RULE, message=message)
@@ -95,6 +106,8 @@ def excused(problem: Problem, sqlstate: str | None, copy: Copy) -> Problem:
 def _needed(kind: str, node: Any, copy: Copy) -> str | None:
     """What a statement needs, in words; None: nothing that is not there."""
     if kind in {"create_extension_stmt", "alter_extension_stmt", "alter_extension_contents_stmt"}:
+        if node.extname in copy.other_versions and kind != "create_extension_stmt":
+            return f"it alters the extension {node.extname}, which is of another version on the copy than in production"
         return (
             f"it needs the extension {node.extname}, which is not on this machine"
             if node.extname in copy.lacking

@@ -39,6 +39,7 @@ class Copy:
     stand_ins: tuple[str, ...] = ()  # schemas that are not in the backup: their tables here hold keys alone
     service: str | None = None  # the database service that the source is of; it may allow more than PostgreSQL does
     left_out: tuple[str, ...] = ()  # objects that are not there without them: TABLE public.docs
+    other_versions: tuple[str, ...] = ()  # extensions that are of another version here than in the source
     unfilled: tuple[str, ...] = ()  # materialized views that are empty here, and have rows in the source
 
 

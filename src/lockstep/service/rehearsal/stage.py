@@ -214,6 +214,7 @@ def open_stage(
                 stand_ins=restored.stand_ins,
                 service=service_of(one.name for one in facts.roles) if facts else None,
                 left_out=restored.left_out,
+                other_versions=restored.other_versions,
                 unfilled=restored.unfilled,
             ),
         )
