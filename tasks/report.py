@@ -9,7 +9,6 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from lockstep.core.rehearsal.markdown import rehearsal_markdown
 from lockstep.core.rehearsal.report import Rehearsal
-from lockstep.core.rehearsal.summary import headline
 from lockstep.errors import LockstepError
 from lockstep.service.deploying import artifact_key
 from lockstep.service.reporting import (
@@ -47,7 +46,7 @@ def store_rehearsal(environment: str, rehearsal: Rehearsal) -> None:
         create_markdown_artifact(
             rehearsal_markdown(rehearsal),
             key=artifact_key("rehearsal", environment),
-            description=f"{environment}: {headline(rehearsal)}",
+            description=f"run {rehearsal.run_id}",
         )
     except Exception as error:
         current().progress.note(environment, f"the rehearsal's report could not be stored: {safe(error).message}")

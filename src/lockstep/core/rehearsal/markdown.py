@@ -60,11 +60,11 @@ def _allowed(problems: Iterable[Problem]) -> list[str]:
 
 
 def _ways_back(rehearsal: Rehearsal) -> str:
-    rows = [
-        [one.how, format_ms(one.ms) or "–", _cell(one.loses or "nothing"), f"`{_cell(one.command)}`"]
-        for one in rehearsal.ways_back
-    ]
-    return _table(["way back", "takes", "loses", "command"], rows)
+    """The table, and below it the commands: in a cell they would be cut, and they are what is needed at night."""
+    rows = [[one.how, format_ms(one.ms) or "–", _cell(one.loses or "nothing")] for one in rehearsal.ways_back]
+    commands = "\n".join(one.command for one in rehearsal.ways_back if one.command)
+    table = _table(["way back", "takes", "loses"], rows)
+    return f"{table}\n\n```text\n{commands}\n```" if commands else table
 
 
 def _migrations(rehearsal: Rehearsal) -> str:
