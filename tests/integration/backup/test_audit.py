@@ -35,17 +35,18 @@ END $$;
 
 @pytest.fixture
 def prod(project: Project, store: Store, server: ThrowawayServer, pg_bin: Path) -> Iterator[Project]:
-    """prod is protected and has three migrations, each from a run with a backup of its own."""
+    """prod has two migrations, each applied behind a backup; not protected, so that nothing else is in its log."""
     name = parse_address(project.urls["dev"]).database
     project.urls = {"prod": project.urls["dev"]}
     project.toml = (
         f'[backup]\nbucket = "{store.settings.url}"\nendpoint_url = "{store.settings.endpoint_url}"\n'
         f'programs = "{pg_bin}"\n'
     )
-    project.configure(prod="protected = true")
+    project.configure(prod="protected = false")
     assert project.run("init").code == 0
     for number in (1, 2):
         project.write(f"00{number}-a.sql", f"CREATE TABLE t{number} (id int);")
+        assert project.run("backup", "prod").code == 0
         assert project.run("sync").code == 0
     yield project
     with psycopg.connect(server.url(), autocommit=True) as connection:
@@ -130,6 +131,7 @@ def test_every_attack_is_found_and_the_first_broken_row_named(attack: str, found
 
 def test_an_end_that_a_run_reported_is_enough_to_find_what_is_missing_behind_the_last_backup(prod: Project) -> None:
     prod.write("003-a.sql", "SELECT 1;")
+    assert prod.run("backup", "prod").code == 0
     end = prod.run("sync", "--json").document["environments"][0]["audit"]
     assert end["row"] == 7
     noted = f"{end['row']}:{end['hash']}"
@@ -166,7 +168,8 @@ def test_without_backup_it_is_said_that_missing_rows_at_the_end_would_not_show(p
 def test_a_restore_explains_the_ends_that_the_replaced_log_had_and_no_others(prod: Project) -> None:
     name = parse_address(prod.urls["prod"]).database
     prod.write("003-a.sql", "SELECT 1;")
-    assert prod.run("sync").code == 0  # its backup saw row 5
+    assert prod.run("backup", "prod").code == 0  # it saw row 5
+    assert prod.run("sync").code == 0
     first = prod.run("backups", "list", "prod", "--json").document["backups"][-2]["id"]
     done = prod.run("restore", first, "--into", "prod", "--replace", "--yes-i-mean", name)
     assert done.code == 0, done.err
@@ -176,7 +179,8 @@ def test_a_restore_explains_the_ends_that_the_replaced_log_had_and_no_others(pro
     assert "1 noted end is of the log that a restore replaced: event 4" in done.out and first in done.out
     assert "it fits 2 ends" in done.out
     prod.write("003-a.sql", "SELECT 2;")
-    assert prod.run("sync").code == 0  # backup saw row 4, then backup 5, apply 6, apply 7
+    assert prod.run("backup", "prod").code == 0  # it saw row 4
+    assert prod.run("sync").code == 0  # backup 5, apply 6, apply 7
     assert verify(prod).code == 0
     prod.query(OPEN + "DELETE FROM schema_migrations_log WHERE id >= 4", "prod")
     done = verify(prod)  # with the event its excuse is gone
@@ -274,6 +278,7 @@ def test_all_rows_but_the_anchor_may_go(prod: Project, store: Store) -> None:
     assert rows(prod) == [(6, "prune")]
     assert verify(prod, "--since", "2999-01-01").code == 0
     prod.write("003-a.sql", "SELECT 1;")
+    assert prod.run("backup", "prod").code == 0
     assert prod.run("sync").code == 0
     assert rows(prod) == [(6, "prune"), (7, "backup"), (8, "apply")]
     assert verify(prod, "--since", "2999-01-01").code == 0
@@ -296,7 +301,7 @@ def test_what_is_still_in_force_stays_and_is_named(prod: Project) -> None:
 
 def test_the_salt_survives_a_prune(prod: Project) -> None:
     prod.variables["ADMIN"] = "ops@example.com"
-    prod.configure(prod='protected = true\nsettings = { admin = "${ADMIN}" }')
+    prod.configure(prod='protected = false\nsettings = { admin = "${ADMIN}" }')
     prod.write("repeatable/who.sql", "-- lockstep: uses=admin\nCREATE OR REPLACE VIEW who AS SELECT 1 AS a;")
     assert prod.run("sync").code == 0
     age(prod, 400)
@@ -309,7 +314,7 @@ def test_the_salt_survives_a_prune(prod: Project) -> None:
     # Of a second prune, too, when the first anchor itself goes.
     prod.variables["ADMIN"] = "ops@example.com"
     prod.toml += "keep = { last = 10, days = 0 }\n"
-    prod.configure(prod='protected = true\nsettings = { admin = "${ADMIN}" }')
+    prod.configure(prod='protected = false\nsettings = { admin = "${ADMIN}" }')
     assert prod.run("backup", "prod").code == 0
     assert prod.run("history", "prune", "prod", "--before", "0s").code == 0
     assert [event for _, event in rows(prod)] == ["backup", "prune"]
@@ -397,14 +402,15 @@ def test_every_command_that_changes_something_leaves_its_event(
     leaves(["init"], "init")
     prod.write("003-a.sql", "SELECT 1;")
     prod.write("003-a.down.sql", "SELECT 1;")
-    leaves(["backup", "apply"], "sync", "prod")
+    leaves(["backup", "verify", "rehearse", "apply"], "sync", "prod")
     leaves([], "sync", "prod")
     leaves(["backup", "revert"], "revert", "prod", "--steps", "1", "--reason", "x")
     leaves(["repair"], "repair", "prod", "--record", "3")
     leaves(["repair"], "repair", "prod", "--undo", str(newest()))
-    leaves(["backup", "apply"], "sync", "prod", "--include", "3")
+    leaves(["backup", "verify", "rehearse", "apply"], "sync", "prod", "--include", "3")
     prod.write("004-a.sql", "SELECT 1/0;")
-    leaves(["backup", "fail"], "sync", "prod", code=6)
+    leaves(["backup", "verify", "rehearse", "refuse"], "sync", "prod", code=7)
+    leaves(["backup", "verify", "rehearse", "override", "fail"], "sync", "prod", "--override", "as agreed", code=6)
     prod.write("002-a.sql", "SELECT 'changed';")
     leaves(["refuse"], "sync", "prod", code=4)
     assert "002-a" in prod.run("history", "prod", "--event", "refuse").out
