@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -220,6 +221,8 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
     ):
         file.touch(mode=0o600)
         file.write_bytes(data)
+        if os.geteuid() == 0:
+            shutil.chown(file, "nobody")
     for above in (folder, *folder.parents):  # the server runs as nobody, and pytest's folders are closed
         if above.owner() == "root" and len(above.parts) > 2:
             above.chmod(above.stat().st_mode | 0o011)
