@@ -354,7 +354,7 @@ def test_a_settings_beginning_or_element_is_not_shown(project: Project) -> None:
 
 def test_a_setting_in_what_a_waiting_run_says_is_not_shown(project: Project) -> None:
     project.variables["KEY"] = "s3cret-key"
-    project.configure(dev='settings = { key = "${KEY}" }\nretry_budget = "300ms"')
+    project.configure(dev='settings = { key = "${KEY}" }\nretry_budget = "3s"')
     project.run("init")
     project.write(
         "001-a.sql",
