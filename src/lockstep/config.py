@@ -17,8 +17,12 @@ from lockstep.core.size import parse_bytes
 from lockstep.errors import ConfigError
 from lockstep.settings import (
     FILE,
+    OCCASIONS,
     VARIABLE,
+    AlertsTable,
+    ApprovalTable,
     BackupTable,
+    CheckTable,
     DriftTable,
     Environment,
     EnvironmentTable,
@@ -35,7 +39,10 @@ from lockstep.settings import (
 )
 
 __all__ = [
+    "AlertsTable",
+    "ApprovalTable",
     "BackupTable",
+    "CheckTable",
     "DriftTable",
     "Environment",
     "EnvironmentTable",
@@ -73,6 +80,7 @@ def load_settings(start: Path, environ: Mapping[str, str] | None = None) -> Sett
     environments = _environments(shape, lines)
     _check_rehearsal(shape.rehearsal, lines)
     _check_drift(shape, lines)
+    _check_gates(shape, lines)
     if re.search(r"[%\x00-\x1f]", shape.project.ledger_schema):
         raise ConfigError(
             "project.ledger_schema holds a character that no schema should have",
@@ -87,6 +95,8 @@ def load_settings(start: Path, environ: Mapping[str, str] | None = None) -> Sett
         rehearsal=shape.rehearsal,
         drift=shape.drift,
         health=shape.health,
+        approval=shape.approval,
+        alerts=shape.alerts,
         variables=variables,
         origins=origins,
         lines=lines,
@@ -220,6 +230,9 @@ _KNOWN = sorted(
         *DriftTable.__struct_fields__,
         *IgnoreTable.__struct_fields__,
         *HealthTable.__struct_fields__,
+        *ApprovalTable.__struct_fields__,
+        *AlertsTable.__struct_fields__,
+        *CheckTable.__struct_fields__,
         *HealthIgnoreTable.__struct_fields__,
     }
 )
@@ -273,6 +286,32 @@ def _check_rehearsal(table: RehearsalTable, lines: Mapping[str, int]) -> None:
             where=where("rehearsal.server"),
             hint='server = "${REHEARSAL_SERVER_URL}", and the URL in .env',
         )
+
+
+def _check_gates(shape: FileShape, lines: Mapping[str, int]) -> None:
+    """[approval], [alerts] and each environment's own check."""
+
+    def where(key: str) -> str:
+        return f"{FILE}:{lines[key]}" if key in lines else FILE
+
+    _ms(shape.approval.expires, where, "approval.expires")
+    _ms(shape.alerts.repeat_after, where, "alerts.repeat_after")
+    for occasion in shape.alerts.on:
+        if occasion not in OCCASIONS:
+            raise ConfigError(
+                f"alerts.on: there is no '{occasion}' (there are: {', '.join(OCCASIONS)})", where=where("alerts.on")
+            )
+    for name, table in shape.environments.items():
+        if (check := table.check) is None:
+            continue
+        key = f"environments.{name}.check"
+        if (check.url is None) == (not check.command):
+            raise ConfigError(
+                f"{key} needs a url or a command, one of the two",
+                where=where(key),
+                hint='check = { url = "https://app.example/health", within = "2min" }',
+            )
+        _ms(check.within, where, f"{key}.within")
 
 
 def _check_drift(shape: FileShape, lines: Mapping[str, int]) -> None:

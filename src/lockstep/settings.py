@@ -72,7 +72,35 @@ class EnvironmentTable(_Table):
     statement_timeout: str | None = None
     retry_budget: str = "2min"
     on_drift: Literal["stop", "warn"] | None = None
+    check: CheckTable | None = None
     settings: dict[str, str] = {}
+
+
+class CheckTable(_Table):
+    url: str | None = None
+    command: list[str] = []
+    within: str = "2min"
+
+
+class ApprovalTable(_Table):
+    expires: str = "24h"
+    two_person: bool = False
+
+    @property
+    def expires_ms(self) -> int:
+        """How long a run waits for its approval."""
+        return parse_duration(self.expires)
+
+
+#: What an alert can be about: `on` under [alerts].
+OCCASIONS = ("failed", "crashed", "waiting", "not approved", "drift", "unhealthy", "late", "recovered")
+
+
+class AlertsTable(_Table):
+    urls: list[str] = []
+    on: list[str] = msgspec.field(default_factory=lambda: list(OCCASIONS))
+    heartbeat_url: str | None = None
+    repeat_after: str = "24h"
 
 
 class KeepTable(_Table):
@@ -168,6 +196,8 @@ class FileShape(_Table):
     rehearsal: RehearsalTable = msgspec.field(default_factory=RehearsalTable)
     drift: DriftTable = msgspec.field(default_factory=DriftTable)
     health: HealthTable = msgspec.field(default_factory=HealthTable)
+    approval: ApprovalTable = msgspec.field(default_factory=ApprovalTable)
+    alerts: AlertsTable = msgspec.field(default_factory=AlertsTable)
 
 
 # -- the settings -------------------------------------------------------------------------------------------------
@@ -209,6 +239,8 @@ class Settings:
     rehearsal: RehearsalTable
     drift: DriftTable
     health: HealthTable
+    approval: ApprovalTable
+    alerts: AlertsTable
     variables: Mapping[str, str] = field(repr=False)  # environment over .env
     origins: Mapping[str, str] = field(repr=False)  # variable -> "environment" or ".env"
     lines: Mapping[str, int] = field(repr=False)  # dotted key -> line in lockstep.toml
@@ -305,8 +337,9 @@ class Settings:
         if self.backup is not None:
             for name, value in _flat("backup", self.backup):
                 shown.append(self._value(name, value))
-        for name, value in [*_flat("rehearsal", self.rehearsal), *_flat("health", self.health)]:
-            shown.append(self._value(name, value))
+        for table in ("rehearsal", "approval", "alerts", "health"):
+            for name, value in _flat(table, getattr(self, table)):
+                shown.append(self._value(name, value))
         for name, value in _flat("drift", self.drift):
             shown.append(self._value(name, value))
         return shown

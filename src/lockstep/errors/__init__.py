@@ -21,6 +21,9 @@
     ├── Unreachable                     8   no connection, or it was lost
     ├── BackupFailed                    7   no proven backup, so nothing ran
     ├── RehearsalRefused                7   the rehearsal failed, or could not verify the plan: nothing ran
+    ├── NotApproved                     7   rejected, expired or withdrawn: nothing ran
+    ├── RunWaits                        5   another run waits for approval on this target
+    ├── CheckFailed                     6   applied and verified, and then the application did not work
     ├── RevertNotProven                 7   nobody knows that the way back leads back, or it loses data: nothing ran
     ├── BackupDamaged                   7   what is stored is not what was backed up; it restores nothing
     ├── RestoreFailed                   7   pg_restore did not end well, or the copy is not what was backed up
@@ -44,7 +47,7 @@ from lockstep.errors.backups import (
     ServerStartError,
 )
 from lockstep.errors.base import ExitCode, LockstepError
-from lockstep.errors.gates import RehearsalRefused, RevertNotProven
+from lockstep.errors.gates import CheckFailed, NotApproved, RehearsalRefused, RevertNotProven, RunWaits
 from lockstep.errors.ledger import (
     ChangedOtherwise,
     DriftFound,
@@ -65,6 +68,7 @@ __all__ = [
     "BackupFailed",
     "BucketError",
     "ChangedOtherwise",
+    "CheckFailed",
     "ConfigError",
     "DriftFound",
     "ExitCode",
@@ -80,12 +84,14 @@ __all__ = [
     "LockstepError",
     "MigrationFailed",
     "MigrationFileError",
+    "NotApproved",
     "PlanRefused",
     "ProgramMissing",
     "RehearsalRefused",
     "RestoreFailed",
     "RestoreRefused",
     "RevertNotProven",
+    "RunWaits",
     "ServerStartError",
     "StalePlan",
     "Unreachable",

@@ -1,4 +1,4 @@
-"""What a rehearsal stops."""
+"""What a gate stops: rehearsal, approval, and the look at the application afterwards."""
 
 from __future__ import annotations
 
@@ -60,3 +60,57 @@ class RevertNotProven(LockstepError):
         )
         self.target = target
         self.reasons = reasons
+
+
+class NotApproved(LockstepError):
+    """Nobody approved what a run wanted to do: it was rejected, it expired, or it was withdrawn. Nothing ran."""
+
+    exit_code = ExitCode.REFUSED
+    more = "approval"
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        environment: str,
+        how: str,  # rejected, expired, withdrawn
+        by: str | None = None,  # who rejected it
+        reason: str | None = None,
+        again: str = "deploy",  # the command that asks anew
+    ) -> None:
+        self.how = how
+        said = f" by {by}" if by else ""
+        why = f": {reason}" if reason else ""
+        super().__init__(
+            f"{target}: not approved ({how}{said}{why}), so nothing was applied",
+            hint=f"lockstep {again} {environment} asks anew",
+        )
+
+
+class RunWaits(LockstepError):
+    """Another run waits for approval on this target, so this one must not overtake it."""
+
+    exit_code = ExitCode.LOCKED
+    more = "approval"
+
+    def __init__(self, *, target: str, run_id: str, since: str, by: str) -> None:
+        self.run_id = run_id
+        super().__init__(
+            f"{target}: run {run_id} ({by}) waits for approval there since {since}",
+            hint=f"lockstep approve {run_id}, or: lockstep reject {run_id} --reason …",
+        )
+
+
+class CheckFailed(LockstepError):
+    """Everything was applied and verified, and then the application did not work. Nothing is reverted by itself."""
+
+    exit_code = ExitCode.FAILED
+    more = "check"
+
+    def __init__(self, *, target: str, reason: str, ways_back: tuple[str, ...] = (), hint: str | None = None) -> None:
+        lines = [
+            f"{target}: all was applied, but the application's check failed: {reason}",
+            *(f"  {w}" for w in ways_back),
+        ]
+        super().__init__("\n".join(lines), hint=hint or "look at the application first; nothing was reverted")
+        self.ways_back = ways_back

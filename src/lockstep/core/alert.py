@@ -1,0 +1,31 @@
+"""An alert as a document: what happened where, in what state things are, and what to do next. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One thing that a person should know. No field holds a secret, a connection string, or a row's content."""
+
+    occasion: str  # of settings.OCCASIONS
+    incident: str  # the same problem has the same one: nothing arrives twice under it
+    at: datetime
+    environment: str | None
+    headline: str  # one line: the subject
+    run_id: str | None = None
+    url: str | None = None  # of the run in the UI
+    step: str | None = None  # backup, rehearse, 005-your-new-feature, …
+    migration: str | None = None
+    file: str | None = None
+    line: int | None = None
+    sqlstate: str | None = None
+    message: str = ""  # the error as the command line prints it
+    state: str = ""  # what state things are in: done, rolled back, begun
+    ways_back: tuple[str, ...] = ()  # with their measured times
+    next_command: str | None = None
+    contacts: tuple[str, ...] = ()
+    runbook: str | None = None
+    repeats: int = 0  # how often it happened before without being told
