@@ -6,9 +6,11 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from lockstep.service.deploying import ONE_TASK_EACH
+from tasks.approval import approve
 from tasks.boundary import Ending
-from tasks.gate import back_up, check_drift, preflight, rehearse, tell_missing_gates, unchecked
+from tasks.gate import back_up, check_backup, check_drift, preflight, rehearse, relies_on_backup, unchecked, wanted
 from tasks.migration import apply_all, apply_migration, locked
+from tasks.parameters import DeployParameters
 from tasks.plan import plan, planned, stop_if_held
 from tasks.report import reported, summarised
 from tasks.run import first_name, opened, project_of
@@ -30,7 +32,8 @@ def deploy(
     """Bring environments up to date, one after the other in promotion order, and stop at the first that fails.
 
     A protected environment is backed up to S3 before anything runs on it, and what is pending is rehearsed on that
-    backup: what would fail, block others for too long or cannot be tried is refused. Each migration is one transaction,
+    backup: what would fail, block others for too long or cannot be tried is refused. Then the run waits until somebody
+    approves it. Each migration is one transaction,
     unless its file says otherwise; one that was begun and did not finish goes on where it stopped.
 
     Args:
@@ -50,12 +53,15 @@ def deploy(
         opened(
             project_of(__file__, project),
             environments,
-            to_version=to_version,
-            include=include,
-            dry_run=dry_run,
-            reason=reason,
-            override=override,
-            expected=expected_plans,
+            asked=DeployParameters.of(
+                environments=environments,
+                to_version=to_version,
+                include=include,
+                dry_run=dry_run,
+                reason=reason,
+                override=override,
+                expected_plans=expected_plans,
+            ),
         ) as run,
         summarised(),
     ):
@@ -67,11 +73,14 @@ def deploy(
                 if todo.labels and not dry_run:
                     for later in unchecked(environment):
                         preflight(later)  # before anything is changed
-                    if todo.protected:
+                    while todo.protected:
                         check_drift(environment)
                         back_up(environment)
                         rehearse(environment)
-                        tell_missing_gates(environment)  # approval goes here
+                        approve(environment, wanted(environment))  # here the process may end, and another one go on
+                        check_backup(environment)
+                        if relies_on_backup(environment):
+                            break
                     with locked(environment, todo.digest):
                         if len(todo.labels) <= ONE_TASK_EACH:
                             for migration in todo.labels:

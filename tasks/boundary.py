@@ -18,10 +18,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
-from lockstep.errors import BackupFailed, BucketError, ExitCode, LockstepError, Unreachable
-from lockstep.service.deploying import labels_of
+from lockstep.errors import BackupFailed, BucketError, ExitCode, LockstepError, NotApproved, Unreachable
+from lockstep.service.deploying import NOT_APPROVED, labels_of
 from tasks.run import safe
 
 P = ParamSpec("P")
@@ -84,7 +84,10 @@ class Ending(AbstractContextManager["Ending"]):
         if not isinstance(error, Exception):
             return False  # Ctrl-C and cancelling: Prefect knows better
         passed = safe(error)
-        self.state = Failed(message=passed.message, data=passed)
+        if isinstance(passed, NotApproved):  # somebody's decision, no failure
+            self.state = Cancelled(name=NOT_APPROVED, message=passed.message, data=passed)
+        else:
+            self.state = Failed(message=passed.message, data=passed)
         context = FlowRunContext.get()
         if context is not None and context.flow_run is not None:
             with get_client(sync_client=True) as client:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from lockstep.core.rehearsal.summary import headline
+from lockstep.service.approval.gate import Wanted
 from lockstep.service.drifting import refuse_drift, refuse_later_drift
 from lockstep.service.rehearsal.gate import pass_rehearsal
-from lockstep.service.safeguard import MISSING_GATES, take_backup
 from lockstep.service.safeguard import preflight as look
+from lockstep.service.safeguard import stale, take_backup
 from lockstep.service.syncing import later_protected
 from tasks.boundary import step
 from tasks.report import store_rehearsal
-from tasks.run import current
+from tasks.run import current, flow_run_of_deployment
 
 
 @step("backup", "{environment}: backup")
@@ -36,9 +38,9 @@ def rehearse(environment: str) -> None:
         target=planned.target,
         expected_digest=planned.plan.digest,
         attempt=run.attempt,
-        to_version=run.to_version,
-        include=run.include,
-        override=run.override,
+        to_version=run.asked.to_version,
+        include=run.asked.include,
+        override=run.asked.override,
         seen=lambda found: store_rehearsal(environment, found),
     )
     run.results[environment].rehearsal = passed
@@ -69,7 +71,34 @@ def preflight(environment: str) -> None:
     refuse_later_drift(run.settings, run.environment(environment))
 
 
-def tell_missing_gates(environment: str) -> None:
-    """Name the gates that this version does not have, in the log of every run that would need them."""
+def wanted(environment: str) -> Wanted:
+    """Return what is to be approved: the plan, and the changes that its rehearsal made."""
     run = current()
-    run.progress.note(environment, MISSING_GATES)
+    planned, passed = run.plans[environment], run.results[environment].rehearsal
+    assert passed is not None  # `rehearse` came before
+    rehearsal = passed.rehearsal
+    said = headline(rehearsal) if rehearsal else "could not verify"
+    return Wanted(
+        target=planned.target,
+        plan_digest=planned.plan.digest,
+        change_digest=rehearsal.change_digest if rehearsal else None,
+        what=tuple(step.name for step in planned.plan.steps),
+        headline=f"{said}, overridden: {passed.override}" if passed.override else said,
+        backup=run.manifests[environment].id,
+        flow_run=flow_run_of_deployment(),
+    )
+
+
+@step("check the backup", "{environment}: check the backup")
+def check_backup(environment: str) -> None:
+    """Look whether the backup that was rehearsed can still be relied on, now that it is approved. Read-only."""
+    run = current()
+    aged = stale(run.settings, run.environment(environment), run.info, run.manifests[environment])
+    if aged is not None:
+        run.progress.note(environment, f"{aged}: backed up and rehearsed again")
+        run.manifests.pop(environment)
+
+
+def relies_on_backup(environment: str) -> bool:
+    """Whether `check_backup` let the backup stand."""
+    return environment in current().manifests

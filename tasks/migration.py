@@ -25,8 +25,8 @@ def take_lock(environment: str, digest: str) -> None:
             run.environment(environment),
             run.folder,
             run.info,
-            to_version=run.to_version,
-            include=run.include,
+            to_version=run.asked.to_version,
+            include=run.asked.include,
             expected_digest=digest,
         )
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lockstep.service.deploying import refuse_unexpected
+from lockstep.service.deploying import earlier, refuse_unexpected
 from lockstep.service.promotion import refuse_unpromoted
 from lockstep.service.syncing import EnvironmentResult, preview_target, refuse_held
 from tasks.boundary import step
@@ -31,10 +31,13 @@ def plan(environment: str) -> None:
         run.folder,
         run.progress,
         result,
-        to_version=run.to_version,
-        include=run.include,
+        to_version=run.asked.to_version,
+        include=run.asked.include,
     )
-    refuse_unexpected(environment, preview.target, preview.plan, run.expected)
+    result.earlier = earlier(preview.plan, run.info.run_id)
+    if result.earlier:
+        run.progress.note(environment, f"{len(result.earlier)} applied by this run before")
+    refuse_unexpected(environment, preview.target, preview.plan, run.asked.expected_plans, run_id=run.info.run_id)
     refuse_unpromoted(
         run.settings,
         run.environment(environment),

@@ -61,7 +61,7 @@ def report_deploy() -> None:
         deploy_report(
             [_outcome(run, name) for name in started],
             run_id=run.info.run_id,
-            reason=run.reason,
+            reason=run.asked.reason,
             not_started=[name for name in run.names if name not in run.results],
             error=run.error,
         ),
@@ -118,5 +118,5 @@ def _outcome(run: Run, environment: str) -> Outcome:
         result=run.results[environment],
         plan=preview.plan if preview else None,
         protected=run.environment(environment).protected,
-        dry_run=run.dry_run,
+        dry_run=run.asked.dry_run,
     )

@@ -7,7 +7,7 @@ thread, so one database session can stay open from the task that takes the lock 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run as runtime
 
 from lockstep.config import Environment, Settings, load_settings, pass_on
+from lockstep.core.approval import Approval
 from lockstep.core.migration import Folder
 from lockstep.errors import LockstepError
 from lockstep.postgres.entries import RunInfo
@@ -31,6 +32,7 @@ from lockstep.service.redaction import known_secrets, redact
 from lockstep.service.status import TargetStatus
 from lockstep.service.syncing import EnvironmentResult, summary
 from lockstep.storage.manifest import Manifest
+from tasks.parameters import DeployParameters
 from tasks.progress import LINK, LOG, LogProgress
 
 
@@ -40,20 +42,16 @@ class Run:
 
     settings: Settings
     info: RunInfo
-    attempt: int  # from 1; a retry from the UI counts on, and takes a backup of its own
+    attempt: int  # from 1; each try after the run had ended counts on, and takes a backup of its own
     environments: tuple[Environment, ...]  # in promotion order
-    to_version: int | None
-    include: tuple[int, ...]  # versions to run although held or out of order
-    dry_run: bool
-    reason: str | None
-    override: str | None  # why to go on although a rehearsal did not pass
-    expected: Mapping[str, str] | None  # as service.deploying.expected_plans made it
+    asked: DeployParameters = field(default_factory=DeployParameters)  # of a deploy
     files: Folder | None = None  # None: this flow has nothing to do with migrations
     progress: LogProgress = field(default_factory=LogProgress)
     plans: dict[str, TargetPlan] = field(default_factory=dict)
     results: dict[str, EnvironmentResult] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)  # of the backups that were taken
     statuses: dict[str, TargetStatus] = field(default_factory=dict)
+    approvals: dict[str, Approval] = field(default_factory=dict)
     proofs: dict[str, tuple[Proof, ...]] = field(default_factory=dict)  # of backups
     failures: dict[str, LockstepError] = field(default_factory=dict)  # of environments that do not stop the others
     preflighted: bool = False  # later environments' backups have been looked at
@@ -76,10 +74,10 @@ class Run:
         if self.error is not None:
             failed = next((name for name, result in self.results.items() if result.error), None)
             return f"failed at {failed}" if failed else "failed before any environment's turn"
-        if self.dry_run:
+        if self.asked.dry_run:
             count = sum(len(preview.plan.steps) for preview in self.plans.values())
             return f"dry run: {count} to apply, nothing was changed" if count else "in step: nothing to do"
-        applied = {name: len(result.applied) for name, result in self.results.items()}
+        applied = {name: len(result.earlier) + len(result.applied) for name, result in self.results.items()}
         return summary(applied, whole=len(self.environments) == len(self.settings.environments))
 
     def environment(self, name: str) -> Environment:
@@ -92,6 +90,14 @@ _current: ContextVar[Run] = ContextVar("lockstep_run")
 def current() -> Run:
     """Return the run that this task belongs to."""
     return _current.get()
+
+
+def flow_run_of_deployment() -> str | None:
+    """Return Prefect's id of a flow run that a worker can take up again; None for one that only this process runs."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow_run.deployment_id is None:
+        return None
+    return str(context.flow_run.id)
 
 
 def safe(error: Exception) -> LockstepError:
@@ -109,12 +115,7 @@ def opened(
     project: Path,
     environments: Sequence[str] | None,
     *,
-    to_version: int | None = None,
-    include: Sequence[int] | None = None,
-    dry_run: bool = False,
-    reason: str | None = None,
-    override: str | None = None,
-    expected: Mapping[str, str] | None = None,
+    asked: DeployParameters | None = None,
     files: bool = True,
 ) -> Iterator[Run]:
     """Read the project and make it the current run; whatever it holds open is closed on any exit.
@@ -132,12 +133,7 @@ def opened(
         info=info,
         attempt=attempt,
         environments=settings.chosen(list(environments or [])),
-        to_version=to_version,
-        include=tuple(include or ()),
-        dry_run=dry_run,
-        reason=reason,
-        override=override,
-        expected=expected,
+        asked=asked or DeployParameters(),
     )
     token = _current.set(made)
     LINK.info("run %s%s", info.run_id, f": {info.orchestrator_url}" if info.orchestrator_url else "")
@@ -156,9 +152,11 @@ def _identity() -> tuple[RunInfo, int]:
         raise RuntimeError("this is called from a flow's body")
     with get_client(sync_client=True) as client:
         flow_run = client.read_flow_run(context.flow_run.id)
+        states = client.read_flow_run_states(flow_run.id)
     assert flow_run.created is not None
     info = RunInfo(run_id=run_id_of(flow_run.created, flow_run.id), orchestrator_url=ui_url(flow_run.id))
-    return info, max(1, flow_run.run_count)
+    # One that goes on after it waited is the same attempt: it relies on its backup and its rehearsal.
+    return info, 1 + sum(state.is_final() for state in states)
 
 
 # -- its name in the UI ------------------------------------------------------------------------------------------------
@@ -181,10 +179,10 @@ def rename() -> None:
     """Put the versions that are known by now into the flow run's name. The name is a convenience: failing is no error."""
     run = current()
     context = FlowRunContext.get()
-    if run.expected or context is None or context.flow_run is None:
+    if run.asked.expected_plans or context is None or context.flow_run is None:
         return  # the name was complete from the start
     files = {name: [step.name for step in preview.plan.steps] for name, preview in run.plans.items()}
-    name = run_name("plan" if run.dry_run else "deploy", list(run.plans), files)
+    name = run_name("plan" if run.asked.dry_run else "deploy", list(run.plans), files)
     try:
         with get_client(sync_client=True) as client:
             client.set_flow_run_name(context.flow_run.id, name)

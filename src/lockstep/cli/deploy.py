@@ -106,12 +106,19 @@ def _there(place: Place, parameters: dict[str, Any], name: str, say: _Speech) ->
 
     deployment = place.deployment
     assert deployment is not None
-    say(f"{name}: by the deployment {deployment.name} of {place.server}, with the files of {deployment.files}")
-    run = Following.start(deployment, parameters, name)
+    run = None if parameters["dry_run"] else Following.find(deployment, parameters["expected_plans"])
+    if run is not None:
+        say(f"{run.name}: this deploy is under way already, by the deployment {deployment.name} of {place.server}")
+    else:
+        say(f"{name}: by the deployment {deployment.name} of {place.server}, with the files of {deployment.files}")
+        run = Following.start(deployment, parameters, name)
     try:
         if run.url:
             say(f"  {run.url}")
-        for line in run.lines(lambda: say("still waiting: no worker has taken the run yet")):
+        for line in run.lines(
+            lambda: say("still waiting: no worker has taken the run yet"),
+            lambda run_id: say(f"it waits for approval: lockstep approve {run_id}  (Ctrl-C leaves it waiting)"),
+        ):
             say(line)
         return run.end()
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ read: no user mappings, no subscription's connection string, and secrets among a
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -83,12 +84,27 @@ def read_live(session: Session) -> Live:
 
 def token_sql(session: Session) -> sql.Composed:
     """Return a query of one value: the token of what the fingerprint covers. Some milliseconds."""
+    return _token_sql(session.facts.version, _schemas(session))
+
+
+def token_query(version: int, schemas: Sequence[str]) -> sql.Composed:
+    """The same for a connection that is no session of ours. `version`: of the server, as 170010."""
+    return _token_sql(version, sql.Literal(list(schemas)))
+
+
+def _token_sql(version: int, schemas: sql.Composable) -> sql.Composed:
     namespaces = sql.SQL(
         "UNION ALL SELECT 'publication schema', count(*), bit_xor(hashtextextended(xmin::text, oid::int8)) FROM pg_publication_namespace"
-        if session.facts.version >= 150000
+        if version >= 150000
         else ""
     )
-    return sql.SQL(_file("token")).format(schemas=_schemas(session), publication_namespace=namespaces)
+    return sql.SQL(_file("token")).format(schemas=schemas, publication_namespace=namespaces)
+
+
+def read_token(session: Session) -> str:
+    """Return the token as it is now. Raises Unreachable."""
+    with guard(session.target):
+        return _token(session)
 
 
 # -- inside -------------------------------------------------------------------------------------------------------

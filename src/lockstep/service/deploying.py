@@ -12,12 +12,18 @@ from typing import Any
 from uuid import UUID
 
 from lockstep import errors
+from lockstep.core.ledger import Entry, EntryState
+from lockstep.core.migration import label
 from lockstep.core.planner import Plan
 from lockstep.errors import ExitCode, LockstepError, StalePlan
+from lockstep.service.applying import Applied
 from lockstep.service.planning import TargetPlan
 
 #: Up to so many migrations of one environment get a task run each. Prefect's server stores about 20 a second.
 ONE_TASK_EACH = 50
+
+#: What a run's final state is called in Prefect when nobody approved it; its type is CANCELLED.
+NOT_APPROVED = "NotApproved"
 
 _NAMED_ENVIRONMENTS = 4  # in a run's name
 _NAMED_FILES = 5  # in a refusal
@@ -41,13 +47,42 @@ def files_of(environment: str, expected: Mapping[str, str]) -> dict[str, str]:
     return {key.removeprefix(start): value for key, value in expected.items() if key.startswith(start)}
 
 
-def refuse_unexpected(environment: str, target: str, plan: Plan, expected: Mapping[str, str] | None) -> None:
-    """Raise StalePlan, naming the files, when `plan` is not what was shown. An environment not named is not checked."""
+def applied_by(plan: Plan, run_id: str) -> dict[str, Entry]:
+    """Return what a run has applied already, by the ledger that the plan was made from: file name -> its entry."""
+    entries = (row.entry for row in plan.rows if row.entry is not None)
+    return {one.name: one for one in entries if one.run_id == run_id and one.state is EntryState.APPLIED}
+
+
+def earlier(plan: Plan, run_id: str) -> tuple[Applied, ...]:
+    """Return the same in the ledger's order, as what was applied: a run that goes on tells it as its own."""
+    return tuple(
+        Applied(
+            name=name,
+            label=label(name),
+            execution_ms=entry.execution_ms or 0,
+            tries=1,
+            checksum=entry.checksum or "",
+            file_checksum=entry.checksum or "",
+        )
+        for name, entry in applied_by(plan, run_id).items()
+    )
+
+
+def refuse_unexpected(
+    environment: str, target: str, plan: Plan, expected: Mapping[str, str] | None, *, run_id: str
+) -> None:
+    """Raise StalePlan, naming the files, when `plan` is not what was shown. An environment not named is not checked.
+
+    A run that goes on after it waited finds less to do: what is missing it must have applied itself, from these files.
+    """
     digest = (expected or {}).get(environment)
     if expected is None or digest is None or digest == plan.digest:
         return
     shown = files_of(environment, expected)
     here = {step.name: step.checksum for step in plan.steps}
+    done = {name: entry.checksum for name, entry in applied_by(plan, run_id).items()}
+    if done and {**done, **here} == shown:
+        return
     entries = {row.name for row in plan.rows if row.entry is not None}
     changed = [f"{name} is another file here" for name in shown if name in here and shown[name] != here[name]]
     changed += [

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
 from lockstep.errors import Unreachable, UsageError
-from lockstep.service.deploying import artifact_key, run_id_of
+from lockstep.service.approval.prompting import Prompt, asking
+from lockstep.service.deploying import NOT_APPROVED, artifact_key, run_id_of
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -191,19 +192,49 @@ class Following:
             made = client.create_flow_run_from_deployment(deployment.id, parameters=dict(parameters), name=name)
         return cls(id=made.id, name=made.name, url=ui_url(made.id))
 
-    def lines(self, waiting: Callable[[], None]) -> Iterator[str]:
+    @classmethod
+    def find(cls, deployment: Deployment, expected: Mapping[str, str]) -> Following | None:
+        """Return the run of this deployment that is under way, or waits for approval, and does all of this.
+
+        `expected`: as expected_plans makes it. What such a run has applied by now is not pending any more.
+        """
+        from prefect.client.schemas import filters
+        from prefect.client.schemas.objects import StateType
+        from prefect.client.schemas.sorting import FlowRunSort
+
+        alive = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED]
+        with _client() as client:
+            found = client.read_flow_runs(
+                deployment_filter=filters.DeploymentFilter(id=filters.DeploymentFilterId(any_=[deployment.id])),
+                flow_run_filter=filters.FlowRunFilter(
+                    state=filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=alive))
+                ),
+                sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+                limit=50,
+            )
+        files = {key: checksum for key, checksum in expected.items() if "/" in key}
+        for one in found:
+            its = one.parameters.get("expected_plans") or {}
+            if files.items() <= its.items() and not one.parameters.get("dry_run"):
+                return cls(id=one.id, name=one.name, url=ui_url(one.id))
+        return None
+
+    def lines(self, waiting: Callable[[], None], asks: Callable[[str], None] = lambda _run_id: None) -> Iterator[str]:
         """Yield the run's progress lines as they come, until it has ended. `waiting` is called once if nobody takes it.
+
+        `asks` gets our id of the run each time that it begins to wait for approval.
 
         Raises Unreachable when the server does not answer any more; the run goes on.
         """
         started = answered = time.monotonic()
         ended: float | None = None
-        told = False
+        told = asked = False
         while ended is None or time.monotonic() - ended < _LATE_LOGS:
             try:
                 with _client() as client:
                     yield from self._new_lines(client)
-                    state = client.read_flow_run(self.id).state
+                    found = client.read_flow_run(self.id)
+                state, created = found.state, found.created
                 answered = time.monotonic()
             except _http_errors() as error:
                 if time.monotonic() - answered > _PATIENCE:
@@ -215,6 +246,10 @@ class Following:
                 state = None
             if state is not None and state.is_final() and ended is None:
                 ended = time.monotonic()
+            if state is not None and state.is_paused() != asked:
+                asked = not asked
+                if asked and created is not None:
+                    asks(run_id_of(created, self.id))
             if not told and state is not None and state.is_scheduled() and time.monotonic() - started > 20:
                 told = True
                 waiting()
@@ -263,13 +298,15 @@ def run_here(
     server: bool,
     handler: logging.Handler,
     started: Callable[[UUID, str | None], None],
+    prompt: Prompt | None = None,
 ) -> Ended:
     """Load the deploy flow from the project's own file and run it in this process, to its end.
 
     With `server` its records go to the configured one, else to a temporary one on this machine. `started` is told
-    the flow run's id and address. Raises UsageError when the flow's file cannot be loaded. Ctrl-C goes through.
+    the flow run's id and address; `prompt` asks for approvals, without it the run waits until somebody answers elsewhere.
+    Raises UsageError when the flow's file cannot be loaded. Ctrl-C goes through.
     """
-    with _records(server), _listening(handler):
+    with _records(server), _listening(handler), asking(prompt):
         flow = _load(folder)
         with _client() as client:
             made = client.create_flow_run(flow, parameters=dict(parameters), name="deploy", state=_pending())
@@ -360,7 +397,7 @@ def _ended(client: SyncPrefectClient, flow_run_id: UUID) -> Ended:
         state=found.state_name or "Unknown",
         message=(found.state.message if found.state else None) or f"the run ended as {found.state_name}",
         # One that was killed or cancelled may carry the labels of an earlier try.
-        labels=found.labels if found.state and found.state.is_failed() else {},
+        labels=found.labels if found.state and (found.state.is_failed() or found.state.name == NOT_APPROVED) else {},
         tables={one.key: json.loads(str(one.data)) for one in artifacts if one.type == "table" and one.key},
     )
 

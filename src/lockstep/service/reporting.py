@@ -51,7 +51,16 @@ def environment_table(outcome: Outcome, now: TargetStatus | None) -> Table:
     applied = {done.name: done for done in outcome.result.applied}
     error = outcome.result.error
     failed = error.file if isinstance(error, MigrationFailed) else None
-    rows: Table = []
+    rows: Table = [
+        {
+            "migration": one.label,
+            "state": "applied",
+            "execution ms": one.execution_ms,
+            **_rehearsed(outcome.result, one.name),
+            "checksum": one.checksum[:_SHOWN],
+        }
+        for one in outcome.result.earlier
+    ]
     for step in outcome.plan.steps:
         row = row_of(now.rows, step.name, step.migration.version) if now else None
         entry = row.entry if row and row.state is State.APPLIED else None
@@ -104,14 +113,15 @@ def environment_line(outcome: Outcome) -> str:
     result, plan = outcome.result, outcome.plan
     place = result.target.removeprefix(result.environment).strip(" ()")
     head = f"**{result.environment}**" + (f" ({place})" if place else "")
-    total = len(plan.steps) if plan else 0
-    done = len(result.applied)
+    ran = [*result.earlier, *result.applied]
+    total = len(result.earlier) + (len(plan.steps) if plan else 0)
+    done = len(ran)
     if result.error is not None:
         what = f"**failed**: {done} of {total} applied" if plan else "**failed** before anything was applied"
     elif outcome.dry_run:
         what = f"{total} to apply (dry run: nothing was changed)" if total else "nothing to do"
     elif total:
-        took = format_ms(sum(one.execution_ms for one in result.applied))
+        took = format_ms(sum(one.execution_ms for one in ran))
         what = f"{done} applied and verified in {took}"
     else:
         what = "nothing to do, up to date"

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 import psycopg
 
 from lockstep.config import Environment, Settings
+from lockstep.core.duration import format_ms
 from lockstep.core.size import format_bytes
 from lockstep.errors import BackupFailed, BucketError, ConfigError, Unreachable
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Target, conninfo, open_session
 from lockstep.postgres.entries import RunInfo
+from lockstep.postgres.fingerprint import read_token, token_query
 from lockstep.postgres.ledger import read_head
 from lockstep.postgres.programs import find_program
 from lockstep.postgres.snapshot import open_snapshot
@@ -22,7 +24,7 @@ from lockstep.service.project import target_of
 from lockstep.service.store import bucket_settings, programs_of, recipients
 from lockstep.storage.backups import Backups
 from lockstep.storage.bucket import Bucket
-from lockstep.storage.manifest import LedgerHead
+from lockstep.storage.manifest import LedgerHead, Manifest
 
 MOST_JOBS = 16  # each holds 24 MiB of parts and one connection
 
@@ -54,7 +56,14 @@ def take_backup(
         head = read_head(connection, settings.project.ledger_schema)
         if head is None:
             return None
-        return LedgerHead(version=head[0], entries=head[1], audit_head=head[2], audit_length=head[3])
+        token = connection.execute(token_query(connection.info.server_version, settings.project.schemas)).fetchone()
+        return LedgerHead(
+            version=head[0],
+            entries=head[1],
+            audit_head=head[2],
+            audit_length=head[3],
+            schema_token=token[0] if token else None,
+        )
 
     progress.started(name, "backup")
     report = back_up(
@@ -81,6 +90,26 @@ def take_backup(
     outcome = f"s3://{bucket.name}/{manifest.key} ({format_bytes(size)})"
     progress.finished(name, "backup", outcome, None if report.reused else manifest.duration_ms)
     return report
+
+
+def stale(settings: Settings, environment: Environment, run: RunInfo, manifest: Manifest) -> str | None:
+    """Say why a backup can no longer be relied on: too old by now, or the schema was changed since. None: it can.
+
+    Raises Unreachable, ConfigError.
+    """
+    age = round((datetime.now(UTC) - manifest.taken_at).total_seconds() * 1_000)
+    limit = settings.rehearsal.max_backup_age_ms
+    if age > limit:
+        return f"the backup is {format_ms(age)} old by now (max_backup_age is {format_ms(limit)})"
+    before = manifest.ledger.schema_token if manifest.ledger else None
+    if before is None:
+        return None
+    session = open_session(target_of(settings, environment, with_settings=False), run_id=run.run_id, read_only=True)
+    try:
+        now = read_token(session)
+    finally:
+        session.close()
+    return None if now == before else "the schema was changed since the backup"
 
 
 def preflight(settings: Settings, environment: Environment, run: RunInfo, progress: Progress) -> None:

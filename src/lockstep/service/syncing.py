@@ -35,6 +35,7 @@ class EnvironmentResult:
     target: str = ""  # shown name
     plan_digest: str = ""
     applied: list[Applied] = field(default_factory=list)
+    earlier: tuple[Applied, ...] = ()  # applied by this run before it waited, or before it was tried again
     backup_key: str | None = None  # of the dump in the bucket
     rehearsal: Passed | None = None  # that let the run go on
     recording: Recording | None = None  # what the run did to the schema

@@ -33,6 +33,7 @@ class LedgerHead:
     entries: Count  # rows of the ledger
     audit_head: str | None = None  # hash of the audit log's last row, hex
     audit_length: Count | None = None  # number of that row; rows are counted from 1 on, those that were pruned included
+    schema_token: str | None = None  # of what the fingerprint covers: another one now says that it was changed since
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

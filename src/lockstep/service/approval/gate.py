@@ -25,7 +25,15 @@ class Wanted:
     again: str = "deploy"  # the command that would ask anew
 
 
-def ask(settings: Settings, environment: Environment, run: RunInfo, wanted: Wanted, progress: Progress) -> Approval:
+def ask(
+    settings: Settings,
+    environment: Environment,
+    run: RunInfo,
+    wanted: Wanted,
+    progress: Progress,
+    *,
+    attempt: int = 1,
+) -> Approval:
     """Ask for approval, or find what this run asked before for the same plan and changes, and how that stands.
 
     An expired request is answered as expired here (logged). Raises RunWaits when another run waits on this target;

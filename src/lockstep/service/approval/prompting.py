@@ -1,0 +1,29 @@
+"""Who may be asked at the terminal that a run was started from. A flow finds it here: parameters cannot carry it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from lockstep.core.approval import Approval
+
+#: Shows what is asked for and returns (approved, reason); None: whoever is there does not want to answer now.
+Prompt = Callable[[Approval], tuple[bool, str | None] | None]
+
+_prompt: ContextVar[Prompt | None] = ContextVar("lockstep_prompt", default=None)
+
+
+def prompt() -> Prompt | None:
+    """Return how to ask at this terminal; None: nobody is there."""
+    return _prompt.get()
+
+
+@contextmanager
+def asking(how: Prompt | None) -> Iterator[None]:
+    """Ask this way for approvals inside the block."""
+    token = _prompt.set(how)
+    try:
+        yield
+    finally:
+        _prompt.reset(token)

@@ -1,0 +1,133 @@
+"""Approval: the run asks, and waits without a process where it can. The answer is in the target's audit log.
+
+A run of a deployment is suspended: its process ends, and a worker takes it up again when somebody answered. In the
+foreground the process waits, and asks at the terminal where there is one.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
+from pydantic import Field
+
+from lockstep.core.approval import Approval, How, Standing
+from lockstep.errors import UsageError
+from lockstep.service.approval import gate
+from lockstep.service.approval.gate import Wanted
+from lockstep.service.approval.prompting import prompt
+from lockstep.service.approval.telling import form_text
+from tasks.boundary import step
+from tasks.progress import LOG
+from tasks.run import current, flow_run_of_deployment
+
+
+class Decision(RunInput):
+    """What the UI's form asks for."""
+
+    decision: Literal["approve", "reject"] = Field(description="What is to become of this run")
+    reason: str | None = Field(default=None, description="Why; it goes into the audit log")
+
+
+def approve(environment: str, wanted: Wanted) -> None:
+    """Return when somebody approved `wanted`. Call it in a flow's body: a task cannot be suspended.
+
+    Raises NotApproved, and RunWaits when another run waits on this target.
+    """
+    run = current()
+    waits_without_process = flow_run_of_deployment() is not None
+    ask(environment, wanted)
+    if run.approvals[environment].standing is Standing.WAITING and (decision := _decided(environment)) is not None:
+        take_form(environment, decision.decision == "approve", decision.reason)
+    while run.approvals[environment].standing is Standing.WAITING:
+        if waits_without_process:
+            _suspend(environment, run.approvals[environment])  # this process ends here
+        wait(environment)
+    asked = run.approvals[environment]
+    gate.pass_on(wanted.target, environment, asked, again=wanted.again)
+    assert asked.answer is not None
+    run.progress.note(environment, f"approved by {asked.answer.by} ({asked.answer.role})")
+
+
+@step("ask for approval", "{environment}: approval")
+def ask(environment: str, wanted: Wanted) -> None:
+    """Ask for approval, or find what was answered since."""
+    run = current()
+    run.approvals[environment] = gate.ask(
+        run.settings, run.environment(environment), run.info, wanted, run.progress, attempt=run.attempt
+    )
+
+
+@step("wait for approval", "{environment}: wait for approval")
+def wait(environment: str) -> None:
+    """Wait in this process for an answer."""
+    run = current()
+    run.approvals[environment] = gate.wait(
+        run.settings,
+        run.environment(environment),
+        run.info,
+        run.approvals[environment],
+        run.progress,
+        prompt=prompt(),
+    )
+
+
+@step("take the form", "{environment}: answer of the form")
+def take_form(environment: str, approved: bool, reason: str | None) -> None:
+    """Record what was answered in the UI's form. Where it does not count, that is told, and the run waits on."""
+    run = current()
+    try:
+        run.approvals[environment] = gate.answer(
+            run.settings,
+            run.environment(environment),
+            run.info,
+            run.approvals[environment],
+            approve=approved,
+            reason=reason,
+            how=How.FORM,
+            by="the form in Prefect's UI",
+        )
+    except UsageError as refused:
+        run.progress.note(environment, f"the form's answer does not count: {refused.message}")
+
+
+# -- Prefect's part ----------------------------------------------------------------------------------------------------
+
+
+def _key(environment: str, plan_digest: str) -> str:
+    """What a form is about. Each suspension has a key of its own behind it: a form that did not count is shown again."""
+    return f"{environment}-{plan_digest[:12]}-"
+
+
+def _suspend(environment: str, asked: Approval) -> None:
+    request, context = asked.request, FlowRunContext.get()
+    assert context is not None and context.flow_run is not None
+    form = Decision.with_initial_data(description=form_text(asked))
+    number = context.flow_run.run_count
+    LOG.info("%s: waits for approval: lockstep approve %s", environment, request.run_id)
+    suspend_flow_run(form, key=f"{_key(environment, request.plan_digest)}{number}", timeout=None)
+
+
+def _decided(environment: str) -> Decision | None:
+    """What the form of the newest suspension was filled in with, where it was about this plan; None: not at all."""
+    run = current()
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or flow_run_of_deployment() is None:
+        return None
+    with get_client(sync_client=True) as client:
+        states = client.read_flow_run_states(context.flow_run.id)
+    waited = next((state for state in reversed(states) if state.is_paused()), None)
+    if waited is None or waited.state_details.run_input_keyset is None:
+        return None
+    key = waited.state_details.pause_key or ""
+    if not key.startswith(_key(environment, run.approvals[environment].request.plan_digest)):
+        return None
+    try:
+        found = Decision.load(waited.state_details.run_input_keyset, flow_run_id=context.flow_run.id)
+    except Exception:  # woken without an answer
+        return None
+    assert isinstance(found, Decision)  # we are in no event loop
+    return found
