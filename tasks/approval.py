@@ -15,7 +15,7 @@ from prefect.input import RunInput
 from pydantic import Field
 
 from lockstep.core.approval import Approval, How, Standing
-from lockstep.errors import UsageError
+from lockstep.errors import ApprovalRefused
 from lockstep.service.approval import gate
 from lockstep.service.approval.gate import Wanted
 from lockstep.service.approval.prompting import prompt
@@ -90,7 +90,7 @@ def take_form(environment: str, approved: bool, reason: str | None) -> None:
             how=How.FORM,
             by="the form in Prefect's UI",
         )
-    except UsageError as refused:
+    except ApprovalRefused as refused:
         run.progress.note(environment, f"the form's answer does not count: {refused.message}")
 
 

@@ -24,6 +24,7 @@ from lockstep.config import Settings, load_settings
 from lockstep.errors import LockstepError
 from lockstep.postgres.entries import RunInfo
 from lockstep.service import orchestrator
+from lockstep.service.approval.prompting import Prompt
 from lockstep.service.deploying import error_of, expected_plans
 from lockstep.service.initialise import initialise
 from lockstep.service.orchestrator import Ended
@@ -151,8 +152,8 @@ class App:
         settings, folder = self.settings, read_folder(self.settings)
         return expected_plans(plan_target(settings, one, folder) for one in settings.environments.values())
 
-    def run(self, **parameters: Any) -> Ended:
-        """Run the deploy flow of this folder in this process, against the server."""
+    def run(self, *, prompt: Prompt | None = lambda _asked: (True, "tested"), **parameters: Any) -> Ended:
+        """Run the deploy flow of this folder in this process, against the server. `prompt` answers for approvals."""
 
         class Collect(logging.Handler):
             def emit(_, record: logging.LogRecord) -> None:  # noqa: N805
@@ -168,6 +169,7 @@ class App:
                 server=True,
                 handler=Collect(),
                 started=lambda _, __: None,
+                prompt=prompt,
             )
         self.talk = text.getvalue()
         return ended

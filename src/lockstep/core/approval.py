@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 
 
@@ -32,6 +33,7 @@ class Request:
     row: int  # number of the audit log's row
     at: datetime
     run_id: str
+    attempt: int
     environment: str
     plan_digest: str
     change_digest: str | None  # None: the rehearsal found out nothing, and that was overridden
@@ -49,6 +51,7 @@ class Answer:
     """What somebody answered."""
 
     row: int
+    request: int  # row of what it answers
     at: datetime
     standing: Standing  # approved, rejected, expired, withdrawn
     role: str  # database role that wrote it
@@ -66,3 +69,37 @@ class Approval:
     request: Request
     standing: Standing
     answer: Answer | None = None
+
+
+#: Events of the audit log that approvals are made of.
+ASK = "ask"
+ANSWERS = {
+    "approve": Standing.APPROVED,
+    "reject": Standing.REJECTED,
+    "expire": Standing.EXPIRED,
+    "withdraw": Standing.WITHDRAWN,
+}
+EVENTS = {standing: event for event, standing in ANSWERS.items()}
+
+
+def how_it_stands(request: Request, answers: Iterable[Answer]) -> Approval:
+    """Return a request with the first answer that covers it: the same plan and the same changes. Later ones are too late."""
+    signed = (request.plan_digest, request.change_digest)
+    fitting = [
+        one
+        for one in answers
+        if one.request == request.row
+        and (one.standing is not Standing.APPROVED or (one.plan_digest, one.change_digest) == signed)
+    ]
+    first = min(fitting, key=lambda one: one.row, default=None)
+    return Approval(request=request, standing=first.standing if first else Standing.WAITING, answer=first)
+
+
+def still_covers(
+    approval: Approval, *, plan_digest: str, change_digest: str | None, now: datetime, lasts: timedelta
+) -> bool:
+    """Whether an approval that was given covers this plan with these changes, and has not expired since."""
+    request, answer = approval.request, approval.answer
+    if approval.standing is not Standing.APPROVED or answer is None:
+        return False
+    return (request.plan_digest, request.change_digest) == (plan_digest, change_digest) and now <= answer.at + lasts

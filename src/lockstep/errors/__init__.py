@@ -22,6 +22,7 @@
     ├── BackupFailed                    7   no proven backup, so nothing ran
     ├── RehearsalRefused                7   the rehearsal failed, or could not verify the plan: nothing ran
     ├── NotApproved                     7   rejected, expired or withdrawn: nothing ran
+    ├── ApprovalRefused                 7   an answer that does not count; what it answered stands as it was
     ├── RunWaits                        5   another run waits for approval on this target
     ├── CheckFailed                     6   applied and verified, and then the application did not work
     ├── RevertNotProven                 7   nobody knows that the way back leads back, or it loses data: nothing ran
@@ -47,7 +48,7 @@ from lockstep.errors.backups import (
     ServerStartError,
 )
 from lockstep.errors.base import ExitCode, LockstepError
-from lockstep.errors.gates import CheckFailed, NotApproved, RehearsalRefused, RevertNotProven, RunWaits
+from lockstep.errors.gates import ApprovalRefused, CheckFailed, NotApproved, RehearsalRefused, RevertNotProven, RunWaits
 from lockstep.errors.ledger import (
     ChangedOtherwise,
     DriftFound,
@@ -64,6 +65,7 @@ from lockstep.errors.project import ConfigError, IdentityMissing, MigrationFileE
 from lockstep.errors.running import Failing, LockHeld, MigrationFailed, Unreachable
 
 __all__ = [
+    "ApprovalRefused",
     "BackupDamaged",
     "BackupFailed",
     "BucketError",

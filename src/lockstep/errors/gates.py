@@ -87,6 +87,13 @@ class NotApproved(LockstepError):
         )
 
 
+class ApprovalRefused(LockstepError):
+    """An answer that does not count: of the wrong person, to another plan, or too late. What it answered stands as it was."""
+
+    exit_code = ExitCode.REFUSED
+    more = "approval"
+
+
 class RunWaits(LockstepError):
     """Another run waits for approval on this target, so this one must not overtake it."""
 

@@ -371,6 +371,28 @@ def _listening(handler: logging.Handler) -> Iterator[None]:
             logger.removeHandler(handler)
 
 
+# -- what waits ----------------------------------------------------------------------------------------------------------
+
+
+def is_over(flow_run_id: str) -> bool:
+    """Whether a flow run has ended, or is not there any more. False also where the server cannot be asked."""
+    quiet()
+    from prefect.exceptions import ObjectNotFound
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if not url or not _answers(url):
+        return False
+    try:
+        with _client() as client:
+            state = client.read_flow_run(UUID(flow_run_id)).state
+    except ObjectNotFound:
+        return True
+    except _http_errors():
+        return False
+    return state is not None and state.is_final()
+
+
 # -- both ----------------------------------------------------------------------------------------------------------------
 
 

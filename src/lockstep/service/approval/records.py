@@ -1,0 +1,131 @@
+"""Requests and answers as rows of a target's audit log: read, and written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from lockstep.core.approval import ANSWERS, ASK, EVENTS, Answer, Approval, How, Request, Standing, how_it_stands
+from lockstep.errors import ApprovalRefused
+from lockstep.postgres.audit import Event, log_rows, write_event
+from lockstep.postgres.connection import Session
+from lockstep.postgres.entries import RunInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """What a log holds about approvals, oldest request first."""
+
+    now: datetime  # of the server's clock
+    approvals: tuple[Approval, ...]
+
+    def open(self) -> tuple[Approval, ...]:
+        """Return what nobody has answered yet."""
+        return tuple(one for one in self.approvals if one.standing is Standing.WAITING)
+
+    def of(self, run_id: str) -> tuple[Approval, ...]:
+        return tuple(one for one in self.approvals if one.request.run_id == run_id)
+
+
+def read_records(session: Session, *, run_id: str | None = None) -> Records:
+    """Read all requests and answers, or those of one run. Raises LedgerMissing, LedgerFiltered, Unreachable."""
+    statement = sql.SQL(
+        "SELECT id, at, event, actor, run_id, details, pg_catalog.clock_timestamp() FROM {}.schema_migrations_log "
+        "WHERE event = ANY (%s) AND (%s::text IS NULL OR run_id = %s) ORDER BY id"
+    ).format(sql.Identifier(session.target.ledger_schema))
+    rows = log_rows(session, statement, ([ASK, *ANSWERS], run_id, run_id))
+    answers = [_answer(row) for row in rows if row[2] in ANSWERS]
+    requests = [_request(row) for row in rows if row[2] == ASK]
+    now = rows[-1][6] if rows else _now(session)
+    return Records(now=now, approvals=tuple(how_it_stands(one, answers) for one in requests))
+
+
+def write_answer(
+    session: Session,
+    run: RunInfo,
+    request: Request,
+    standing: Standing,
+    *,
+    how: How,
+    by: str,
+    reason: str | None,
+) -> int:
+    """Append an answer to the log; return its row. Raises ApprovalRefused where the role may not write it."""
+    details: dict[str, object] = {
+        "ask": request.row,
+        "environment": request.environment,
+        "plan": request.plan_digest,
+        "changes": request.change_digest,
+        "how": how.value,
+        "by": by,
+    }
+    if reason:
+        details["reason"] = reason
+    event = Event(event=EVENTS[standing], run_id=request.run_id, orchestrator_url=run.orchestrator_url, details=details)
+    try:
+        return write_event(session, event)
+    except psycopg.errors.InsufficientPrivilege:
+        role, schema = session.facts.current_user, session.target.ledger_schema
+        raise ApprovalRefused(
+            f"{session.target.name}: {role} may not write the audit log, where an answer is kept",
+            hint=f"GRANT USAGE ON SCHEMA {schema} TO {role}; "
+            f"GRANT SELECT, INSERT ON {schema}.schema_migrations_log TO {role};",
+        ) from None
+
+
+def write_request(session: Session, run: RunInfo, details: Mapping[str, Any]) -> int:
+    """Append a request to the log; return its row."""
+    return write_event(
+        session, Event(event=ASK, run_id=run.run_id, orchestrator_url=run.orchestrator_url, details=details)
+    )
+
+
+# -- inside ------------------------------------------------------------------------------------------------------------
+
+
+def _now(session: Session) -> datetime:
+    row = session.connection.execute("SELECT pg_catalog.clock_timestamp()").fetchone()
+    assert row is not None
+    found: datetime = row[0]
+    return found
+
+
+def _request(row: tuple[Any, ...]) -> Request:
+    details: Mapping[str, Any] = row[5] or {}
+    return Request(
+        row=row[0],
+        at=row[1],
+        run_id=row[4] or "",
+        attempt=int(details.get("attempt", 1)),
+        environment=str(details.get("environment", "")),
+        plan_digest=str(details.get("plan", "")),
+        change_digest=details.get("changes"),
+        expires_at=datetime.fromisoformat(details["expires_at"]),
+        role=row[3],
+        by=str(details.get("by", "")),
+        flow_run=details.get("flow_run"),
+        what=tuple(details.get("files", ())),
+        headline=str(details.get("headline", "")),
+        backup=details.get("backup"),
+    )
+
+
+def _answer(row: tuple[Any, ...]) -> Answer:
+    details: Mapping[str, Any] = row[5] or {}
+    return Answer(
+        row=row[0],
+        request=int(details.get("ask", 0)),
+        at=row[1],
+        standing=ANSWERS[row[2]],
+        role=row[3],
+        by=str(details.get("by", "")),
+        how=How(details.get("how", How.COMMAND.value)),
+        reason=details.get("reason"),
+        plan_digest=str(details.get("plan", "")),
+        change_digest=details.get("changes"),
+    )
