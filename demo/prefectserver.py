@@ -43,6 +43,7 @@ class PrefectServer:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.port = free_port()
         self._running: list[subprocess.Popen[bytes]] = []
+        self._workers = 0
         try:
             self._start()
         except BaseException:
@@ -79,16 +80,27 @@ class PrefectServer:
 
     # -- a worker ---------------------------------------------------------------------------------------------------
 
-    def start_worker(self, project_folder: Path, env: Mapping[str, str] | None = None) -> None:
+    def start_worker(
+        self, project_folder: Path, env: Mapping[str, str] | None = None, *, replace: bool = False
+    ) -> subprocess.Popen[bytes]:
         """Do what a team does once: make the work pool, deploy all of the project's prefect.yaml, start a worker.
 
-        Returns when the worker polls. `env` is added to the worker's environment, and so to its flow runs'.
+        Returns the worker's process (a warden, which ends it) when the worker polls. `env` is added to the worker's
+        environment, and so to its flow runs'. With `replace` the workers that were started before end first.
         """
+        while replace and len(self._running) > 1:
+            self._end(self._running.pop())
         self._prefect(project_folder, "work-pool", "create", POOL, "--type", "process", "--overwrite")
         self._prefect(project_folder, "--no-prompt", "deploy", "--all")
-        words = ["worker", "start", "--pool", POOL, "--name", f"worker-{len(self._running)}"]
+        self._workers += 1
+        words = ["worker", "start", "--pool", POOL, "--name", f"worker-{self._workers}"]
         self._launch(words, project_folder, {"PREFECT_WORKER_QUERY_SECONDS": "1", **(env or {})}, "worker.log")
         self._await("worker.log", self._worker_polls)
+        return self._running[-1]
+
+    def log(self, name: str = "worker.log", lines: int = 30) -> str:
+        """Return the end of a log, for a test that failed."""
+        return "\n".join((self.folder / name).read_text(errors="replace").splitlines()[-lines:])
 
     def post(self, path: str, body: Mapping[str, object]) -> Any:
         """Ask the API: POST, JSON in, JSON out."""
@@ -108,10 +120,7 @@ class PrefectServer:
     def stop(self) -> None:
         """End server, workers and what they started, and wipe the folder. Safe to call twice."""
         while self._running:
-            process = self._running.pop()
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)  # to the warden, which takes everything with it
-                process.wait(STOP_TIMEOUT)
+            self._end(self._running.pop())
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> PrefectServer:
@@ -123,6 +132,11 @@ class PrefectServer:
         self.stop()
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)  # to the warden, which takes everything with it
+            process.wait(STOP_TIMEOUT)
 
     def _start(self) -> None:
         environment = {

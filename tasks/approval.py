@@ -7,6 +7,7 @@ foreground the process waits, and asks at the terminal where there is one.
 from __future__ import annotations
 
 from typing import Literal
+from uuid import uuid4
 
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
@@ -103,12 +104,10 @@ def _key(environment: str, plan_digest: str) -> str:
 
 
 def _suspend(environment: str, asked: Approval) -> None:
-    request, context = asked.request, FlowRunContext.get()
-    assert context is not None and context.flow_run is not None
+    request = asked.request
     form = Decision.with_initial_data(description=form_text(asked))
-    number = context.flow_run.run_count
     LOG.info("%s: waits for approval: lockstep approve %s", environment, request.run_id)
-    suspend_flow_run(form, key=f"{_key(environment, request.plan_digest)}{number}", timeout=None)
+    suspend_flow_run(form, key=f"{_key(environment, request.plan_digest)}{uuid4().hex}", timeout=None)
 
 
 def _decided(environment: str) -> Decision | None:

@@ -124,6 +124,11 @@ class App:
         } | changes
         (self.folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in values.items()))
 
+    def configure(self, text: str) -> None:
+        """Add tables to lockstep.toml."""
+        file = self.folder / "lockstep.toml"
+        file.write_text(f"{file.read_text()}\n{text}")
+
     def initialise(self) -> None:
         for environment in self.settings.environments.values():
             initialise(self.settings, environment, read_folder(self.settings))

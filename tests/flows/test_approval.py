@@ -37,8 +37,13 @@ def flow_run(app: App, run: str) -> dict[str, Any]:
 def reaches(app: App, run: str, *names: str, within: float = 240) -> dict[str, Any]:
     deadline = time.monotonic() + within
     while (found := flow_run(app, run))["state_name"] not in names:
-        assert time.monotonic() < deadline, (found["state_name"], found["state"].get("message"), app.server.log("worker.log"))
-        assert found["state_type"] not in ("FAILED", "CRASHED", "CANCELLED", "COMPLETED"), found["state"]
+        assert time.monotonic() < deadline, (
+            found["state_name"],
+            found["state"].get("message"),
+            app.server.log("worker.log"),
+        )
+        if found["state_type"] in ("FAILED", "CRASHED", "CANCELLED", "COMPLETED"):
+            raise AssertionError(f"{found['state_name']}: {found['state']['message']}\n{app.server.log()}")
         time.sleep(0.3)
     return found
 

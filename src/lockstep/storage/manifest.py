@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
@@ -33,7 +33,8 @@ class LedgerHead:
     entries: Count  # rows of the ledger
     audit_head: str | None = None  # hash of the audit log's last row, hex
     audit_length: Count | None = None  # number of that row; rows are counted from 1 on, those that were pruned included
-    schema_token: str | None = None  # of what the fingerprint covers: another one now says that it was changed since
+    #: Of what the fingerprint covers: another one now says that it was changed since. A restored copy has another one.
+    schema_token: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
