@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lockstep.core.rehearsal.summary import headline
 from lockstep.service.approval.gate import Wanted
+from lockstep.service.approved import wanted as what_is_wanted
 from lockstep.service.drifting import refuse_drift, refuse_later_drift
 from lockstep.service.rehearsal.gate import pass_rehearsal
 from lockstep.service.safeguard import preflight as look
@@ -18,7 +18,14 @@ from tasks.run import current, flow_run_of_deployment
 def back_up(environment: str) -> None:
     """Back the whole database up to S3. A try that finds its own backup reuses it."""
     run = current()
-    report = take_backup(run.settings, run.environment(environment), run.info, run.progress, attempt=run.attempt)
+    report = take_backup(
+        run.settings,
+        run.environment(environment),
+        run.info,
+        run.progress,
+        attempt=run.attempt,
+        instead_of=run.distrusted.get(environment),
+    )
     run.results[environment].backup_key = report.manifest.key
     run.manifests[environment] = report.manifest
 
@@ -76,16 +83,9 @@ def wanted(environment: str) -> Wanted:
     run = current()
     planned, passed = run.plans[environment], run.results[environment].rehearsal
     assert passed is not None  # `rehearse` came before
-    rehearsal = passed.rehearsal
-    said = headline(rehearsal) if rehearsal else "could not verify"
-    return Wanted(
-        target=planned.target,
-        plan_digest=planned.plan.digest,
-        change_digest=rehearsal.change_digest if rehearsal else None,
-        what=tuple(step.name for step in planned.plan.steps),
-        headline=f"{said}, overridden: {passed.override}" if passed.override else said,
-        backup=run.manifests[environment].id,
-        flow_run=flow_run_of_deployment(),
+    manifest = run.manifests[environment]
+    return what_is_wanted(
+        planned.target, planned.plan, passed, manifest, again="deploy", flow_run=flow_run_of_deployment()
     )
 
 
@@ -96,9 +96,10 @@ def check_backup(environment: str) -> None:
     aged = stale(run.settings, run.environment(environment), run.info, run.manifests[environment])
     if aged is not None:
         run.progress.note(environment, f"{aged}: backed up and rehearsed again")
-        run.manifests.pop(environment)
+        run.distrusted[environment] = run.manifests[environment].id
 
 
 def relies_on_backup(environment: str) -> bool:
     """Whether `check_backup` let the backup stand."""
-    return environment in current().manifests
+    run = current()
+    return run.manifests[environment].id != run.distrusted.get(environment)

@@ -149,6 +149,7 @@ class App:
             RunInfo(run_id=new_run_id()),
             Silent(),
             to_version=to,
+            prompt=lambda _asked: (True, "tested"),
         )
         assert report.error is None, report.error
 

@@ -32,7 +32,7 @@ def test_the_worker_runs_it_and_the_terminal_shows_it(served: App) -> None:
     assert re.search(r"worker-\d+, heartbeat \d+ s ago", looked.stdout)
     app.add("CREATE TABLE a (id int);")
 
-    done = app.lockstep("deploy", "--reason", "OPS-9")
+    done = app.lockstep("deploy", "--reason", "OPS-9", "--approve", "tested")
 
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"in step: 2 applied \(dev, prod\), run \d{8}-\d{6}-[0-9a-f]{4}\n", done.stdout)
@@ -62,7 +62,7 @@ def test_the_worker_runs_it_and_the_terminal_shows_it(served: App) -> None:
     # Ctrl-C leaves it running.
     app.folder = home
     with subprocess.Popen(
-        [sys.executable, "-m", "lockstep", "deploy"],
+        [sys.executable, "-m", "lockstep", "deploy", "--approve", "tested"],
         cwd=app.folder,
         env=app.environment(),
         stderr=subprocess.PIPE,
@@ -91,7 +91,7 @@ def test_with_nothing_pending_no_run_is_started(app: App) -> None:
 def test_here_runs_it_in_this_process_against_the_server(app: App) -> None:
     app.sync()
     app.add("CREATE TABLE a (id int);", "SELECT nowhere;")
-    done = app.lockstep("deploy", "--here", "--to", "4", "--json")
+    done = app.lockstep("deploy", "--here", "--to", "4", "--json", "--approve", "tested")
     document = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
     assert document["format"] == "lockstep.deploy/1" and document["deployment"] is None

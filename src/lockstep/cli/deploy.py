@@ -13,11 +13,13 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
+from lockstep.cli.asking import prompt_of
 from lockstep.cli.context import Context
 from lockstep.cli.terminal import TerminalProgress, error_document, show, show_json, talk
 from lockstep.errors import ExitCode, LockstepError
 
 if TYPE_CHECKING:
+    from lockstep.service.approval.prompting import Prompt
     from lockstep.service.orchestrator import Ended, Place
     from lockstep.service.planning import TargetPlan
 
@@ -26,6 +28,7 @@ EXAMPLES = """\
   lockstep deploy dev --to 12              one environment, up to version 12
   lockstep deploy --dry-run                only plan, store what would run
   lockstep deploy prod --reason OPS-1234   the reason goes into the report
+  lockstep deploy prod --approve OPS-1234  approved beforehand, for this reason
   lockstep deploy --here                   in this process, not in a worker"""
 
 
@@ -35,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only plan; nothing is changed")
     parser.add_argument("--reason", metavar="TEXT", help="why, or a ticket's number, for the report")
     words.overriding(parser)
+    words.approving(parser)
     parser.add_argument("--here", action="store_true", help="run in this process, whatever the server offers")
 
 
@@ -76,10 +80,11 @@ def _deploy(arguments: argparse.Namespace, context: Context, plans: list[TargetP
     name = run_name("plan" if arguments.dry_run else "deploy", list(files), files)
     place = orchestrator.find_place(context.settings.folder, look_for_deployment=not arguments.here)
     say = _Speech(silent=context.as_json)
+    prompt = prompt_of(arguments, context.settings, silent=context.as_json)
     if place.deployment is not None:
-        ended = _there(place, parameters, name, say)
+        ended = _there(context, place, parameters, name, say, prompt)
     else:
-        ended = _here(context, place, parameters, name, say)
+        ended = _here(context, place, parameters, name, say, prompt)
     error = None if ended.ok else error_of(ended.labels, ended.message)
     if context.as_json:
         show_json("deploy", _document(place, ended, plans, error))
@@ -101,7 +106,9 @@ class _Speech:
             talk(text)
 
 
-def _there(place: Place, parameters: dict[str, Any], name: str, say: _Speech) -> Ended:
+def _there(
+    context: Context, place: Place, parameters: dict[str, Any], name: str, say: _Speech, prompt: Prompt | None
+) -> Ended:
     from lockstep.service.orchestrator import Following
 
     deployment = place.deployment
@@ -117,7 +124,7 @@ def _there(place: Place, parameters: dict[str, Any], name: str, say: _Speech) ->
             say(f"  {run.url}")
         for line in run.lines(
             lambda: say("still waiting: no worker has taken the run yet"),
-            lambda run_id: say(f"it waits for approval: lockstep approve {run_id}  (Ctrl-C leaves it waiting)"),
+            lambda run_id: _answer(context, run_id, say, prompt),
         ):
             say(line)
         return run.end()
@@ -126,7 +133,30 @@ def _there(place: Place, parameters: dict[str, Any], name: str, say: _Speech) ->
         raise
 
 
-def _here(context: Context, place: Place, parameters: dict[str, Any], name: str, say: _Speech) -> Ended:
+def _answer(context: Context, run_id: str, say: _Speech, prompt: Prompt | None) -> None:
+    """A run began to wait for approval: answer for it where whoever is here can, over a connection of this process."""
+    from lockstep.service.approval.answering import answer_found, find_waiting
+
+    if prompt is None:
+        say(f"it waits for approval: lockstep approve {run_id}  (Ctrl-C leaves it waiting)")
+        return
+    run = context.new_run()
+    try:
+        for found in find_waiting(context.settings, run_id, context.settings.chosen([]), run):
+            given = prompt(found.approval)
+            if given is None:
+                say(f"it waits on: lockstep approve {run_id}  (Ctrl-C leaves it waiting)")
+                continue
+            answered = answer_found(context.settings, found, run, approve=given[0], reason=given[1])
+            if answered.asleep is not None:
+                say(answered.asleep)
+    except LockstepError as error:
+        say(f"this answer does not count: {error.message}")
+
+
+def _here(
+    context: Context, place: Place, parameters: dict[str, Any], name: str, say: _Speech, prompt: Prompt | None
+) -> Ended:
     from lockstep.service.orchestrator import run_here
 
     folder = context.settings.folder
@@ -141,6 +171,7 @@ def _here(context: Context, place: Place, parameters: dict[str, Any], name: str,
             server=place.server is not None,
             handler=_Lines(silent=say.silent),
             started=lambda _, url: say(f"  {url}") if url else None,
+            prompt=prompt,
         )
     except KeyboardInterrupt:
         say("\nstopped: what could be rolled back was, what was done stays (lockstep status)")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from lockstep.cli import words
 from lockstep.cli.context import Context
 from lockstep.cli.terminal import show, show_json
+from lockstep.core.approval import ANSWERS
 from lockstep.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -243,6 +244,9 @@ def _about(event: str, details: Mapping[str, object]) -> str:
     """What an event without a migration is about."""
     if event == "override":
         return str(details.get("gate") or "")
+    if event in ("ask", *ANSWERS):
+        plan = f"plan {str(details.get('plan', ''))[:12]}"
+        return plan if event == "ask" else f"{plan}, asked in {details.get('ask', '?')}"
     if event in ("backup", "verify", "restore", "rehearse"):
         return str(details.get("backup", ""))
     if event == "drift":
@@ -291,6 +295,11 @@ def _more(event: str, details: Mapping[str, object]) -> str:
         what = str(details.get("outcome") or "")
         if isinstance(worst := details.get("worst"), dict):
             what += f", {worst.get('mode')} on {worst.get('relation')} for {_ms(worst.get('ms'))}"
+    elif event == "ask":
+        files = details.get("files")
+        what = f"{len(files) if isinstance(files, list) else '?'} to apply, asked by {details.get('by', '?')}"
+    elif event in ("approve", "reject"):
+        what = f"by {details.get('by', '?')} ({details.get('how', '?')})"
     elif event == "init" and details.get("changed"):
         changed = details["changed"]
         what = f"changed: {', '.join(map(str, changed))}" if isinstance(changed, list) else ""

@@ -31,6 +31,8 @@ COMMANDS = {
     "validate": ("validate", "check the files alone: names, gaps, syntax, lint, missing downs"),
     "sync": ("sync", "apply what is pending, in promotion order, without Prefect"),
     "deploy": ("deploy", "the same through the Prefect flow of this project"),
+    "approve": ("approve", "let a run that waits go on"),
+    "reject": ("reject", "end a run that waits, with a reason"),
     "revert": ("revert", "take migrations back with their down scripts"),
     "rehearse": ("rehearse", "try the plan on a restored backup: locks, times, the way back"),
     "backup": ("backup", "back an environment's whole database up to S3"),

@@ -1,7 +1,8 @@
 """Apply what is pending, environment after environment in promotion order, stopping at the first that fails.
 
-A protected environment is backed up to S3 first, and what is pending is rehearsed on that backup. Each file is one transaction: it is applied whole or not at
-all. One that runs outside of a transaction goes on where it stopped.
+A protected environment is backed up to S3 first, what is pending is rehearsed on that backup, and somebody has to
+approve it: you are asked at a terminal, else it waits for `lockstep approve`. Each file is one transaction: it is
+applied whole or not at all. One that runs outside of a transaction goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from lockstep.cli import words
+from lockstep.cli.asking import prompt_of
 from lockstep.cli.context import Context
 from lockstep.cli.terminal import TerminalProgress, error_document, show, show_json, talk
 from lockstep.errors import ExitCode
@@ -21,6 +23,7 @@ EXAMPLES = """\
   lockstep sync              everything, dev before prod
   lockstep sync dev          one environment
   lockstep sync dev --to 12  up to version 12
+  lockstep sync prod --approve OPS-1234  without being asked, for this reason
   lockstep sync --wait       wait for another run, then apply what is left"""
 
 
@@ -29,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     words.selection(parser)
     words.waiting(parser)
     words.overriding(parser)
+    words.approving(parser)
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
@@ -46,6 +50,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         include=arguments.include,
         wait_seconds=arguments.wait,
         override=arguments.override,
+        prompt=prompt_of(arguments, context.settings, silent=context.as_json),
     )
     error = report.error
     if context.as_json:

@@ -53,6 +53,16 @@ def overriding(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def approving(parser: argparse.ArgumentParser) -> None:
+    """Answering for a protected environment beforehand."""
+    parser.add_argument(
+        "--approve",
+        type=reason,
+        metavar="REASON",
+        help="approve what was rehearsed without being asked; the audit log keeps the reason and who gave it",
+    )
+
+
 def reason(text: str) -> str:
     """A reason in words."""
     if len(text.strip()) < 3:

@@ -393,6 +393,31 @@ def is_over(flow_run_id: str) -> bool:
     return state is not None and state.is_final()
 
 
+def wake(flow_run_id: str, *, approve: bool, reason: str | None) -> str | None:
+    """Let a suspended flow run go on, to read its answer. Returns why it could not be done, in words; None: it was."""
+    quiet()
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if not url or not _answers(url):
+        where = (
+            f"the Prefect server {without_credentials(url)} does not answer" if url else "no Prefect server is known"
+        )
+        return f"the answer stands, but the run was not woken: {where}; resume it in Prefect's UI, or answer again"
+    try:
+        with _client() as client:
+            # Prefect says 200 to what it does not take: the body tells.
+            result = client.resume_flow_run(
+                UUID(flow_run_id), run_input={"decision": "approve" if approve else "reject", "reason": reason}
+            )
+    except _http_errors() as error:
+        return f"the answer stands, but the run was not woken ({type(error).__name__}); resume it in Prefect's UI"
+    if result.status.value == "ACCEPT":
+        return None
+    why = getattr(result.details, "reason", None) or "it does not wait any more"
+    return f"the answer stands, but the run was not woken: {why}"
+
+
 # -- both ----------------------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,6 @@ from lockstep.core.migration import label
 from lockstep.core.planner import Plan
 from lockstep.core.rehearsal.summary import headline
 from lockstep.errors import LockstepError, MigrationFailed
-from lockstep.service.safeguard import MISSING_GATES
 from lockstep.service.status import TargetStatus
 from lockstep.service.syncing import EnvironmentResult
 
@@ -149,8 +148,6 @@ def deploy_report(
         if error.hint:
             command = re.fullmatch(r"lockstep [\w .:-]+", error.hint)
             lines += [f"Next: `{error.hint}`" if command else f"Next: {error.hint}"]
-    if any(one.protected and one.result.backup_key and one.result.applied for one in outcomes):
-        lines += ["", f"Note: {MISSING_GATES}."]
     return "\n".join(lines)
 
 

@@ -1,8 +1,8 @@
-"""What must exist before a protected environment is changed: a backup, to begin with. Approval joins it here."""
+"""What must exist before a protected environment is changed: a backup that can be relied on."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 
@@ -28,9 +28,6 @@ from lockstep.storage.manifest import LedgerHead, Manifest
 
 MOST_JOBS = 16  # each holds 24 MiB of parts and one connection
 
-#: Gates of the design that this version does not have. Said in every deploy of a protected environment.
-MISSING_GATES = "approval is not part of this version yet: it goes on without one"
-
 
 def take_backup(
     settings: Settings,
@@ -40,8 +37,11 @@ def take_backup(
     *,
     attempt: int = 1,
     reason: str | None = None,
+    instead_of: str | None = None,
 ) -> BackupReport:
     """Back the environment up, or find the backup that this attempt of the run took before. Logged in its audit log.
+
+    One that has aged (max_backup_age), or that `instead_of` names by its id, is not used again.
 
     Where there is no audit log, or the role may not write it, that is told and the backup stands.
     Raises BackupFailed, ProgramMissing, Unreachable, ConfigError. Nothing of the target is changed.
@@ -65,6 +65,7 @@ def take_backup(
             schema_token=token[0] if token else None,
         )
 
+    youngest = datetime.now(UTC) - timedelta(milliseconds=settings.rehearsal.max_backup_age_ms)
     progress.started(name, "backup")
     report = back_up(
         target=target.name,
@@ -74,6 +75,8 @@ def take_backup(
         bucket=bucket,
         run_id=run.run_id,
         attempt=attempt,
+        not_before=youngest,
+        instead_of=instead_of,
         exclude_schemas=tuple(backup.exclude_schemas),
         own_schemas=_own_schemas(settings),
         encrypt_to=recipients(settings),

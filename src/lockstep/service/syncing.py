@@ -24,6 +24,7 @@ from lockstep.service.recording import LISTED, Recording, look_again, tell
 
 if TYPE_CHECKING:
     from lockstep.core.rehearsal.outcome import Beside
+    from lockstep.service.approval.prompting import Prompt
     from lockstep.service.rehearsal.gate import Passed
 
 
@@ -67,10 +68,12 @@ def sync(
     include: Iterable[int] = (),
     wait_seconds: float = 0.0,
     override: str | None = None,
+    prompt: Prompt | None = None,
 ) -> SyncReport:
     """Apply what is pending, environment after environment; stop at the first that fails. Never raises for a target.
 
-    `override`: go on although a rehearsal did not pass, for this reason.
+    `override`: go on although a rehearsal did not pass, for this reason. `prompt` answers for approvals; without it a
+    protected environment waits, under its lock, until somebody answers elsewhere.
     """
     results: list[EnvironmentResult] = []
     unchecked = list(environments)  # their backups' needs; looked at once, when something is to be applied
@@ -81,7 +84,7 @@ def sync(
             _one(
                 settings, environment, folder, run, progress, result,
                 to_version=to_version, include=tuple(include), wait_seconds=wait_seconds,
-                done=tuple(r.environment for r in results[:-1]), unchecked=unchecked, override=override,
+                done=tuple(r.environment for r in results[:-1]), unchecked=unchecked, override=override, prompt=prompt,
             )  # fmt: skip
         except LockstepError as error:
             result.error = error
@@ -104,6 +107,7 @@ def _one(
     done: tuple[str, ...],
     unchecked: list[Environment],
     override: str | None,
+    prompt: Prompt | None,
 ) -> None:
     name = environment.name
     # Under the lock from the plan to the last migration, the backup included: what is told is what runs, and a run
@@ -122,20 +126,16 @@ def _one(
             if later:
                 check_later(settings, later, run, progress, name)
         if plan.steps and environment.protected:
-            from lockstep.service.rehearsal.gate import pass_rehearsal  # late: 15 ms of imports
-            from lockstep.service.safeguard import MISSING_GATES, take_backup
+            from lockstep.service.approved import pass_gates  # late: 15 ms of imports
 
-            manifest = take_backup(settings, environment, run, progress).manifest
-            result.backup_key = manifest.key
-            result.rehearsal = pass_rehearsal(
-                settings, environment, folder, manifest, run, progress,
-                target=applying.target, expected_digest=plan.digest, to_version=to_version, include=include,
-                override=override,
+            result.backup_key, result.rehearsal = pass_gates(
+                settings, environment, folder, run, progress,
+                target=applying.target, plan=plan, to_version=to_version, include=include, override=override,
+                prompt=prompt,
             )  # fmt: skip
             rely_on(applying, settings, result)
             look_again(settings, environment, applying.work, applying.recording)
             tell(applying.recording, lambda text: progress.note(name, text))
-            progress.note(name, MISSING_GATES)
         try:
             for step in plan.steps:
                 apply_step(applying, step, progress, name)

@@ -132,6 +132,8 @@ def wait(
     One session stays open meanwhile, by which others see that somebody still waits. One that is lost is opened again.
     """
     name, run_id = environment.name, asked.request.run_id
+    if asked.standing is not Standing.WAITING:
+        return asked
     if prompt is not None and (given := prompt(asked)) is not None:
         found = _look(settings, environment, run, asked)
         if found.standing is not Standing.WAITING:

@@ -1,0 +1,77 @@
+"""The gates of a protected environment in one go, for `sync`: backup, rehearsal, approval. The flow has them as tasks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lockstep.config import Environment, Settings
+from lockstep.core.migration import Folder
+from lockstep.core.planner import Plan
+from lockstep.core.rehearsal.summary import headline
+from lockstep.postgres.entries import RunInfo
+from lockstep.service.approval import gate
+from lockstep.service.progress import Progress
+from lockstep.service.rehearsal.gate import Passed, pass_rehearsal
+from lockstep.service.safeguard import stale, take_backup
+from lockstep.storage.manifest import Manifest
+
+if TYPE_CHECKING:
+    from lockstep.service.approval.prompting import Prompt
+
+
+def wanted(
+    target: str, plan: Plan, passed: Passed, manifest: Manifest, *, again: str, flow_run: str | None = None
+) -> gate.Wanted:
+    """Return what is to be approved: a plan, and the changes that its rehearsal made."""
+    rehearsal = passed.rehearsal
+    said = headline(rehearsal) if rehearsal else "could not verify"
+    return gate.Wanted(
+        target=target,
+        plan_digest=plan.digest,
+        change_digest=rehearsal.change_digest if rehearsal else None,
+        what=tuple(step.name for step in plan.steps),
+        headline=f"{said}, overridden: {passed.override}" if passed.override else said,
+        backup=manifest.id,
+        flow_run=flow_run,
+        again=again,
+    )
+
+
+def pass_gates(
+    settings: Settings,
+    environment: Environment,
+    folder: Folder,
+    run: RunInfo,
+    progress: Progress,
+    *,
+    target: str,
+    plan: Plan,
+    to_version: int | None,
+    include: tuple[int, ...],
+    override: str | None,
+    prompt: Prompt | None,
+) -> tuple[str, Passed]:
+    """Back up, rehearse, and wait for approval; return the backup's key and what the rehearsal let pass.
+
+    A backup that has aged meanwhile, or whose schema is not the one any more, is taken again with its rehearsal; the
+    approval holds when plan and changes are the same. Raises what the gates raise: nothing of the target is changed.
+    """
+    name = environment.name
+    distrusted: str | None = None
+    while True:
+        manifest = take_backup(settings, environment, run, progress, instead_of=distrusted).manifest
+        passed = pass_rehearsal(
+            settings, environment, folder, manifest, run, progress,
+            target=target, expected_digest=plan.digest, to_version=to_version, include=include, override=override,
+        )  # fmt: skip
+        asked = gate.ask(settings, environment, run, wanted(target, plan, passed, manifest, again="sync"), progress)
+        asked = gate.wait(settings, environment, run, asked, progress, prompt=prompt)
+        gate.pass_on(target, name, asked, again="sync")
+        if asked.answer is not None:
+            reason = f": {asked.answer.reason}" if asked.answer.reason else ""
+            progress.note(name, f"approved by {asked.answer.by} ({asked.answer.role}){reason}")
+        why = stale(settings, environment, run, manifest)
+        if why is None:
+            return manifest.key, passed
+        progress.note(name, f"{why}: backed up and rehearsed again")
+        distrusted = manifest.id
