@@ -62,10 +62,12 @@ def back_up(
     read_ledger: Callable[[psycopg.Connection[Any]], LedgerHead | None] | None = None,
     progress: Callable[[BackupProgress], None] | None = None,
     note: Callable[[str], None] | None = None,
+    may_reuse: Callable[[Manifest], bool] = lambda _: True,
 ) -> BackupReport:
     """Dump the whole database into the bucket, and return when the backup exists and its sizes were read back.
 
-    Idempotent per (environment, run_id, attempt): a second call returns the first one's backup. Read-only in the
+    Idempotent per (environment, run_id, attempt): a second call returns the first one's backup, if `may_reuse` says
+    that it will do. Read-only in the
     database; it takes ACCESS SHARE locks, as every reader does. `target` is what messages call the database; `role` is
     the one to SET. A managed service's own schema that may not be read is left out and recorded, unless it is one of
     `own_schemas`. `encrypt_to` are age public keys that parse_recipients has seen. `jobs` dumps run at once, on one
@@ -94,7 +96,8 @@ def back_up(
     try:
         with Bucket(bucket) as opened:
             backups = Backups(opened)
-            if (found := backups.find(environment, run_id=run_id, attempt=attempt)) is not None:
+            found = backups.find(environment, run_id=run_id, attempt=attempt)
+            if found is not None and may_reuse(found):
                 return BackupReport(manifest=found, reused=True)
             for tries in range(TRIES, 0, -1):
                 try:

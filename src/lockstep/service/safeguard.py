@@ -43,6 +43,7 @@ def take_backup(
 ) -> BackupReport:
     """Back the environment up, or find the backup that this attempt of the run took before. Logged in its audit log.
 
+    One that cannot be relied on any more (see `stale`) is not used again: another one is taken.
     Where there is no audit log, or the role may not write it, that is told and the backup stands.
     Raises BackupFailed, ProgramMissing, Unreachable, ConfigError. Nothing of the target is changed.
     """
@@ -82,6 +83,7 @@ def take_backup(
         read_ledger=ledger_head,
         progress=lambda news: progress.under_way(name, "backup", str(news)),
         note=lambda text: progress.note(name, text),
+        may_reuse=lambda found: stale(settings, environment, run, found) is None,
     )
     manifest = report.manifest
     if not report.reused:
