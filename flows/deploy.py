@@ -15,7 +15,7 @@ from tasks.plan import plan, planned, stop_if_held
 from tasks.report import reported, summarised
 from tasks.run import first_name, opened, project_of
 from tasks.validation import validate
-from tasks.verification import verify
+from tasks.verification import check, has_check, note_health, verify
 
 
 @flow(name="deploy", flow_run_name=first_name, persist_result=False)
@@ -81,6 +81,7 @@ def deploy(
                         check_backup(environment)
                         if relies_on_backup(environment):
                             break
+                    note_health(environment)
                     with locked(environment, todo.digest):
                         if len(todo.labels) <= ONE_TASK_EACH:
                             for migration in todo.labels:
@@ -88,6 +89,8 @@ def deploy(
                         else:
                             apply_all(environment, len(todo.labels))
                     verify(environment)
+                    if has_check(environment):
+                        check(environment)
                 stop_if_held(environment)
         end.done(run.summary)
     return end.state

@@ -18,14 +18,7 @@ from tasks.run import current, flow_run_of_deployment
 def back_up(environment: str) -> None:
     """Back the whole database up to S3. A try that finds its own backup reuses it."""
     run = current()
-    report = take_backup(
-        run.settings,
-        run.environment(environment),
-        run.info,
-        run.progress,
-        attempt=run.attempt,
-        instead_of=run.distrusted.get(environment),
-    )
+    report = take_backup(run.settings, run.environment(environment), run.info, run.progress, attempt=run.attempt)
     run.results[environment].backup_key = report.manifest.key
     run.manifests[environment] = report.manifest
 
@@ -96,10 +89,9 @@ def check_backup(environment: str) -> None:
     aged = stale(run.settings, run.environment(environment), run.info, run.manifests[environment])
     if aged is not None:
         run.progress.note(environment, f"{aged}: backed up and rehearsed again")
-        run.distrusted[environment] = run.manifests[environment].id
+        run.manifests.pop(environment)
 
 
 def relies_on_backup(environment: str) -> bool:
     """Whether `check_backup` let the backup stand."""
-    run = current()
-    return run.manifests[environment].id != run.distrusted.get(environment)
+    return environment in current().manifests

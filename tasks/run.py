@@ -51,7 +51,6 @@ class Run:
     results: dict[str, EnvironmentResult] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)  # of the backups that were taken
     statuses: dict[str, TargetStatus] = field(default_factory=dict)
-    distrusted: dict[str, str] = field(default_factory=dict)  # ids of backups that are not relied on any more
     approvals: dict[str, Approval] = field(default_factory=dict)
     proofs: dict[str, tuple[Proof, ...]] = field(default_factory=dict)  # of backups
     failures: dict[str, LockstepError] = field(default_factory=dict)  # of environments that do not stop the others

@@ -311,6 +311,15 @@ def _check_gates(shape: FileShape, lines: Mapping[str, int]) -> None:
                 where=where(key),
                 hint='check = { url = "https://app.example/health", within = "2min" }',
             )
+        if check.url is not None and not re.match(r"https?://|\$\{", check.url):
+            raise ConfigError(f"{key}.url is no http address", where=where(f"{key}.url"))
+        literal = re.match(r"\w+://[^/@]*:([^/]*)@", check.url or "")
+        if literal and not VARIABLE.search(literal[1]):
+            raise ConfigError(
+                f"{key}.url holds a password. This file goes into version control, where a password stays for ever",
+                where=where(f"{key}.url"),
+                hint='move the address to .env and write url = "${HEALTH_URL}"; then change that password',
+            )
         _ms(check.within, where, f"{key}.within")
 
 

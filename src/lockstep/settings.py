@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
@@ -357,6 +358,8 @@ class Settings:
             return Value(key=key, shown=f"(${missing[0]} is not set)", origin=origin)
         if _secret(key):
             return Value(key=key, shown=_redacted(key, VARIABLE.sub(self._fill, value)), origin=origin)
+        if key.endswith(".check.url"):
+            return Value(key=key, shown=shown_url(VARIABLE.sub(self._fill, value)), origin=origin)
         return Value(key=key, shown=_USERINFO.sub("***@", VARIABLE.sub(self._fill, value)), origin=origin)
 
     def _fill(self, match: re.Match[str]) -> str:
@@ -374,7 +377,17 @@ def _secret(key: str) -> bool:
 
 
 def _address(key: str) -> bool:
-    return key.endswith(".url") or key == "rehearsal.server"
+    return (key.endswith(".url") and not key.endswith(".check.url")) or key == "rehearsal.server"
+
+
+def shown_url(url: str) -> str:
+    """Return a web address without credentials and without what follows `?`, where tokens stand."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "(not a URL)"
+    return urlunsplit((parts.scheme, host, parts.path, "***" if parts.query else "", ""))
 
 
 def _redacted(key: str, text: str) -> str:

@@ -32,7 +32,7 @@ def test_every_entrypoint_of_prefect_yaml_loads_for_real(app: App) -> None:
 
     content = yaml.safe_load((ROOT / "prefect.yaml").read_text())
     entrypoints = {one["name"]: one["entrypoint"] for one in content["deployments"]}
-    assert set(entrypoints) == {"deploy", "status", "restore", "verify-backups"}
+    assert set(entrypoints) == {"deploy", "status", "revert", "restore", "verify-backups"}
     sys.path.insert(0, str(ROOT))
     for entrypoint in entrypoints.values():
         flow: Flow[..., object] = load_flow_from_entrypoint(f"{ROOT}/{entrypoint}", use_placeholder_flow=False)

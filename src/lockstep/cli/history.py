@@ -272,6 +272,8 @@ def _more(event: str, details: Mapping[str, object]) -> str:
     what = ""
     if event == "verify":
         what = f"{details.get('level', '?')}: {'holds' if details.get('ok') else 'FAILED'}"
+    elif event == "check":
+        what = "the application works" if details.get("ok") else f"FAILED: {details.get('message', '?')}"
     elif event == "restore":
         old, lost = details.get("old_database"), details.get("rows_lost")
         what = f"of {details.get('of', '?')}" + (f", the old database is {old}" if old else "")

@@ -57,9 +57,8 @@ def pass_gates(
     approval holds when plan and changes are the same. Raises what the gates raise: nothing of the target is changed.
     """
     name = environment.name
-    distrusted: str | None = None
     while True:
-        manifest = take_backup(settings, environment, run, progress, instead_of=distrusted).manifest
+        manifest = take_backup(settings, environment, run, progress).manifest
         passed = pass_rehearsal(
             settings, environment, folder, manifest, run, progress,
             target=target, expected_digest=plan.digest, to_version=to_version, include=include, override=override,
@@ -74,4 +73,3 @@ def pass_gates(
         if why is None:
             return manifest.key, passed
         progress.note(name, f"{why}: backed up and rehearsed again")
-        distrusted = manifest.id

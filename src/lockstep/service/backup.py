@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +54,6 @@ def back_up(
     bucket: BucketSettings,
     run_id: str,
     attempt: int = 1,
-    not_before: datetime | None = None,
-    instead_of: str | None = None,
     exclude_schemas: Sequence[str] = (),
     own_schemas: Sequence[str] = (),
     encrypt_to: Sequence[str] = (),
@@ -65,11 +62,12 @@ def back_up(
     read_ledger: Callable[[psycopg.Connection[Any]], LedgerHead | None] | None = None,
     progress: Callable[[BackupProgress], None] | None = None,
     note: Callable[[str], None] | None = None,
+    may_reuse: Callable[[Manifest], bool] = lambda _: True,
 ) -> BackupReport:
     """Dump the whole database into the bucket, and return when the backup exists and its sizes were read back.
 
-    Idempotent per (environment, run_id, attempt): a second call returns the first one's backup, unless that was taken
-    before `not_before` or is `instead_of` (its id). Read-only in the
+    Idempotent per (environment, run_id, attempt): a second call returns the first one's backup, if `may_reuse` says
+    that it will do. Read-only in the
     database; it takes ACCESS SHARE locks, as every reader does. `target` is what messages call the database; `role` is
     the one to SET. A managed service's own schema that may not be read is left out and recorded, unless it is one of
     `own_schemas`. `encrypt_to` are age public keys that parse_recipients has seen. `jobs` dumps run at once, on one
@@ -99,8 +97,7 @@ def back_up(
         with Bucket(bucket) as opened:
             backups = Backups(opened)
             found = backups.find(environment, run_id=run_id, attempt=attempt)
-            aged = found is not None and not_before is not None and found.taken_at < not_before
-            if found is not None and not aged and found.id != instead_of:
+            if found is not None and may_reuse(found):
                 return BackupReport(manifest=found, reused=True)
             for tries in range(TRIES, 0, -1):
                 try:

@@ -21,8 +21,10 @@ from lockstep.service.status import TargetStatus
 from lockstep.service.syncing import EnvironmentResult
 
 if TYPE_CHECKING:
+    from lockstep.core.reverting import RevertStep
     from lockstep.service.health import HealthReport
     from lockstep.service.proving import Proof
+    from lockstep.service.revertpreview import RevertPreview
 
 Cell = str | int | None
 Table = list[dict[str, Cell]]
@@ -143,12 +145,83 @@ def deploy_report(
     lines = [f"Run `{run_id}`" + (f", reason: {reason}" if reason else ""), ""]
     lines += [f"- {environment_line(one)}" for one in outcomes]
     lines += [f"- **{name}**: not started" for name in not_started]
-    if error is not None:
-        lines += ["", "```text", error.message, "```"]
-        if error.hint:
-            command = re.fullmatch(r"lockstep [\w .:-]+", error.hint)
-            lines += [f"Next: `{error.hint}`" if command else f"Next: {error.hint}"]
+    lines += _error_lines(error)
     return "\n".join(lines)
+
+
+def revert_table(
+    preview: RevertPreview | None,
+    now: TargetStatus | None,
+    done: Sequence[tuple[str, int]],
+    error: LockstepError | None,
+    *,
+    dry_run: bool,
+) -> Table:
+    """Return a row per migration of a revert: migration, state, execution ms.
+
+    `now` is the ledger after it, which knows best; without it (unreachable) the run's own memory serves.
+    """
+    if preview is None:
+        return []
+    rows: Table = [
+        {"migration": label(name), "state": "reverted", "execution ms": ms} for name, ms in (*preview.earlier, *done)
+    ]
+    taken = {name for name, _ in done}
+    for step in preview.plan.steps:
+        if step.entry.name not in taken:
+            failed = isinstance(error, MigrationFailed) and error.file == step.down.name
+            state = "to take back" if dry_run else _left(step, now, failed=failed)
+            rows.append({"migration": label(step.entry.name), "state": state, "execution ms": None})
+    return rows
+
+
+def _left(step: RevertStep, now: TargetStatus | None, *, failed: bool) -> str:
+    """What a migration is that was not taken back, or whose answer was lost."""
+    if now is None or now.error is not None:
+        return "not known: the ledger could not be read"
+    row = row_of(now.rows, step.entry.name, step.entry.version)
+    if row is None or row.entry is None:
+        return "reverted"  # the answer was lost, and the ledger has it
+    if failed:
+        whole = step.down.transactional
+        return f"its revert failed, rolled back: {words(row)}" if whole else f"its revert failed half-way: {words(row)}"
+    return f"still {words(row)}"
+
+
+def revert_report(
+    environment: str,
+    preview: RevertPreview | None,
+    now: TargetStatus | None,
+    done: Sequence[tuple[str, int]],
+    known: str | None,
+    *,
+    run_id: str,
+    reason: str | None,
+    backup_key: str | None,
+    error: LockstepError | None,
+) -> str:
+    """Return the report of a revert in Markdown. `known`: what was known of it before it ran."""
+    lines = [f"Run `{run_id}`" + (f", reason: {reason}" if reason else ""), ""]
+    total = len(preview.earlier) + len(preview.plan.steps) if preview else 0
+    count = (len(preview.earlier) if preview else 0) + len(done)
+    lines += [
+        f"- **{environment}**: {count} of {total} reverted" if total else f"- **{environment}**: nothing to revert"
+    ]
+    lines += [f"- before it ran: {known}"] if known else []
+    lines += [f"- backup `{backup_key}`"] if backup_key else []
+    if now is not None:
+        lines += [f"- now: {status_line(now)}"]
+    return "\n".join([*lines, *_error_lines(error)])
+
+
+def _error_lines(error: LockstepError | None) -> list[str]:
+    if error is None:
+        return []
+    lines = ["", "```text", error.message, "```"]
+    if error.hint:
+        command = re.fullmatch(r"lockstep [\w .:-]+", error.hint)
+        lines += [f"Next: `{error.hint}`" if command else f"Next: {error.hint}"]
+    return lines
 
 
 def status_table(found: Sequence[TargetStatus]) -> Table:

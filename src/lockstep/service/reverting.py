@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from lockstep.config import Environment, Settings
+from lockstep.core.ledger import Ledger
 from lockstep.core.ledger import Progress as Reached
 from lockstep.core.migration import Folder, Kind, label
 from lockstep.core.reverting import RevertPlan, RevertStep, plan_revert
 from lockstep.core.runs import Ran
-from lockstep.errors import MigrationFailed, PlanRefused, Unreachable
-from lockstep.postgres.connection import Target
+from lockstep.errors import MigrationFailed, PlanRefused, StalePlan, Unreachable
+from lockstep.postgres.connection import Session, Target
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.executor import Attempt, Done, Waiting, outcome_text
 from lockstep.postgres.ledger import read_ledger, recorded_downs
@@ -127,6 +128,24 @@ class RevertRun:
         )
 
 
+def make_revert(
+    session: Session,
+    folder: Folder,
+    ledger: Ledger,
+    *,
+    to_version: int | None,
+    steps: int | None,
+    only: Collection[int],
+) -> RevertPlan:
+    """Plan a revert; every down is parsed. Read-only. Raises PlanRefused, MigrationFileError."""
+    made = plan_revert(folder, ledger, recorded_downs(session), to_version=to_version, steps=steps, only=only)
+    if not isinstance(made, RevertPlan):
+        raise PlanRefused(target=session.target.name, reasons=made, action="reverted")
+    for step in made.steps:
+        step.down.check()
+    return made
+
+
 @contextmanager
 def open_revert(
     settings: Settings,
@@ -138,18 +157,20 @@ def open_revert(
     steps: int | None = None,
     only: Collection[int] = (),
     reason: str | None = None,
+    expected_digest: str | None = None,
     wait_seconds: float = 0.0,
     watch: Callable[[Target, str], Watch] = Watch,
 ) -> Iterator[RevertRun]:
-    """Take the lock, plan the revert under it, and yield the run. Raises PlanRefused and what `work_session` raises."""
+    """Take the lock, plan the revert under it, and yield the run.
+
+    Raises PlanRefused, StalePlan when the plan is not `expected_digest`, and what `work_session` raises.
+    """
     with work_session(settings, environment, run, wait_seconds=wait_seconds, watch=watch) as work:
         session = work.session
         ledger = read_ledger(session)
-        made = plan_revert(folder, ledger, recorded_downs(session), to_version=to_version, steps=steps, only=only)
-        if not isinstance(made, RevertPlan):
-            raise PlanRefused(target=session.target.name, reasons=made, action="reverted")
-        for step in made.steps:
-            step.down.check()
+        made = make_revert(session, folder, ledger, to_version=to_version, steps=steps, only=only)
+        if expected_digest is not None and made.digest != expected_digest:
+            raise StalePlan(target=session.target.name, expected=expected_digest, actual=made.digest)
         work.entries = {e.name: e.checksum for e in ledger.entries}
         repeatables = frozenset(e.name for e in ledger.entries if e.kind is Kind.REPEATABLE)
         reverted: list[tuple[str, int]] = []
@@ -211,27 +232,43 @@ def revert(
             if environment.protected or settings.backup is not None:
                 manifest = take_backup(settings, environment, run, progress).manifest
                 backup_key = manifest.key
-            words = f"--only {only}" if only is not None else f"--steps {steps}" if steps is not None else ""
-            words = words or f"--to {to_version if to_version is not None and to_version >= 0 else 'none'}"
             pass_proof(
                 settings, environment, folder, manifest, run, progress, reverting.work.session, reverting.plan,
-                newer=newer, command=f"lockstep revert {name} {words}", override=override,
+                newer=newer, command=revert_command(name, to_version, steps, only), override=override,
             )  # fmt: skip
         tell(reverting.recording, lambda text: progress.note(name, text))
         for step in reverting.plan.steps:
-            what = label(step.entry.name)
-            if step.source == "ledger":
-                progress.note(name, f"{what}: its down file is gone; the script that the ledger kept runs")
-            elif step.differs:
-                progress.note(name, f"{what}: its down file changed since it was applied; the file runs")
-            progress.started(name, what)
-            ms = reverting.revert(
-                step,
-                lambda tries, why: progress.note(name, f"waiting for a lock (try {tries}: {why})"),
-                lambda text: progress.note(name, text),
-            )
-            progress.finished(name, what, "reverted", ms)
+            revert_step(reverting, step, progress, name)
     tell(reverting.recording, lambda text: progress.note(name, text))
     return Reverted(
         run_id=run.run_id, target=reverting.target, reverted=tuple(reverting.reverted), backup_key=backup_key
     )
+
+
+# -- the parts, which the revert flow runs one by one as tasks ---------------------------------------------------------
+
+
+def revert_step(reverting: RevertRun, step: RevertStep, progress: Progress, name: str) -> int:
+    """Take the next migration back under the lock, and tell it. Raises what RevertRun.revert raises."""
+    what = label(step.entry.name)
+    if step.source == "ledger":
+        progress.note(name, f"{what}: its down file is gone; the script that the ledger kept runs")
+    elif step.differs:
+        progress.note(name, f"{what}: its down file changed since it was applied; the file runs")
+    progress.started(name, what)
+    ms = reverting.revert(
+        step,
+        lambda tries, why: progress.note(name, f"waiting for a lock (try {tries}: {why})"),
+        lambda text: progress.note(name, text),
+    )
+    progress.finished(name, what, "reverted", ms)
+    return ms
+
+
+def revert_command(environment: str, to_version: int | None, steps: int | None, only: int | None) -> str:
+    """Return the command line of a revert."""
+    if only is not None:
+        return f"lockstep revert {environment} --only {only}"
+    if steps is not None:
+        return f"lockstep revert {environment} --steps {steps}"
+    return f"lockstep revert {environment} --to {to_version if to_version is not None and to_version >= 0 else 'none'}"

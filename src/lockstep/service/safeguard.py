@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import psycopg
 
@@ -37,12 +37,10 @@ def take_backup(
     *,
     attempt: int = 1,
     reason: str | None = None,
-    instead_of: str | None = None,
 ) -> BackupReport:
     """Back the environment up, or find the backup that this attempt of the run took before. Logged in its audit log.
 
-    One that has aged (max_backup_age), or that `instead_of` names by its id, is not used again.
-
+    One that cannot be relied on any more (see `stale`) is not used again: another one is taken.
     Where there is no audit log, or the role may not write it, that is told and the backup stands.
     Raises BackupFailed, ProgramMissing, Unreachable, ConfigError. Nothing of the target is changed.
     """
@@ -65,7 +63,6 @@ def take_backup(
             schema_token=token[0] if token else None,
         )
 
-    youngest = datetime.now(UTC) - timedelta(milliseconds=settings.rehearsal.max_backup_age_ms)
     progress.started(name, "backup")
     report = back_up(
         target=target.name,
@@ -75,8 +72,6 @@ def take_backup(
         bucket=bucket,
         run_id=run.run_id,
         attempt=attempt,
-        not_before=youngest,
-        instead_of=instead_of,
         exclude_schemas=tuple(backup.exclude_schemas),
         own_schemas=_own_schemas(settings),
         encrypt_to=recipients(settings),
@@ -85,6 +80,7 @@ def take_backup(
         read_ledger=ledger_head,
         progress=lambda news: progress.under_way(name, "backup", str(news)),
         note=lambda text: progress.note(name, text),
+        may_reuse=lambda found: stale(settings, environment, run, found) is None,
     )
     manifest = report.manifest
     if not report.reused:

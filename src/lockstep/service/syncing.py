@@ -24,6 +24,7 @@ from lockstep.service.recording import LISTED, Recording, look_again, tell
 
 if TYPE_CHECKING:
     from lockstep.core.rehearsal.outcome import Beside
+    from lockstep.service.ailing import Health
     from lockstep.service.approval.prompting import Prompt
     from lockstep.service.rehearsal.gate import Passed
 
@@ -40,6 +41,7 @@ class EnvironmentResult:
     backup_key: str | None = None  # of the dump in the bucket
     rehearsal: Passed | None = None  # that let the run go on
     recording: Recording | None = None  # what the run did to the schema
+    health: Health | None = None  # before anything was applied; None: nobody looked
     audit: AuditEnd | None = None  # where the audit log ended when the run let go of the lock; None: nothing changed
     error: LockstepError | None = None  # why it stopped
 
@@ -136,6 +138,8 @@ def _one(
             rely_on(applying, settings, result)
             look_again(settings, environment, applying.work, applying.recording)
             tell(applying.recording, lambda text: progress.note(name, text))
+        if plan.steps:
+            look_before(settings, environment, result)
         try:
             for step in plan.steps:
                 apply_step(applying, step, progress, name)
@@ -151,6 +155,7 @@ def _one(
             note_audit_end(applying, result)
     if result.applied:
         verify_applied(settings, environment, folder, progress, result)
+        look_after(settings, environment, run, progress, result)
     refuse_held(result.target, plan)
 
 
@@ -276,6 +281,28 @@ def verify_applied(
             lines=changed.otherwise[:LISTED],
             more_lines=max(0, len(changed.otherwise) - LISTED),
         )
+
+
+def look_before(settings: Settings, environment: Environment, result: EnvironmentResult) -> None:
+    """Note how a protected target is before anything is applied. Never raises, takes a second at most."""
+    if environment.protected:
+        from lockstep.service.ailing import look  # late: most runs are on dev
+
+        result.health = look(settings, environment)
+
+
+def look_after(
+    settings: Settings, environment: Environment, run: RunInfo, progress: Progress, result: EnvironmentResult
+) -> None:
+    """Tell what ails the target since, and run the application's check. Raises CheckFailed."""
+    if result.health is not None:
+        from lockstep.service.ailing import tell_new
+
+        tell_new(settings, environment, result.health, progress)
+    if environment.table.check is not None:
+        from lockstep.service.checking import check_applied
+
+        check_applied(settings, environment, run, progress, result)
 
 
 def predicted_and_actual(result: EnvironmentResult) -> tuple[Beside, ...]:

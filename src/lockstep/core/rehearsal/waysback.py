@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC
 
+from lockstep.core.duration import format_ms
 from lockstep.core.migration import label
 from lockstep.core.planner import Plan
 from lockstep.core.rehearsal.proof import Loss, RevertProof, Standing, WayBack, losses_text
@@ -27,6 +28,18 @@ def ways_back(proofs: Sequence[RevertProof], *, environment: str, plan: Plan, co
         command=f"lockstep restore {copy.backup} --into {environment} --replace",
     )
     return _revert(proofs, environment, plan), restore
+
+
+def way_lines(ways: Sequence[WayBack]) -> tuple[str, ...]:
+    """Return each way back in one line, with its time on the copy: for errors, alerts and whoever is on call."""
+    return tuple(_line(one) for one in ways)
+
+
+def _line(way: WayBack) -> str:
+    if not way.command:
+        return f"{way.how}: {way.loses}"
+    took = f"took {format_ms(way.ms)} on the copy" if way.ms is not None else "not measured"
+    return f"{way.how}: {took}, loses {way.loses or 'nothing'}: {way.command}"
 
 
 def _revert(proofs: Sequence[RevertProof], environment: str, plan: Plan) -> WayBack:

@@ -49,7 +49,7 @@ _NOTHING_FOUND_OUT = (ProgramMissing, IdentityMissing, RestoreRefused, RestoreFa
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class Found:
     """What is known of a revert before it runs."""
 
     problems: tuple[str, ...]
@@ -57,6 +57,15 @@ class _Found:
     ms: float | None
     source: str  # what says so, in words
     notes: tuple[str, ...] = ()
+    by_ledger: bool = False  # of now; else of the backup that it was tried on
+
+    @property
+    def text(self) -> str:
+        """In one line: `proven when it was rehearsed, …: takes about 12 ms, loses nothing`."""
+        took = f"takes about {format_ms(round(self.ms))}, " if self.ms is not None else ""
+        loses = f"loses {losses_text(self.losses)}" if self.losses else "loses nothing" if not self.problems else ""
+        text = f"{took}{loses}".removesuffix(", ")
+        return f"{self.source}{': ' if text else ''}{text}"
 
 
 def pass_proof(
@@ -72,7 +81,7 @@ def pass_proof(
     newer: Collection[int] = (),
     command: str,
     override: str | None = None,
-) -> None:
+) -> Found:
     """Let a revert go on when it is proven, or overridden; tell what it takes and loses before anything runs.
 
     `manifest`: of the backup that was just taken; None: there is none to try it on. `newer`: versions that stay above
@@ -80,23 +89,11 @@ def pass_proof(
     `override` what else a restore raises.
     """
     name = environment.name
-    found = None if newer else _by_the_ledger(session, plan, settings.project.ledger_schema)
-    if found is None and manifest is None:
-        found = _Found(
-            problems=(
-                f"that {_shown(plan)} can go while newer ones stay has to be tried on a copy, and without [backup] "
-                "there is none",
-            ),
-            losses=(),
-            ms=None,
-            source="nothing was tried",
-        )
-    if found is None:
-        assert manifest is not None
-        found = _by_a_trial(settings, environment, folder, manifest, run, progress, plan, newer, override)
-    _tell(progress, name, found)
+    found = find_proof(
+        settings, environment, folder, manifest, run, progress, session, plan, newer=newer, give_up=override is None
+    )
     if not found.problems:
-        return
+        return found
     if override is None:
         raise RevertNotProven(
             target=session.target.name,
@@ -116,12 +113,50 @@ def pass_proof(
     for problem in found.problems:
         progress.note(name, f"not proven: {problem}")
     progress.note(name, f"revert: not proven, overridden by {details['by']}: {override}")
+    return found
+
+
+def find_proof(
+    settings: Settings,
+    environment: Environment,
+    folder: Folder,
+    manifest: Manifest | None,
+    run: RunInfo,
+    progress: Progress,
+    session: Session,
+    plan: RevertPlan,
+    *,
+    newer: Collection[int] = (),
+    give_up: bool = False,
+) -> Found:
+    """Find out and tell what a revert takes and loses; nothing of the target is changed.
+
+    `give_up`: what stops a trial on this machine is raised, else it is a problem like others.
+    """
+    found = None if newer else _by_the_ledger(session, plan, settings.project.ledger_schema)
+    if found is None and manifest is None:
+        found = Found(
+            problems=(
+                f"that {_shown(plan)} can go while newer ones stay has to be tried on a copy, and without [backup] "
+                "there is none",
+            ),
+            losses=(),
+            ms=None,
+            source="nothing was tried",
+        )
+    if found is None:
+        assert manifest is not None
+        found = _by_a_trial(settings, environment, folder, manifest, run, progress, plan, newer, give_up)
+    progress.note(environment.name, found.text)
+    for note in found.notes:
+        progress.note(environment.name, f"note: {note}")
+    return found
 
 
 # -- inside -------------------------------------------------------------------------------------------------------
 
 
-def _by_the_ledger(session: Session, plan: RevertPlan, ledger_schema: str) -> _Found | None:
+def _by_the_ledger(session: Session, plan: RevertPlan, ledger_schema: str) -> Found | None:
     """What the rehearsals of the deploys said, and what is in the way of it by now. None: they do not say enough."""
     proofs = [(step, step.entry.revert_proof) for step in plan.steps]
     if any(proof is None or not proof.covers(step.down.checksum) or step.resume for step, proof in proofs):
@@ -134,11 +169,12 @@ def _by_the_ledger(session: Session, plan: RevertPlan, ledger_schema: str) -> _F
     known = [proof for _, proof in proofs if proof is not None]
     oldest = min(known, key=lambda one: one.at)
     taken = [one.ms for one in known if one.ms is not None]
-    return _Found(
+    return Found(
         problems=(f"it loses data: {losses_text(losses)}",) if losses else (),
         losses=losses,
         ms=sum(taken) if len(taken) == len(known) else None,
         source=f"proven when it was rehearsed, {utc_minute(oldest.at)}",
+        by_ledger=True,
     )
 
 
@@ -199,8 +235,8 @@ def _by_a_trial(
     progress: Progress,
     plan: RevertPlan,
     newer: Collection[int],
-    override: str | None,
-) -> _Found:
+    give_up: bool,
+) -> Found:
     name = environment.name
     progress.started(name, "trial of the revert")
     try:
@@ -212,32 +248,23 @@ def _by_a_trial(
             took = stage.copy.restore_ms
     except _NOTHING_FOUND_OUT as error:
         progress.finished(name, "trial of the revert", "could not be made", None)
-        if override is None:
+        if give_up:
             raise
-        return _Found(
+        return Found(
             problems=(_first_line(error),), losses=(), ms=None, source=f"tried on backup {manifest.id} in vain"
         )
     progress.finished(name, "trial of the revert", "not proven" if trial.problems else "proven", took)
     return _of_trial(trial, manifest)
 
 
-def _of_trial(trial: RevertTrial, manifest: Manifest) -> _Found:
-    return _Found(
+def _of_trial(trial: RevertTrial, manifest: Manifest) -> Found:
+    return Found(
         problems=trial.problems,
         losses=trial.losses,
         ms=trial.ms,
         source=f"tried on backup {manifest.id}",
         notes=trial.notes,
     )
-
-
-def _tell(progress: Progress, name: str, found: _Found) -> None:
-    took = f"takes about {format_ms(round(found.ms))}, " if found.ms is not None else ""
-    loses = f"loses {losses_text(found.losses)}" if found.losses else "loses nothing" if not found.problems else ""
-    text = f"{took}{loses}".removesuffix(", ")
-    progress.note(name, f"{found.source}{': ' if text else ''}{text}")
-    for note in found.notes:
-        progress.note(name, f"note: {note}")
 
 
 def _shown(plan: RevertPlan) -> str:
