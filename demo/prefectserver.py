@@ -92,10 +92,15 @@ class PrefectServer:
             self._end(self._running.pop())
         self._prefect(project_folder, "work-pool", "create", POOL, "--type", "process", "--overwrite")
         self._prefect(project_folder, "--no-prompt", "deploy", "--all")
+        return self.add_worker(project_folder, env)
+
+    def add_worker(self, project_folder: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start one more worker of what was deployed already; returns as `start_worker` does."""
         self._workers += 1
-        words = ["worker", "start", "--pool", POOL, "--name", f"worker-{self._workers}"]
+        name = f"worker-{self._workers}"
+        words = ["worker", "start", "--pool", POOL, "--name", name]
         self._launch(words, project_folder, {"PREFECT_WORKER_QUERY_SECONDS": "1", **(env or {})}, "worker.log")
-        self._await("worker.log", self._worker_polls)
+        self._await("worker.log", lambda: self._worker_polls(name))
         return self._running[-1]
 
     def log(self, name: str = "worker.log", lines: int = 30) -> str:
@@ -201,9 +206,9 @@ class PrefectServer:
         with urlopen(f"{self.api_url}/health", timeout=5) as answer:
             return bool(answer.status == 200)
 
-    def _worker_polls(self) -> bool:
+    def _worker_polls(self, name: str) -> bool:
         workers = self.post(f"/work_pools/{POOL}/workers/filter", {})
-        return any(worker["status"] == "ONLINE" for worker in workers)
+        return any(worker["status"] == "ONLINE" and worker["name"] == name for worker in workers)
 
 
 # -- the warden --------------------------------------------------------------------------------------------------------

@@ -14,11 +14,18 @@ from tasks.parameters import DeployParameters
 from tasks.plan import plan, planned, stop_if_held
 from tasks.report import reported, summarised
 from tasks.run import first_name, opened, project_of
+from tasks.stopping import on_cancellation, on_crashed
 from tasks.validation import validate
 from tasks.verification import check, has_check, note_health, verify
 
 
-@flow(name="deploy", flow_run_name=first_name, persist_result=False)
+@flow(
+    name="deploy",
+    flow_run_name=first_name,
+    persist_result=False,
+    on_cancellation=[on_cancellation],
+    on_crashed=[on_crashed],
+)
 def deploy(
     environments: list[str] | None = None,
     to_version: int | None = None,

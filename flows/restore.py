@@ -8,9 +8,16 @@ from prefect.client.schemas.objects import State
 from tasks.backups import restore_backup
 from tasks.boundary import Ending
 from tasks.run import opened, project_of
+from tasks.stopping import on_cancellation, on_crashed
 
 
-@flow(name="restore", flow_run_name="restore {backup} into {into}", persist_result=False)
+@flow(
+    name="restore",
+    flow_run_name="restore {backup} into {into}",
+    persist_result=False,
+    on_cancellation=[on_cancellation],
+    on_crashed=[on_crashed],
+)
 def restore(
     backup: str,
     into: str,

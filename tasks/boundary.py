@@ -18,10 +18,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.exceptions import Abort, TerminationSignal
 from prefect.states import Cancelled, Completed, Failed
 
 from lockstep.errors import BackupFailed, BucketError, ExitCode, LockstepError, NotApproved, Unreachable
 from lockstep.service.deploying import NOT_APPROVED, labels_of
+from tasks import lookout
+from tasks.lookout import Seen
 from tasks.run import safe
 
 P = ParamSpec("P")
@@ -82,7 +85,7 @@ class Ending(AbstractContextManager["Ending"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         if not isinstance(error, Exception):
-            return False  # Ctrl-C and cancelling: Prefect knows better
+            return self._stopped(error)
         passed = safe(error)
         if isinstance(passed, NotApproved):  # somebody's decision, no failure
             self.state = Cancelled(name=NOT_APPROVED, message=passed.message, data=passed)
@@ -92,6 +95,15 @@ class Ending(AbstractContextManager["Ending"]):
         if context is not None and context.flow_run is not None:
             with get_client(sync_client=True) as client:
                 client.update_flow_run_labels(context.flow_run.id, labels_of(passed))
+        return True
+
+    def _stopped(self, error: BaseException | None) -> bool:
+        """Something told this process to end: Prefect knows better, unless it was us who saw that it should."""
+        if not isinstance(error, TerminationSignal) or (why := lookout.seen()) is None:
+            return False
+        if why is Seen.GIVEN_UP:
+            raise Abort("this run has ended already, or another process has taken it over") from None
+        self.state = Cancelled(message="cancelled; what was under way was stopped")
         return True
 
 

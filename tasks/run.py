@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run as runtime
 
@@ -32,6 +33,7 @@ from lockstep.service.redaction import known_secrets, redact
 from lockstep.service.status import TargetStatus
 from lockstep.service.syncing import EnvironmentResult, summary
 from lockstep.storage.manifest import Manifest
+from tasks.lookout import looking_out
 from tasks.parameters import DeployParameters
 from tasks.progress import LINK, LOG, LogProgress
 
@@ -126,7 +128,7 @@ def opened(
     """
     settings = load_settings(project)
     pass_on(settings)
-    info, attempt = _identity()
+    info, attempt, flow_run = _identity()
     made = Run(
         settings=settings,
         files=read_folder(settings) if files else None,
@@ -138,7 +140,8 @@ def opened(
     token = _current.set(made)
     LINK.info("run %s%s", info.run_id, f": {info.orchestrator_url}" if info.orchestrator_url else "")
     try:
-        yield made
+        with looking_out(flow_run.id, flow_run.run_count):
+            yield made
     except Exception as error:
         raise safe(error) from None
     finally:
@@ -146,7 +149,7 @@ def opened(
         _current.reset(token)
 
 
-def _identity() -> tuple[RunInfo, int]:
+def _identity() -> tuple[RunInfo, int, FlowRun]:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         raise RuntimeError("this is called from a flow's body")
@@ -156,7 +159,7 @@ def _identity() -> tuple[RunInfo, int]:
     assert flow_run.created is not None
     info = RunInfo(run_id=run_id_of(flow_run.created, flow_run.id), orchestrator_url=ui_url(flow_run.id))
     # One that goes on after it waited is the same attempt: it relies on its backup and its rehearsal.
-    return info, 1 + sum(state.is_final() for state in states)
+    return info, 1 + sum(state.is_final() for state in states), flow_run
 
 
 # -- its name in the UI ------------------------------------------------------------------------------------------------

@@ -127,7 +127,8 @@ def send(
 ) -> tuple[ServerError | None, Reader]:
     """Send a message's parts until one fails. Returns its error, or None, and what was read. Raises Unreachable.
 
-    `patience_ms`: cancel it when it waits for others for longer in one go. Ctrl-C and SIGTERM cancel it, too.
+    `patience_ms`: cancel it when it waits for others for longer in one go. Whatever ends this process in good order
+    (Ctrl-C, SIGTERM, an orchestrator's own signal) cancels it, too, and rolls it back.
     """
     reader = Reader()
     watch.begin(session, patience_ms=patience_ms, told=told)
@@ -207,8 +208,9 @@ def _send_part(
             try:
                 for result in _results(connection.pgconn, part.text, watch, meanwhile):
                     reader.take(result)
-            except (KeyboardInterrupt, SystemExit):
-                _give_up(connection)
+            except BaseException as error:
+                if not isinstance(error, Exception):  # Ctrl-C, SIGTERM, an orchestrator that ends us
+                    _give_up(connection)
                 raise
     except psycopg.OperationalError as error:
         raise Unreachable(target=session.target.name, reason=redact(str(error), session.target).strip()) from None
@@ -256,7 +258,7 @@ _GIVE_UP = 5.0  # seconds for a cancelled message to end
 
 
 def _give_up(connection: psycopg.Connection) -> None:
-    """Cancel what runs and wait a little for its end, so that nothing goes on behind a run that was interrupted."""
+    """Cancel what runs, wait a little for its end and roll back, so that nothing goes on behind a run that was stopped."""
     pgconn = connection.pgconn
     try:
         connection.cancel_safe(timeout=_GIVE_UP)
@@ -268,6 +270,7 @@ def _give_up(connection: psycopg.Connection) -> None:
                 if poll.poll(200):
                     pgconn.consume_input()
             elif pgconn.get_result() is None:
+                pgconn.exec_(b"ROLLBACK")  # outside of a transaction it is a warning
                 return
     except psycopg.Error:
         return  # the session is closed next, which ends it as well

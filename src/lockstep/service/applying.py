@@ -71,6 +71,7 @@ class ApplyRun:
 
         `tell` hears of what takes long. Raises MigrationFailed, Unreachable.
         """
+        self.work.under_way = step.name
         whole = step.migration.up.transactional
         self.work.watch.lenient = self.overridden or any(
             one.rule == "blocks-too-long" for one in step.migration.up.directives.allow
@@ -90,6 +91,7 @@ class ApplyRun:
         )
         self.applied.append(result)
         self.work.entries[step.name] = step.checksum
+        self.work.under_way = None
         self.work.keep_clean(done, self._outcome)
         return result
 

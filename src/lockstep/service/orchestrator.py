@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +87,7 @@ def quiet() -> None:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")  # seconds; the least that Prefect takes
 
 
 # -- where ---------------------------------------------------------------------------------------------------------------
@@ -311,9 +312,11 @@ def run_here(
         with _client() as client:
             made = client.create_flow_run(flow, parameters=dict(parameters), name="deploy", state=_pending())
         started(made.id, ui_url(made.id))
+        from prefect.exceptions import Abort
         from prefect.flow_engine import run_flow
 
-        run_flow(flow, flow_run=made, parameters=dict(parameters), return_type="state")
+        with suppress(Abort):  # it was given up meanwhile, or another process has taken it over
+            run_flow(flow, flow_run=made, parameters=dict(parameters), return_type="state")
         with _client() as client:
             return _ended(client, made.id)
 

@@ -62,6 +62,7 @@ class RevertRun:
 
         Raises MigrationFailed, Unreachable.
         """
+        self.work.under_way = step.entry.name
         try:
             done = self._transaction(step, waiting) if step.down.transactional else self._pieces(step, waiting, tell)
         except MigrationFailed as error:
@@ -69,6 +70,7 @@ class RevertRun:
             raise
         self.reverted.append((step.entry.name, done.duration_ms))
         self.work.entries = self._entries_without(step)
+        self.work.under_way = None
         self.work.keep_clean(done, self._outcome)
         return done.duration_ms
 

@@ -46,6 +46,7 @@ class WorkSession:
     run: RunInfo
     watch: Watch
     entries: dict[str, str | None] = field(default_factory=dict)  # what the ledger must hold: file name -> checksum
+    under_way: str | None = None  # file name of the migration that is being applied or taken back
 
     @property
     def frame(self) -> Frame:
@@ -180,6 +181,10 @@ def work_session(
         except LockstepError as error:
             _log_refusal(work, error)
             raise
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                _log_stop(work, error)
+            raise
     finally:
         work.close()
 
@@ -203,3 +208,21 @@ def _log_refusal(work: WorkSession, error: LockstepError) -> None:
     event = Event(event="refuse", run_id=work.run.run_id, orchestrator_url=work.run.orchestrator_url, details=details)
     with suppress(psycopg.Error, LockstepError):
         write_event(work.session, event)
+
+
+def _log_stop(work: WorkSession, error: BaseException) -> None:
+    """Write into the audit log that this process was told to end, and what became of what it was doing."""
+    from lockstep.service.stopping import OWN, Stopped, log_stop, signal_of  # late: it rarely happens
+
+    how = signal_of(error)
+    stopped = Stopped(how=how, by=OWN, under_way=work.under_way, was_there=work.under_way in work.entries)
+    with suppress(psycopg.Error, LockstepError):
+        if work.session.idle:
+            log_stop(work.session, work.run, stopped)
+            return
+        work.session.close()  # what it still does ends with it
+        session = open_session(work.session.target, run_id=work.run.run_id)
+        try:
+            log_stop(session, work.run, stopped)
+        finally:
+            session.close()
