@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lockstep.service.approval.gate import Wanted
+from lockstep.service.approval.gate import Wanted, refuse_overtaking
 from lockstep.service.approved import wanted as what_is_wanted
 from lockstep.service.drifting import refuse_drift, refuse_later_drift
 from lockstep.service.rehearsal.gate import pass_rehearsal
@@ -65,10 +65,11 @@ def unchecked(environment: str) -> tuple[str, ...]:
 
 @step("preflight", "{environment}: preflight")
 def preflight(environment: str) -> None:
-    """Look whether a backup could be taken when its turn comes, and whether its schema drifted. Changes nothing."""
+    """Look whether a backup could be taken when its turn comes, whether its schema drifted, and whether a run waits there."""
     run = current()
     look(run.settings, run.environment(environment), run.info, run.progress)
     refuse_later_drift(run.settings, run.environment(environment))
+    refuse_overtaking(run.settings, run.environment(environment), run.info, run.progress)
 
 
 def wanted(environment: str) -> Wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lockstep.service.approval.gate import refuse_overtaking
 from lockstep.service.deploying import earlier, refuse_unexpected
 from lockstep.service.promotion import refuse_unpromoted
 from lockstep.service.syncing import EnvironmentResult, preview_target, refuse_held
@@ -47,6 +48,8 @@ def plan(environment: str) -> None:
         # Those before it in this run are up to date by now; a dry run only says that they would be.
         done=run.names[: run.names.index(environment)],
     )
+    if preview.plan.steps and run.environment(environment).protected and not run.asked.dry_run:
+        refuse_overtaking(run.settings, run.environment(environment), run.info, run.progress)
     run.plans[environment] = preview
     rename()
 

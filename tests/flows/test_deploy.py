@@ -62,11 +62,12 @@ def test_a_deploy_applies_what_is_pending_with_a_backup_of_prod_first(app: App) 
     assert ended.ok, ended.message
     assert ended.name == "deploy dev, prod 004–005"
     assert ended.message == "in step: 4 applied (dev, prod)"
-    assert app.task_runs(ended, 18) == dict.fromkeys(
+    assert app.task_runs(ended, 21) == dict.fromkeys(
         [
             *("validate", "dev: plan", "prod: preflight", "dev: lock", "dev: 004-step", "dev: 005-step"),
             *("dev: verify", "dev: report"),
-            *("prod: plan", "prod: check for drift", "prod: backup", "prod: rehearse", "prod: lock"),
+            *("prod: plan", "prod: check for drift", "prod: backup", "prod: rehearse", "prod: approval"),
+            *("prod: wait for approval", "prod: check the backup", "prod: lock"),
             *("prod: 004-step", "prod: 005-step", "prod: verify", "prod: report", "report"),
         ],
         "Completed",
@@ -85,7 +86,7 @@ def test_a_deploy_applies_what_is_pending_with_a_backup_of_prod_first(app: App) 
             (label, "applied", ms, checksum[:12])
             for label, (checksum, ms) in zip(("004-step", "005-step"), recorded, strict=True)
         ]
-    assert app.events("prod", ended.run_id) == ["backup", "verify", "rehearse", "apply", "apply"]
+    assert app.events("prod", ended.run_id) == ["backup", "verify", "rehearse", "ask", "approve", "apply", "apply"]
     assert all(row["rehearsed ms"] is not None for row in ended.table("prod"))
     assert app.ask(
         "prod", "SELECT DISTINCT orchestrator_url FROM schema_migrations_log WHERE run_id = %s", ended.run_id
@@ -99,7 +100,7 @@ def test_a_deploy_applies_what_is_pending_with_a_backup_of_prod_first(app: App) 
     assert manifest.ledger is not None and manifest.ledger.version == 3
     # lines: in this process, and at Prefect's API under the same logger
     assert any("prod:   backup  s3://backups/lockstep/prod/" in line for line in app.lines)
-    assert any("approval is not part of this version yet" in line for line in app.lines)
+    assert any("prod: approved by " in line for line in app.lines)
     stored = [log["message"] for log in app.logs(ended) if log["name"] == "lockstep.run"]
     assert stored == [line for line in app.lines if not line.startswith("run ")]
     report = next(a for a in _artifacts(app, ended.id) if a["key"] == "deploy")
@@ -180,7 +181,7 @@ def test_a_file_outside_of_a_transaction_goes_on_at_the_next_deploy(app: App) ->
 
     assert again.ok, again.message
     assert app.events("dev", again.run_id) == ["resume", "apply"]
-    assert app.events("prod", again.run_id) == ["backup", "verify", "rehearse", "start", "apply"]
+    assert app.events("prod", again.run_id) == ["backup", "verify", "rehearse", "ask", "approve", "start", "apply"]
 
 
 def test_a_failing_migration_stops_everything_behind_it_and_leaves_the_earlier_ones(app: App) -> None:

@@ -29,7 +29,7 @@ def project(app: App) -> Iterator[App]:
 def run(app: App, environment: str, **parameters: Any) -> Any:
     from prefect.flows import load_flow_from_entrypoint
 
-    flow: Flow[..., object] = load_flow_from_entrypoint(f"{ROOT}/flows/revert.py:revert", use_placeholder_flow=False)
+    flow: Any = load_flow_from_entrypoint(f"{ROOT}/flows/revert.py:revert", use_placeholder_flow=False)
     with asking(lambda asked: (True, "by the test")):
         return flow(environment=environment, project=str(app.folder), return_state=True, **parameters)
 

@@ -57,6 +57,7 @@ def pass_gates(
     approval holds when plan and changes are the same. Raises what the gates raise: nothing of the target is changed.
     """
     name = environment.name
+    gate.refuse_overtaking(settings, environment, run, progress)
     while True:
         manifest = take_backup(settings, environment, run, progress).manifest
         passed = pass_rehearsal(
