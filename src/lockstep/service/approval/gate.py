@@ -106,7 +106,9 @@ def ask(
 def refuse_overtaking(settings: Settings, environment: Environment, run: RunInfo, progress: Progress) -> None:
     """Raise RunWaits when another run waits for approval on this target. What nobody waits for any more is settled."""
     with closing(_session(settings, environment, run)) as session:
-        _settle(session, run, read_records(session), progress, mine=run.run_id)
+        records = read_records(session)
+        others = tuple(one for one in records.approvals if one.request.run_id != run.run_id)
+        _settle(session, run, Records(now=records.now, approvals=others), progress, mine=run.run_id)
 
 
 def settle_open(settings: Settings, environment: Environment, run: RunInfo, progress: Progress) -> None:
