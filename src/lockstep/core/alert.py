@@ -13,6 +13,11 @@ DEPLOY, STATUS, VERIFY_BACKUPS = "deploy", "status", "verify-backups"
 LASTING = frozenset({"failed", "crashed", "drift", "unhealthy", "late"})
 
 
+def source_of(flow: str) -> str:
+    """Return what a flow notices things as. What changes a database (deploy, revert, restore) is one source."""
+    return flow if flow in (STATUS, VERIFY_BACKUPS) else DEPLOY
+
+
 def incident_id(*parts: str | None) -> str:
     """Return the id of an incident: the same for the same parts, on any machine."""
     text = "\0".join(part or "" for part in parts)

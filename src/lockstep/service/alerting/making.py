@@ -18,6 +18,8 @@ from lockstep.core.migration import label
 from lockstep.core.rehearsal.report import Rehearsal
 from lockstep.core.rehearsal.violation_words import general_words
 from lockstep.errors import (
+    BackupDamaged,
+    BackupFailed,
     ChangedOtherwise,
     CheckFailed,
     DriftFound,
@@ -26,9 +28,26 @@ from lockstep.errors import (
     MigrationFailed,
     MigrationFileError,
     NotApproved,
+    RehearsalRefused,
+    RestoreFailed,
+    RevertNotProven,
     RunWaits,
 )
 from lockstep.service.alerting.server import project_name
+
+#: Which step an error is of, where it says so by its class.
+_STEPS: tuple[tuple[type[LockstepError], str], ...] = (
+    (BackupFailed, "backup"),
+    (BackupDamaged, "verify the backup"),
+    (RestoreFailed, "restore"),
+    (RehearsalRefused, "rehearse"),
+    (RevertNotProven, "prove the revert"),
+    (NotApproved, "approval"),
+    (CheckFailed, "check"),
+    (MigrationFileError, "validate"),
+    (DriftFound, "check for drift"),
+    (ChangedOtherwise, "verify"),
+)
 
 _SHOWN = 12  # characters of a digest: enough to compare by eye
 
@@ -38,12 +57,13 @@ class Known:
     """What is known besides an error."""
 
     environment: str | None = None
-    step: str | None = None  # backup, rehearse, 005-your-new-feature, …
+    step: str | None = None  # None: as the error tells
     run_id: str | None = None
     url: str | None = None  # of the run in the UI
     state: str = ""  # what was done before it
     ways_back: tuple[str, ...] = ()
     source: str = DEPLOY
+    occasion: str | None = None  # None: as the error tells
 
 
 def of_error(settings: Settings, error: LockstepError, known: Known) -> Alert | None:
@@ -56,9 +76,10 @@ def of_error(settings: Settings, error: LockstepError, known: Known) -> Alert | 
     if isinstance(error, MigrationFailed):
         sqlstate = error.sqlstate
     migration = label(file.rpartition("/")[2]) if isinstance(error, MigrationFailed) and file else None
-    occasion = _occasion(error)
+    occasion = known.occasion or _occasion(error)
     kind = type(error).__name__
-    what = migration or known.step or file
+    step = known.step or migration or next((name for kind, name in _STEPS if isinstance(error, kind)), None)
+    what = migration or step or file
     outcome = error.outcome if isinstance(error, MigrationFailed) else ""
     state = "; ".join(part for part in (known.state, outcome) if part)
     return Alert(
@@ -66,10 +87,10 @@ def of_error(settings: Settings, error: LockstepError, known: Known) -> Alert | 
         incident=incident_id(_project(settings), known.environment, occasion, kind, what, known.source),
         at=datetime.now(UTC),
         environment=known.environment,
-        headline=_headline(error, migration, known),
+        headline=_headline(error, migration, step),
         run_id=known.run_id,
         url=known.url,
-        step=known.step,
+        step=step,
         migration=migration,
         file=file,
         line=line,
@@ -161,12 +182,12 @@ def _message(error: LockstepError) -> str:
     return f"{error.target}: {place}: {general_words(error)}"
 
 
-def _headline(error: LockstepError, migration: str | None, known: Known) -> str:
+def _headline(error: LockstepError, migration: str | None, step: str | None) -> str:
     if isinstance(error, MigrationFailed):
         code = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
         return f"{migration} failed{code}"
     first = error.message.split("\n", 1)[0]
-    return f"{known.step}: {first}" if known.step else first
+    return f"{step}: {first}" if step else first
 
 
 def _project(settings: Settings) -> str:
