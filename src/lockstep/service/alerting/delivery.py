@@ -145,8 +145,6 @@ def _by_apprise(place: Place, alert: Alert) -> str | None:
     made.socket_read_timeout = min(made.socket_read_timeout, _ANSWER)
     sender = apprise.Apprise()
     sender.add(made)
-    # What it says may quote an address: it goes nowhere but into the answer, redacted.
-    _LOG.propagate = False
     _LOG.setLevel(logging.WARNING)
     words = _Words()
     _LOG.addHandler(words)

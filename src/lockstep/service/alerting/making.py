@@ -92,7 +92,7 @@ def of_error(settings: Settings, error: LockstepError, known: Known) -> Alert | 
         url=known.url,
         step=step,
         migration=migration,
-        file=file,
+        file=_path(settings, file) if file else None,
         line=line,
         sqlstate=sqlstate,
         message=_message(error),
@@ -172,6 +172,11 @@ def _occasion(error: LockstepError) -> str:
     if isinstance(error, NotApproved):
         return "not approved"
     return "drift" if isinstance(error, DriftFound | ChangedOtherwise) else "failed"
+
+
+def _path(settings: Settings, file: str) -> str:
+    folder = settings.project.migrations.rstrip("/")
+    return file if file.startswith(f"{folder}/") else f"{folder}/{file}"
 
 
 def _message(error: LockstepError) -> str:

@@ -5,6 +5,7 @@ An address is a secret as a whole: whoever has it can post there. It sends nothi
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from dataclasses import dataclass
@@ -71,6 +72,11 @@ def all_places(settings: Settings) -> tuple[Place, ...]:
 
 def notifier(address: str) -> apprise.NotifyBase | None:
     """Return Apprise's plug-in for an address; None when it knows none."""
+    # What it logs may hold a part of an address: whoever wants to hear it listens there (delivery.py).
+    log = logging.getLogger("apprise")
+    log.propagate = False
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # its plug-ins' own, when they are loaded
         import apprise  # late: 0.7 s with its plug-ins, and only where an alert is sent
