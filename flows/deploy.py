@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from lockstep.service.deploying import ONE_TASK_EACH
+from tasks.alerts import alert_recovered
 from tasks.approval import approve
 from tasks.boundary import Ending
 from tasks.gate import back_up, check_backup, check_drift, preflight, rehearse, relies_on_backup, unchecked, wanted
@@ -99,5 +100,7 @@ def deploy(
                     if has_check(environment):
                         check(environment)
                 stop_if_held(environment)
+        if not dry_run:
+            alert_recovered([*run.names, None])
         end.done(run.summary)
     return end.state

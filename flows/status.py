@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from tasks.alerts import alert_status, sign_of_life
 from tasks.boundary import Ending
 from tasks.report import report_status
 from tasks.run import opened, project_of
@@ -16,6 +17,7 @@ def status(environments: list[str] | None = None, project: str | None = None) ->
     """Compare files and ledger of every environment, and store the matrix. Read-only.
 
     Fails when an environment cannot be read or when files and ledger disagree. Pending migrations alone are no failure.
+    What is wrong is alerted once, and so is that it is over; a good run pings the heartbeat's address.
 
     Args:
         environments: Which environments of lockstep.toml; empty means all of them.
@@ -25,6 +27,8 @@ def status(environments: list[str] | None = None, project: str | None = None) ->
         for environment in run.names:
             look(environment, return_state=True)  # the state, so that one failure does not hide the others
         report_status()
+        alert_status()
         refuse_wrong()
+        sign_of_life()
         end.done(sentence())
     return end.state

@@ -7,6 +7,7 @@ from typing import Literal
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from tasks.alerts import alert_proofs
 from tasks.backups import chosen, proven, report_proofs, verify_newest
 from tasks.boundary import Ending
 from tasks.run import opened, project_of
@@ -31,5 +32,6 @@ def verify_backups(
         for environment in chosen():
             verify_newest(environment, level, return_state=True)  # the state, so that one failure does not hide others
         report_proofs()
+        alert_proofs()
         end.done(proven())
     return end.state

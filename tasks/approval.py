@@ -21,6 +21,7 @@ from lockstep.service.approval import gate
 from lockstep.service.approval.gate import Wanted
 from lockstep.service.approval.prompting import prompt
 from lockstep.service.approval.telling import form_text
+from tasks.alerts import alert_waiting
 from tasks.boundary import step
 from tasks.progress import LOG
 from tasks.run import current, flow_run_of_deployment
@@ -43,6 +44,10 @@ def approve(environment: str, wanted: Wanted) -> None:
     ask(environment, wanted)
     if run.approvals[environment].standing is Standing.WAITING and (decision := _decided(environment)) is not None:
         take_form(environment, decision.decision == "approve", decision.reason)
+    if run.approvals[environment].standing is Standing.WAITING and (
+        waits_without_process or prompt() is None or run.settings.approval.two_person
+    ):
+        alert_waiting(environment, run.approvals[environment])
     while run.approvals[environment].standing is Standing.WAITING:
         if waits_without_process:
             _suspend(environment, run.approvals[environment])  # this process ends here

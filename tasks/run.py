@@ -131,7 +131,6 @@ def opened(
     info, attempt, flow_run = _identity()
     made = Run(
         settings=settings,
-        files=read_folder(settings) if files else None,
         info=info,
         attempt=attempt,
         environments=settings.chosen(list(environments or [])),
@@ -140,10 +139,16 @@ def opened(
     token = _current.set(made)
     LINK.info("run %s%s", info.run_id, f": {info.orchestrator_url}" if info.orchestrator_url else "")
     try:
+        if files:
+            made.files = read_folder(settings)
         with looking_out(flow_run.id, flow_run.run_count):
             yield made
     except Exception as error:
-        raise safe(error) from None
+        passed = safe(error)
+        from tasks.alerts import alert_failure  # late: it needs this module
+
+        alert_failure(passed)
+        raise passed from None
     finally:
         made.session.close()
         _current.reset(token)

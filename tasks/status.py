@@ -15,11 +15,16 @@ def look(environment: str) -> None:
     run = current()
     found = target_status(run.settings, run.environment(environment), run.folder)
     run.statuses[environment] = found
-    if found.error is not None:
-        raise found.error
-    if is_wrong(found):
-        raise LedgerError(_sentence(found), hint=f"lockstep plan {environment}")
+    if (error := trouble(found)) is not None:
+        raise error
     run.progress.note(environment, status_line(found))
+
+
+def trouble(found: TargetStatus) -> LockstepError | None:
+    """Return what a person has to look at; None when all is well. Pending migrations are no trouble."""
+    if found.error is not None or not is_wrong(found):
+        return found.error
+    return LedgerError(_sentence(found), hint=f"lockstep plan {found.environment}")
 
 
 def sentence() -> str:
@@ -32,8 +37,8 @@ def refuse_wrong() -> None:
     wrong = [found for found in current().statuses.values() if is_wrong(found)]
     if not wrong:
         return
-    first = wrong[0].error or LedgerError(_sentence(wrong[0]), hint=f"lockstep plan {wrong[0].environment}")
-    if len(wrong) == 1:
+    first = trouble(wrong[0])
+    if len(wrong) == 1 and first is not None:
         raise first
     both = LockstepError("\n".join(_sentence(found) for found in wrong), hint="lockstep status")
     both.exit_code = max(found.exit_code for found in wrong)

@@ -371,9 +371,12 @@ _AGE_SECRET = re.compile(r"AGE-SECRET-KEY-\w+", re.IGNORECASE)  # written where 
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
+_WEBHOOKS = ("alerts.urls", "alerts.heartbeat_url")  # secrets as a whole: whoever has one can post there
+
+
 def _secret(key: str) -> bool:
     """Whether a value is shown only in part."""
-    return _address(key) or ".settings." in key
+    return _address(key) or ".settings." in key or key in _WEBHOOKS
 
 
 def _address(key: str) -> bool:
@@ -391,6 +394,9 @@ def shown_url(url: str) -> str:
 
 
 def _redacted(key: str, text: str) -> str:
+    if key == "alerts.urls":
+        count = len(text.split(", "))
+        return f"({count} place{'' if count == 1 else 's'}: lockstep alerts list)"
     if not _address(key):
         return f"({len(text)} characters)"
     from lockstep.core.address import parse_address  # here, since core/address is needed nowhere else in this module

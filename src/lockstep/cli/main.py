@@ -46,6 +46,7 @@ COMMANDS = {
     "new-project": ("new_project", "start a project folder of your own"),
     "baseline": ("baseline", "declare what an existing database has already"),
     "repair": ("repair", "correct the ledger, explicitly and logged"),
+    "alerts": ("alerts", "where alerts go, the server's part of them, and whether they arrive"),
     "doctor": ("doctor", "is everything set up: programs, TLS, pooler, roles, bucket, Prefect"),
     "config": ("config", "every configured value and where it comes from"),
 }

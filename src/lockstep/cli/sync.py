@@ -18,6 +18,7 @@ from lockstep.errors import ExitCode
 
 if TYPE_CHECKING:
     from lockstep.service.rehearsal.gate import Passed
+    from lockstep.service.syncing import SyncReport
 
 EXAMPLES = """\
   lockstep sync              everything, dev before prod
@@ -40,18 +41,30 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     from lockstep.service.syncing import summary, sync
 
     chosen = context.settings.chosen(arguments.environments)
-    report = sync(
-        context.settings,
-        chosen,
-        context.folder,
-        context.new_run(),
-        Silent() if context.as_json else TerminalProgress(),
-        to_version=arguments.to,
-        include=arguments.include,
-        wait_seconds=arguments.wait,
-        override=arguments.override,
-        prompt=prompt_of(arguments, context.settings, silent=context.as_json),
-    )
+    run, progress = context.new_run(), Silent() if context.as_json else TerminalProgress()
+
+    def work() -> SyncReport:
+        return sync(
+            context.settings,
+            chosen,
+            context.folder,
+            run,
+            progress,
+            to_version=arguments.to,
+            include=arguments.include,
+            wait_seconds=arguments.wait,
+            override=arguments.override,
+            prompt=prompt_of(arguments, context.settings, silent=context.as_json),
+        )
+
+    if context.settings.alerts.urls:
+        from lockstep.service.alerting.syncs import alert_report, alerting  # late: only where they go somewhere
+
+        with alerting(context.settings, run, progress):
+            report = work()
+        alert_report(context.settings, report, run, progress)
+    else:
+        report = work()
     error = report.error
     if context.as_json:
         rows = [

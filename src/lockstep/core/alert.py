@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+
+#: What noticed it. Only a good run of the same kind says that it is over.
+DEPLOY, STATUS, VERIFY_BACKUPS = "deploy", "status", "verify-backups"
+
+#: Occasions that can be over. That a run waited, or that nobody approved it, is no trouble to recover from.
+LASTING = frozenset({"failed", "crashed", "drift", "unhealthy", "late"})
+
+
+def source_of(flow: str) -> str:
+    """Return what a flow notices things as. What changes a database (deploy, revert, restore) is one source."""
+    return flow if flow in (STATUS, VERIFY_BACKUPS) else DEPLOY
+
+
+def incident_id(*parts: str | None) -> str:
+    """Return the id of an incident: the same for the same parts, on any machine."""
+    text = "\0".join(part or "" for part in parts)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,3 +47,6 @@ class Alert:
     contacts: tuple[str, ...] = ()
     runbook: str | None = None
     repeats: int = 0  # how often it happened before without being told
+    source: str = DEPLOY  # what noticed it: deploy, status, verify-backups
+    what: tuple[str, ...] = ()  # that is to be approved: files, in order
+    digests: tuple[str, ...] = ()  # of plan and changes, as they are to be approved

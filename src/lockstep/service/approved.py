@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lockstep.config import Environment, Settings
+from lockstep.core.approval import Approval, Standing
 from lockstep.core.migration import Folder
 from lockstep.core.planner import Plan
 from lockstep.core.rehearsal.summary import headline
@@ -37,6 +38,12 @@ def wanted(
     )
 
 
+def _nobody_there(settings: Settings, asked: Approval, prompt: Prompt | None) -> bool:
+    """Whether somebody else has to be told that a run waits: nobody at this terminal could approve it."""
+    waits = asked.standing is Standing.WAITING
+    return waits and bool(settings.alerts.urls) and (prompt is None or settings.approval.two_person)
+
+
 def pass_gates(
     settings: Settings,
     environment: Environment,
@@ -65,6 +72,10 @@ def pass_gates(
             target=target, expected_digest=plan.digest, to_version=to_version, include=include, override=override,
         )  # fmt: skip
         asked = gate.ask(settings, environment, run, wanted(target, plan, passed, manifest, again="sync"), progress)
+        if _nobody_there(settings, asked, prompt):
+            from lockstep.service.alerting.syncs import alert_waiting  # late: only where alerts go somewhere
+
+            alert_waiting(settings, asked, progress)
         asked = gate.wait(settings, environment, run, asked, progress, prompt=prompt)
         gate.pass_on(target, name, asked, again="sync")
         if asked.answer is not None:

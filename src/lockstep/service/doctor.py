@@ -94,11 +94,14 @@ def _machine(findings: Findings) -> None:
 
 
 def _project(findings: Findings, settings: Settings | ConfigError, environments: Sequence[Environment]) -> None:
+    from lockstep.service.checkup.alerts import check_places
     from lockstep.service.checkup.project import check_configuration, check_project
 
     check_configuration(findings, settings)
     if not isinstance(settings, ConfigError):
         check_project(findings, settings, environments)
+        with findings.checking("alerts"):
+            check_places(findings, settings)
 
 
 def _environment(findings: Findings, settings: Settings, environment: Environment, run: RunInfo) -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class PrefectApi:
     def get(self, path: str) -> Any:
         return self._ask("GET", path, None)
 
-    def post(self, path: str, body: Mapping[str, object]) -> Any:
+    def post(self, path: str, body: Mapping[str, object] | Sequence[object]) -> Any:
         return self._ask("POST", path, body)
 
     def put(self, path: str, body: Mapping[str, object]) -> None:
@@ -59,7 +59,7 @@ class PrefectApi:
     def delete(self, path: str) -> None:
         self._ask("DELETE", path, None)
 
-    def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Any:
+    def _ask(self, method: str, path: str, body: Mapping[str, object] | Sequence[object] | None) -> Any:
         headers = {"accept": "application/json", "content-type": "application/json"}
         if self.authorization:
             headers["authorization"] = self.authorization

@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from urllib.parse import quote, quote_plus
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from lockstep.config import Settings
 from lockstep.core.address import parse_address
 from lockstep.errors import ConfigError
 
 _SHORTEST = 3  # characters; replacing less would only garble the text
+_TOKEN, _LONG = 8, 16  # characters of a part of a webhook that may be its token; shorter ones need a digit
 _TELLING = re.compile(r"PASSW|SECRET|TOKEN|PRIVATE|CREDENTIAL|AUTH|_KEY$|_KEY_|WEBHOOK|_URL$|DSN", re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)[^\s'\"]*@")
 _PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s&;'\"]+)", re.IGNORECASE)
@@ -39,10 +40,25 @@ def known_secrets(settings: Settings) -> tuple[str, ...]:
     with suppress(ConfigError):
         if (server := settings.rehearsal_server()) is not None:
             found |= _of_address(server.reveal())
+    for text in (*settings.alerts.urls, settings.alerts.heartbeat_url or ""):
+        with suppress(ConfigError):
+            found |= _of_webhook(settings.resolved(text, "alerts"))
     for name, text in settings.variables.items():
         if _TELLING.search(name):
             found |= _of_address(text)
     return tuple(sorted((s for s in found if len(s) >= _SHORTEST), key=len, reverse=True))
+
+
+def _of_webhook(text: str) -> set[str]:
+    """Whoever has the address can post there, and parts of it show up alone: in a request line, in an error."""
+    try:
+        parts = urlsplit(text)
+        words = [*parts.path.split("/"), *(value for _, value in parse_qsl(parts.query)), parts.password or ""]
+    except ValueError:
+        return {text}
+    tokens = {word for word in words if len(word) >= _TOKEN and (len(word) >= _LONG or any(map(str.isdigit, word)))}
+    path = {f"{parts.path}?{parts.query}", parts.path} if len(parts.path) >= _TOKEN else set()
+    return {text, *path, *tokens, *map(unquote, tokens)} if "://" in text else {text}
 
 
 def _of_address(text: str) -> set[str]:

@@ -118,6 +118,11 @@ class _Storing(TypedDict, total=False):
     ObjectLockRetainUntilDate: datetime
 
 
+class _Over(TypedDict, total=False):
+    IfMatch: str
+    IfNoneMatch: str
+
+
 class _Conditions(TypedDict, total=False):
     Range: str
     IfMatch: str
@@ -233,6 +238,14 @@ class Bucket:
             return body.read()
         return None
 
+    def read_with_etag(self, key: str) -> tuple[bytes, str] | None:
+        """Return a small object whole with the server's name for this version of it, or None when there is none."""
+        with self._translating(missing_is_fine=True):
+            answer = self._client.get_object(Bucket=self.name, Key=key)
+            with answer["Body"] as body:
+                return body.read(), answer["ETag"]
+        return None
+
     def body(self, key: str, *, start: int = 0, etag: str | None = None) -> Body | None:
         """Open an object from byte `start` on. None when there is none, or, with `etag`, when it is another one."""
         conditions: _Conditions = {}
@@ -275,6 +288,26 @@ class Bucket:
             )
             return True
         return self.read(key) == body
+
+    def replace(self, key: str, body: bytes, *, sha256: bytes, content_type: str, etag: str | None) -> bool:
+        """Store a small object over the version `etag`, or where there is none (None). False when it is another by now.
+
+        Never locked: it is written again. A store that knows no such condition replaces whatever is there.
+        """
+        how = self._how_to_store(lock=False)
+        condition: _Over = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+        with self._translating(missing_is_fine=True, taken_is_fine=True):
+            self._client.put_object(
+                Bucket=self.name,
+                Key=key,
+                Body=body,
+                ContentType=content_type,
+                ChecksumSHA256=_base64(sha256),
+                **condition,
+                **how,
+            )
+            return True
+        return self.read(key) == body  # the answer to our own write may have been lost
 
     def delete(self, key: str) -> bool:
         """Remove an object; fine when there is none. False: the bucket keeps it as an old version, out of sight."""
@@ -363,7 +396,7 @@ class Bucket:
 
     # -- how objects are stored ---------------------------------------------------------------------------------
 
-    def _how_to_store(self) -> _Storing:
+    def _how_to_store(self, *, lock: bool = True) -> _Storing:
         settings = self.settings
         how: _Storing = {}
         if settings.server_side_encryption:
@@ -372,7 +405,7 @@ class Bucket:
             how["SSEKMSKeyId"] = settings.kms_key
         if settings.tags:
             how["Tagging"] = urlencode(settings.tags)
-        if settings.lock_ms:
+        if settings.lock_ms and lock:
             self._refuse_without_lock()
             how["ObjectLockMode"] = "GOVERNANCE"  # docs/how-to/backups-in-another-account.md says why
             how["ObjectLockRetainUntilDate"] = datetime.now(UTC) + timedelta(milliseconds=settings.lock_ms)

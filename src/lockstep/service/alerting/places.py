@@ -5,7 +5,9 @@ An address is a secret as a whole: whoever has it can post there. It sends nothi
 
 from __future__ import annotations
 
+import logging
 import re
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -70,10 +72,17 @@ def all_places(settings: Settings) -> tuple[Place, ...]:
 
 def notifier(address: str) -> apprise.NotifyBase | None:
     """Return Apprise's plug-in for an address; None when it knows none."""
-    import apprise  # late: 0.2 s, and only where an alert is sent
+    # What it logs may hold a part of an address: whoever wants to hear it listens there (delivery.py).
+    log = logging.getLogger("apprise")
+    log.propagate = False
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # its plug-ins' own, when they are loaded
+        import apprise  # late: 0.7 s with its plug-ins, and only where an alert is sent
 
-    asset = apprise.AppriseAsset(app_id="Lockstep", app_desc="Lockstep", app_url="")
-    made = apprise.Apprise.instantiate(address, asset=asset, suppress_exceptions=True)
+        asset = apprise.AppriseAsset(app_id="Lockstep", app_desc="Lockstep", app_url="")
+        made = apprise.Apprise.instantiate(address, asset=asset, suppress_exceptions=True)
     return made or None
 
 

@@ -71,9 +71,9 @@ def apply_automations(settings: Settings) -> Applied:
     return _compare(settings, server_of(), write=True)
 
 
-def compare_automations(settings: Settings) -> Applied:
-    """Say what `apply_automations` would do. Reads only. Raises what it raises."""
-    return _compare(settings, server_of(), write=False)
+def compare_automations(settings: Settings, server: PrefectApi | None = None) -> Applied:
+    """Say what `apply_automations` would do. Reads only. Raises what it raises. `server`: None, the configured one."""
+    return _compare(settings, server or server_of(), write=False)
 
 
 def server_of() -> PrefectApi:

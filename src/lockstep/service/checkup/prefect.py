@@ -14,12 +14,13 @@ from lockstep.config import Settings
 from lockstep.core.checkup import not_checked, ok, problem, warning
 from lockstep.core.setup_rules import prefect_server, prefect_versions, worker
 from lockstep.errors import ExitCode, LockstepError
+from lockstep.service.checkup.alerts import check_automations
 from lockstep.service.checkup.findings import Findings
 from lockstep.service.prefectapi import Missing, PrefectApi, configured_server
 
 POOL = "lockstep"  # as prefect.yaml names it, where there is none to read
 
-_ASKED = ("server version", "work pool", "worker", "deployments")
+_ASKED = ("server version", "work pool", "worker", "deployments", "automations")
 
 
 def check_prefect(findings: Findings, settings: Settings) -> None:
@@ -47,7 +48,11 @@ def check_prefect(findings: Findings, settings: Settings) -> None:
     wanted = _wanted(findings, settings.folder)
     for pool in dict.fromkeys(pool for _, pool in wanted) or (POOL,):
         _pool(findings, server, pool)
-    _deployments(findings, server, [name for name, _ in wanted])
+    if _deployments(findings, server, [name for name, _ in wanted]):
+        with findings.checking("automations"):
+            check_automations(findings, settings, server)
+    else:
+        findings.skip(("automations",), "there is no deployment to watch")
 
 
 def _version(package: str) -> str | None:
@@ -117,9 +122,11 @@ def _moment(text: object) -> datetime | None:
         return None
 
 
-def _deployments(findings: Findings, server: PrefectApi, names: list[str]) -> None:
+def _deployments(findings: Findings, server: PrefectApi, names: list[str]) -> bool:
+    """Check them; return whether there is any."""
+    there = 0
     if not names:
-        return
+        return False
     with findings.checking("deployments"):
         missing, paused = [], []
         for name in names:
@@ -129,6 +136,7 @@ def _deployments(findings: Findings, server: PrefectApi, names: list[str]) -> No
             except Missing:
                 missing.append(name)
             else:
+                there += 1
                 paused += [name] if found.get("paused") else []
         if missing:
             findings.add(warning("deployments", f"not on the server: {', '.join(missing)}", "prefect deploy --all"))
@@ -138,3 +146,4 @@ def _deployments(findings: Findings, server: PrefectApi, names: list[str]) -> No
             )
         else:
             findings.add(ok("deployments", ", ".join(names)))
+    return there > 0

@@ -1,0 +1,134 @@
+"""Alerts: what a run sends by itself when it fails, waits or is well again; and the sign of life of the nightly run.
+
+None of it stops a run: what could not be delivered is told in the run's log. `tasks.run.opened` alerts for every flow
+that ends with an error, so a flow has to do nothing for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect.context import FlowRunContext
+
+from lockstep.core.alert import DEPLOY, source_of
+from lockstep.core.approval import Approval
+from lockstep.errors import LedgerError, LockstepError
+from lockstep.service.alerting.making import Known, done_before, of_error, of_waiting, ways_back
+from lockstep.service.alerting.sending import Delivery, heartbeat, raise_alert, recovered, tell
+from lockstep.service.status import TargetStatus
+from tasks.boundary import step
+from tasks.run import Run, current
+from tasks.status import trouble
+
+_told: set[str] = set()  # tries of runs whose failure was alerted
+
+
+def alert_failure(error: LockstepError, environment: str | None = None, *, occasion: str | None = None) -> None:
+    """Alert that something ended with `error`. Never raises.
+
+    Without an environment it is the run's own end: that is not told where the failure of an environment was.
+    """
+    run = current()
+    attempt = f"{run.info.run_id}/{run.attempt}"
+    if environment is None:
+        if attempt in _told:
+            return
+        environment = next((name for name, result in run.results.items() if result.error is not None), None)
+        if environment is None and len(run.environments) == 1:
+            environment = run.environments[0].name
+    _told.add(attempt)
+    source = _source()
+    state, back = _standing(run, environment) if source == DEPLOY else ("", ())
+    alert = of_error(
+        run.settings,
+        error,
+        Known(
+            environment=environment,
+            run_id=run.info.run_id,
+            url=run.info.orchestrator_url,
+            state=state,
+            ways_back=back,
+            source=source,
+            occasion=occasion,
+        ),
+    )
+    if alert is not None:
+        _tell(run, environment, raise_alert(run.settings, alert))
+
+
+def alert_waiting(environment: str, asked: Approval) -> None:
+    """Alert that the run waits for approval. Never raises; once per plan that is asked for."""
+    run = current()
+    alert = of_waiting(run.settings, asked, url=run.info.orchestrator_url)
+    _tell(run, environment, raise_alert(run.settings, alert))
+
+
+def alert_recovered(environments: Sequence[str | None]) -> None:
+    """Tell once that what was alerted about these environments, by runs of this kind, is over. Never raises."""
+    run = current()
+    for environment in environments:
+        made = recovered(
+            run.settings, environment, run_id=run.info.run_id, url=run.info.orchestrator_url, source=_source()
+        )
+        _tell(run, environment, made)
+
+
+def alert_status() -> None:
+    """Alert what the nightly look found wrong, environment by environment, and what is well again."""
+    run = current()
+    for name in run.names:
+        found = run.statuses.get(name)
+        error = trouble(found) if found else LockstepError(f"{name}: it was not looked at", hint="lockstep status")
+        if error is not None:
+            alert_failure(error, name)
+        elif found is not None and _drifted(found):
+            text = f"{found.target}: its schema is not the one that was recorded"
+            alert_failure(LedgerError(text, hint=f"lockstep drift {name}"), name, occasion="drift")
+        else:
+            alert_recovered([name])
+
+
+def alert_proofs() -> None:
+    """Alert which backups do not hold, and which do again."""
+    run = current()
+    for name, error in run.failures.items():
+        alert_failure(error, name)
+    alert_recovered([name for name in run.proofs if name not in run.failures])
+
+
+@step("heartbeat", "heartbeat")
+def sign_of_life() -> None:
+    """Ping `[alerts] heartbeat_url`: whoever waits for it knows that the nightly run was there and good."""
+    run = current()
+    if run.settings.alerts.heartbeat_url is None:
+        return
+    why = heartbeat(run.settings)
+    run.progress.note("heartbeat", "answered" if why is None else f"was not answered: {why}")
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------
+
+
+def _source() -> str:
+    context = FlowRunContext.get()
+    return source_of(context.flow.name if context is not None and context.flow is not None else DEPLOY)
+
+
+def _standing(run: Run, environment: str | None) -> tuple[str, tuple[str, ...]]:
+    """What the run did to an environment before it failed, and the measured ways back where it did something."""
+    result = run.results.get(environment or "")
+    planned = run.plans.get(environment or "")
+    if result is None:
+        return "", ()
+    done = [one.label for one in (*result.earlier, *result.applied)]
+    state = done_before(done, len(result.earlier) + len(planned.plan.steps) if planned else None)
+    return state, ways_back(result.rehearsal.rehearsal) if done and result.rehearsal else ()
+
+
+def _drifted(found: TargetStatus) -> bool:
+    return found.schema is not None and found.schema.seen_differs
+
+
+def _tell(run: Run, environment: str | None, deliveries: Sequence[Delivery]) -> None:
+    for text in tell(deliveries):
+        run.progress.note(environment or "project", text)
