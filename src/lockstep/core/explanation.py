@@ -186,6 +186,8 @@ def _after_stop(found: Explanation, place: Place) -> str:
         return f"look at the application first; the ways back of {name} are above"
     if stop.event in ("reject", "expire", "withdraw"):
         return f"lockstep {found.verb} {name} asks anew"
+    if stop.event == "stop":
+        return f"nothing waits for anybody: lockstep {found.verb} {name} goes on with what is left"
     if stop.kind == "LockHeld":
         return f"lockstep {found.verb} {name}, once the other run has ended"
     text = _AFTER_REFUSAL.get(stop.kind or "", "lockstep {verb} {name}, once that is settled")

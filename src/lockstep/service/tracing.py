@@ -20,7 +20,7 @@ from lockstep.service.approval.records import read_records
 from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
 
-_ENDS = frozenset({"fail", "refuse", "check", "reject", "expire", "withdraw"})  # of a run, or of a try of it
+_ENDS = frozenset({"fail", "refuse", "check", "reject", "expire", "withdraw", "stop"})  # of a run, or of a try of it
 _GOES_ON = frozenset({"apply", "revert", "start", "resume", "ask", "approve"})
 
 
@@ -191,6 +191,8 @@ def _stop(events: Sequence[LoggedEvent]) -> Stop | None:
         word = {"reject": "rejected", "expire": "expired", "withdraw": "withdrawn"}[last.event]
         reason = f": {details['reason']}" if details.get("reason") else ""
         what = f"not approved: {word} by {details.get('by') or last.actor}{reason}"
+    elif last.event == "stop":
+        what = f"stopped ({details.get('how', '?')}): {what}"
     return Stop(
         event=last.event,
         what=what or "refused",
