@@ -47,7 +47,7 @@ def test_what_ran_and_what_did_not_and_the_next_command(project: Project) -> Non
         "dev 1 applied: 002-b",
         "rolled back, nothing of it is left: 003-c",
         "not started: 004-d",
-        "prod nothing: its audit log does not know the run",
+        "prod nothing: the run did not come to it",
         "lock free",
         "revert – loses not known: it was not rehearsed lockstep revert dev --to 1",
         "next: mend 003-c.sql (it may change: it is not applied), then: lockstep sync",
@@ -128,7 +128,7 @@ def test_the_ways_back_have_the_times_of_the_rehearsal(project: Project, store: 
     assert "written since the backup of" in restore["loses"]
     assert prod["rehearsal"] == "passed" and prod["stop"]["event"] == "check"
     assert prod["asked"]["standing"] == "approved"
-    project.toml = project.toml.replace("endpoint_url = \"http://", "endpoint_url = \"http://127.0.0.1:1/")
+    project.toml = project.toml.replace('endpoint_url = "http://', 'endpoint_url = "http://127.0.0.1:1/')
     project.configure(prod='after = ["dev"]\nprotected = true')
     shown = project.run("explain")
     assert shown.code == 0 and "prod: the rehearsal's report in the bucket: " in shown.out

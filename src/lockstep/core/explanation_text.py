@@ -100,7 +100,7 @@ def _did(place: Place, moment: Callable[[datetime], str]) -> list[str]:
     if place.error is not None:
         return [f"not known: {place.error.splitlines()[0]}"]
     if not place.touched:
-        return ["nothing: its audit log does not know the run"]
+        return ["nothing: the run did not come to it"]
     lines = []
     if place.applied:
         lines.append(f"{len(place.applied)} applied: {_done(place.applied)}")

@@ -26,7 +26,6 @@ from lockstep.service.run import new_run_id
 from lockstep.service.tracing import Traced, trace
 from lockstep.service.waysback import measured
 
-PATIENCE = 5.0  # seconds for Prefect's answer
 _RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 
