@@ -136,6 +136,28 @@ def read_log(session: Session, *, limit: int | None, wanted: Wanted = ALL) -> li
     ]  # fmt: skip
 
 
+#: Events that a run is known by. What only looks (a verification, a refusal of the lock) makes none the newest run.
+_OF_RUNS = ["begin", "apply", "fail", "revert", "start", "resume", "rehearse", "refuse", "ask", "override", "check"]
+
+
+def newest_run(session: Session) -> tuple[str, datetime] | None:
+    """Return the newest run of the log with the time of its last event; None: there is none."""
+    return _run(session, sql.SQL("event = ANY (%s)"), (_OF_RUNS,))
+
+
+def run_of_url(session: Session, part: str) -> tuple[str, datetime] | None:
+    """Return the run whose address in the orchestrator's UI ends so, as `newest_run` does."""
+    return _run(session, sql.SQL("orchestrator_url LIKE '%%' || %s"), (part,))
+
+
+def _run(session: Session, condition: sql.SQL, values: tuple[Any, ...]) -> tuple[str, datetime] | None:
+    statement = sql.SQL(
+        "SELECT run_id, at FROM {}.schema_migrations_log WHERE run_id IS NOT NULL AND {} ORDER BY id DESC LIMIT 1"
+    ).format(sql.Identifier(session.target.ledger_schema), condition)
+    rows = log_rows(session, statement, values)
+    return (str(rows[0][0]), rows[0][1]) if rows else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupRecord:
     """What the audit log knows of the target's backups."""

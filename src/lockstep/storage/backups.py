@@ -190,6 +190,14 @@ class Backups:
         except ValueError:
             return None
 
+    def rehearsal_at(self, key: str) -> Rehearsal | None:
+        """Return the rehearsal of a key, as an audit log has it. One that cannot be read counts as none."""
+        document = self._bucket.read(key)
+        try:
+            return None if document is None else rehearsal_document.decode(document)
+        except ValueError:
+            return None
+
     def record_rehearsal(self, manifest: Manifest, rehearsal: Rehearsal) -> str:
         """Store a rehearsal beside the manifest of its backup; return its key. Raises BucketError when there is one.
 
