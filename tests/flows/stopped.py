@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID
 
 from demo.prefectserver import PrefectServer
 from lockstep.service.deploying import run_id_of
@@ -17,6 +21,7 @@ from tests.flows.conftest import App
 
 T = TypeVar("T")
 PATIENCE = 120.0  # seconds for what takes two or three on a quiet machine
+STARTED: list[subprocess.Popen[str]] = []  # of the test under way
 
 
 def eventually(look: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
@@ -134,6 +139,17 @@ def process_of(flow_run: object) -> int | None:
     return inner[0] if inner else None
 
 
+def flows_under_way() -> list[int]:
+    """Processes of flows that a worker of the tests' own server started, however their worker ended."""
+    api = os.environ["PREFECT_API_URL"].encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if b"prefect.engine" in (process / "cmdline").read_bytes().split(b"\0"):
+                found += [int(process.name)] if b"PREFECT_API_URL=" + api in (process / "environ").read_bytes() else []
+    return found
+
+
 def parent_of(pid: int) -> int:
     with suppress(OSError):
         return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
@@ -159,3 +175,58 @@ def lives(pid: int) -> bool:
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     return False
+
+
+@dataclass(kw_only=True)
+class Foreground(UnderWay):
+    """A deploy in a process of its own, `lockstep deploy --here`."""
+
+    process: subprocess.Popen[str]
+
+    @classmethod
+    def begin(cls, app: App, *words: str, **variables: str) -> Foreground:
+        """Start it; return when it says where its run is."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lockstep", "deploy", "--here", *words],
+            cwd=app.folder,
+            env=app.environment(variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        STARTED.append(process)
+        assert process.stderr is not None
+        said = ""
+        while not (link := re.search(r"/runs/flow-run/([0-9a-f-]{36})", said)):
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        flow_run = UUID(link[1])
+        from prefect.client.orchestration import get_client
+
+        with get_client(sync_client=True) as client:
+            created = client.read_flow_run(flow_run).created
+        assert created is not None
+        return cls(
+            app=app, id=link[1], run_id=run_id_of(created, flow_run), pid=process.pid, workers=[], process=process
+        )
+
+    def finish(self) -> tuple[int, str]:
+        """Wait for its end: exit code, and what it said."""
+        try:
+            out, err = self.process.communicate(timeout=PATIENCE)
+        except BaseException:
+            self.process.kill()
+            self.process.communicate()
+            raise
+        return self.process.returncode, out + err
+
+
+def below(pid: int) -> list[int]:
+    """All processes that one started, whatever became of those between."""
+    parents = {int(one.name): parent_of(int(one.name)) for one in Path("/proc").glob("[0-9]*")}
+    found, wanted = [], {pid}
+    while wanted:
+        wanted = {child for child, parent in parents.items() if parent in wanted}
+        found += sorted(wanted)
+    return found
