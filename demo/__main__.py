@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -103,8 +104,8 @@ class Demo:
         _title("The ledger: created on dev, the older script's table upgraded in place on prod")
         self._lockstep("init")
         self._lockstep("status")
-        _title("Deploy what is pending: dev, then prod: backed up to S3, rehearsed on that backup, applied")
-        self._lockstep("deploy")
+        _title("Deploy what is pending: dev, then prod: backed up to S3, rehearsed on that backup, approved, applied")
+        self._approved_deploy()
         self._lockstep("status")
         self._lockstep("history", "prod")
         self._show_backup()
@@ -141,7 +142,7 @@ class Demo:
         self._lockstep("revert", "dev", "--to", "4", "--reason", "005 relied on a column that only dev had")
         self._sql(self.dev, "ALTER TABLE public.users DROP COLUMN nickname")
         self._write("005-profile-names.sql", FIXED)
-        self._lockstep("deploy")
+        self._lockstep("deploy", "--approve", "read the rehearsal")
 
     def refused_rewrite(self) -> None:
         """A migration that would write a large table anew while everybody waits: refused, with the way to do it."""
@@ -208,6 +209,32 @@ class Demo:
         _say()
         if done.returncode != expect:
             raise SystemExit(f"demo: `lockstep {' '.join(words)}` exited {done.returncode}, not {expect}")
+
+    def _approved_deploy(self) -> None:
+        """Deploy; when the run waits, somebody else approves it in another terminal."""
+        _say("$ lockstep deploy")
+        with subprocess.Popen(
+            [sys.executable, "-m", "lockstep", "deploy"],
+            cwd=self.project,
+            env=self.environ,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as deploy:
+            try:
+                assert deploy.stdout is not None
+                for line in deploy.stdout:
+                    _say(line.rstrip("\n"))
+                    if found := re.match(r"it waits for approval: lockstep approve (\S+)", line):
+                        _say("\nMeanwhile, in another terminal:\n")
+                        self._lockstep("approve", found[1], "--reason", "read the rehearsal")
+            finally:
+                deploy.kill()
+        _say()
+        if deploy.returncode != 0:
+            raise SystemExit(f"demo: `lockstep deploy` exited {deploy.returncode}")
 
     def _document(self, *words: str) -> Any:
         """What a command prints with --json; not shown."""
