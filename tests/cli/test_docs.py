@@ -19,13 +19,14 @@ import venv
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import msgspec
 import pytest
 
 from demo.s3server import S3Server
 from lockstep import config, errors
-from lockstep.cli import backups
+from lockstep.cli import alerts, backups
 from lockstep.cli.main import COMMANDS, main
 from lockstep.core import directives, planner
 from lockstep.core.address import parse_address
@@ -165,13 +166,15 @@ def test_the_tree_in_errors_py_is_the_tree_of_classes() -> None:
 # -- references ---------------------------------------------------------------------------------------------------
 
 OPTION = re.compile(r"(?<![\w-])(--?[a-z][a-z-]*)")
+WORDY: dict[str, ModuleType] = {"backups": backups, "alerts": alerts}  # commands of several words
 SHARED = {"--help", "-h", "--project", "--json"}
 
 
 def options(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
-    """The options that a command's own help lists; of `backups`, those of its words."""
-    if command == "backups":
-        return {option for word in backups.WORDS for option in options(f"backups {word}", capsys)}
+    """The options that a command's own help lists; of one with words, those of its words."""
+    if command in WORDY:
+        words = WORDY[command].WORDS
+        return {option for word in words for option in options(f"{command} {word}", capsys)}
     main([*command.split(), "--help"])
     listed = capsys.readouterr().out.split("options:\n")[1].split("\nexamples:")[0]
     lines = [line for line in listed.splitlines() if re.match(r"  -", line)]
@@ -203,6 +206,7 @@ def test_the_reference_has_the_options_of_all_commands_and_no_other_command() ->
         ("[drift]", config.DriftTable),
         ("[[drift.ignore]]", config.IgnoreTable),
         ("[health]", config.HealthTable),
+        ("[alerts]", config.AlertsTable),
     ],
 )
 def test_the_reference_has_every_config_key_with_its_default(heading: str, table: type[msgspec.Struct]) -> None:
@@ -233,7 +237,7 @@ def test_the_reference_has_every_exit_code() -> None:
 
 def test_the_reference_has_every_json_document() -> None:
     modules = [importlib.import_module(f"lockstep.cli.{module}") for module, _ in COMMANDS.values()]
-    modules += [backups.word_module(word) for word in backups.WORDS]
+    modules += [wordy.word_module(word) for wordy in WORDY.values() for word in wordy.WORDS]
     modules += [importlib.import_module(f"lockstep.cli.history_{word}") for word in ("prune", "stats", "verify")]
     modules.append(importlib.import_module("lockstep.cli.terminal"))
     made = {kind for m in modules for kind in re.findall(r"show_json\(\s*\"([\w-]+)\"", inspect.getsource(m))}
