@@ -87,7 +87,14 @@ def wanted(environment: str) -> Wanted:
 def check_backup(environment: str) -> None:
     """Look whether the backup that was rehearsed can still be relied on, now that it is approved. Read-only."""
     run = current()
-    aged = stale(run.settings, run.environment(environment), run.info, run.manifests[environment])
+    passed = run.results[environment].rehearsal
+    aged = stale(
+        run.settings,
+        run.environment(environment),
+        run.info,
+        run.manifests[environment],
+        at_any_age=passed is not None and passed.aged,
+    )
     if aged is not None:
         run.progress.note(environment, f"{aged}: backed up and rehearsed again")
         run.manifests.pop(environment)

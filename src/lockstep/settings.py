@@ -86,6 +86,7 @@ class CheckTable(_Table):
 class ApprovalTable(_Table):
     expires: str = "24h"
     two_person: bool = False
+    approvers: str | None = None  # database role whose members may answer
 
     @property
     def expires_ms(self) -> int:

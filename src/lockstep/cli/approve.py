@@ -44,16 +44,28 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
 
 def reply(arguments: argparse.Namespace, context: Context, *, approve: bool) -> ExitCode:
     """Find what waits, ask where somebody is there to answer, and write it."""
+    from lockstep.core.approval import Standing
     from lockstep.service.approval.answering import answer_found, find_waiting
     from lockstep.service.approval.telling import terminal_text
 
     settings, run = context.settings, context.new_run()
-    found = find_waiting(settings, arguments.run, settings.chosen(arguments.environments), run)
+    wanted, names = arguments.run, list(arguments.environments)
+    if wanted in settings.environments:  # an environment alone: whatever waits there
+        wanted, names = None, [wanted, *names]
+    chosen = settings.chosen(names)
+    found = find_waiting(
+        settings,
+        wanted,
+        chosen if names else [one for one in chosen if one.protected],
+        run,
+        already=Standing.APPROVED if approve else Standing.REJECTED,
+    )
     answered: list[Answered] = []
     for one in found:
         if not context.as_json:
             talk(terminal_text(one.target, one.approval))
-        if approve and not _sure(arguments, context):
+        waits = one.approval.standing is Standing.WAITING  # else that answer was given before
+        if approve and waits and not _sure(arguments, context, named=wanted is not None):
             raise UsageError("nothing was answered; the run waits on", hint="lockstep approve, or: lockstep reject")
         answered.append(
             answer_found(
@@ -72,11 +84,13 @@ def reply(arguments: argparse.Namespace, context: Context, *, approve: bool) -> 
     return ExitCode.DONE
 
 
-def _sure(arguments: argparse.Namespace, context: Context) -> bool:
-    """A run that is named, or --yes, is an answer; without either a person at a terminal is asked."""
-    if arguments.yes or arguments.plan or (arguments.run and not sys.stdin.isatty()):
+def _sure(arguments: argparse.Namespace, context: Context, *, named: bool) -> bool:
+    """A person at a terminal is asked. Where nobody is, to name the run, its plan, or --yes is an answer."""
+    if arguments.yes or arguments.plan:
         return True
     if context.as_json or not sys.stdin.isatty():
+        if named:
+            return True
         raise UsageError("nobody is there to ask", hint="name the run, or give --yes")
     from lockstep.cli.asking import question
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
@@ -20,7 +21,7 @@ from lockstep.errors import ExitCode, LockstepError
 
 if TYPE_CHECKING:
     from lockstep.service.approval.prompting import Prompt
-    from lockstep.service.orchestrator import Ended, Place
+    from lockstep.service.orchestrator import Ended, Following, Place
     from lockstep.service.planning import TargetPlan
 
 EXAMPLES = """\
@@ -119,6 +120,7 @@ def _there(
     else:
         say(f"{name}: by the deployment {deployment.name} of {place.server}, with the files of {deployment.files}")
         run = Following.start(deployment, parameters, name)
+        _say_who(context, run, parameters["environments"])
     try:
         if run.url:
             say(f"  {run.url}")
@@ -133,9 +135,22 @@ def _there(
         raise
 
 
+def _say_who(context: Context, run: Following, environments: Sequence[str]) -> None:
+    """Where two people are needed, let the audit logs know who started it: under the database role of this process."""
+    settings = context.settings
+    if not settings.approval.two_person:
+        return
+    from lockstep.postgres.entries import RunInfo
+    from lockstep.service.approval.signing import note_start
+
+    for name in environments:
+        if (environment := settings.environment(name)).protected:
+            note_start(settings, environment, RunInfo(run_id=run.run_id, orchestrator_url=run.url))
+
+
 def _answer(context: Context, run_id: str, say: _Speech, prompt: Prompt | None) -> None:
     """A run began to wait for approval: answer for it where whoever is here can, over a connection of this process."""
-    from lockstep.service.approval.answering import answer_found, find_waiting
+    from lockstep.service.approval.answering import answer_found, find_waiting, looking
 
     if prompt is None:
         say(f"it waits for approval: lockstep approve {run_id}  (Ctrl-C leaves it waiting)")
@@ -143,7 +158,8 @@ def _answer(context: Context, run_id: str, say: _Speech, prompt: Prompt | None) 
     run = context.new_run()
     try:
         for found in find_waiting(context.settings, run_id, context.settings.chosen([]), run):
-            given = prompt(found.approval)
+            with looking(context.settings, found, run):
+                given = prompt(found.approval)
             if given is None:
                 say(f"it waits on: lockstep approve {run_id}  (Ctrl-C leaves it waiting)")
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -44,6 +44,8 @@ class Request:
     what: tuple[str, ...]  # files, in order
     headline: str  # of the rehearsal
     backup: str | None
+    two_person: bool = False  # another database role than the run's, and than its starter's, has to approve
+    schema_token: str | None = None  # of the schema that was rehearsed; another one now: it was changed since
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +70,13 @@ class Approval:
 
     request: Request
     standing: Standing
-    answer: Answer | None = None
+    answer: Answer | None = None  # None: it waits, or has expired and nobody has logged that yet
+    starters: frozenset[str] = frozenset()  # database roles that started the run, where they could say so
 
 
 #: Events of the audit log that approvals are made of.
 ASK = "ask"
+BEGIN = "begin"  # somebody started the run under a role of their own
 ANSWERS = {
     "approve": Standing.APPROVED,
     "reject": Standing.REJECTED,
@@ -81,25 +85,61 @@ ANSWERS = {
 }
 EVENTS = {standing: event for event, standing in ANSWERS.items()}
 
-
-def how_it_stands(request: Request, answers: Iterable[Answer]) -> Approval:
-    """Return a request with the first answer that covers it: the same plan and the same changes. Later ones are too late."""
-    signed = (request.plan_digest, request.change_digest)
-    fitting = [
-        one
-        for one in answers
-        if one.request == request.row
-        and (one.standing is not Standing.APPROVED or (one.plan_digest, one.change_digest) == signed)
-    ]
-    first = min(fitting, key=lambda one: one.row, default=None)
-    return Approval(request=request, standing=first.standing if first else Standing.WAITING, answer=first)
+#: Events after which a plan that was rehearsed before is tried on something else.
+MOVING = ("apply", "fail", "start", "resume", "heal", "revert", "repair", "baseline", "drift")
 
 
-def still_covers(
-    approval: Approval, *, plan_digest: str, change_digest: str | None, now: datetime, lasts: timedelta
-) -> bool:
-    """Whether an approval that was given covers this plan with these changes, and has not expired since."""
-    request, answer = approval.request, approval.answer
-    if approval.standing is not Standing.APPROVED or answer is None:
+def how_it_stands(
+    request: Request, answers: Iterable[Answer], *, now: datetime, starters: Iterable[str] = ()
+) -> Approval:
+    """Return a request with the first answer that counts. Later ones are too late."""
+    started = frozenset(starters)
+    counting = [one for one in answers if one.request == request.row and counts(request, one, started)]
+    first = min(counting, key=lambda one: one.row, default=None)
+    if first is not None:
+        standing = first.standing
+    else:
+        standing = Standing.EXPIRED if now >= request.expires_at else Standing.WAITING
+    return Approval(request=request, standing=standing, answer=first, starters=started)
+
+
+def counts(request: Request, answer: Answer, starters: Iterable[str] = ()) -> bool:
+    """Whether an answer counts for its request. Anybody may say no; a yes is for what was signed, in time."""
+    if answer.standing is not Standing.APPROVED:
+        return True
+    if (answer.plan_digest, answer.change_digest) != (request.plan_digest, request.change_digest):
         return False
-    return (request.plan_digest, request.change_digest) == (plan_digest, change_digest) and now <= answer.at + lasts
+    if answer.at >= request.expires_at:
+        return False
+    return not request.two_person or (answer.how is How.COMMAND and answer.role not in {request.role, *starters})
+
+
+def covering(
+    asked: Sequence[Approval],
+    *,
+    plan_digest: str,
+    change_digest: str | None,
+    attempt: int,
+    two_person: bool,
+    now: datetime,
+    lasts: timedelta,
+) -> Approval | None:
+    """Return which of a run's own requests, oldest first, speaks for this plan with these changes; None: ask anew.
+
+    An approval holds for later attempts too, for as long as a request would have; a rejection that came after it ends
+    that. Whatever else became of a request is of its own attempt alone, and only while it is the newest.
+    """
+    for age, one in enumerate(reversed(asked)):
+        request, answer = one.request, one.answer
+        fits = (request.plan_digest, request.change_digest) == (plan_digest, change_digest) and (
+            request.two_person or not two_person
+        )
+        if one.standing is Standing.APPROVED:
+            if fits and answer is not None and now <= answer.at + lasts:
+                return one
+            continue
+        if fits and age == 0 and request.attempt == attempt:
+            return one
+        if one.standing is Standing.REJECTED:
+            return None
+    return None

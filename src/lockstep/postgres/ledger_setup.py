@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from lockstep.core.approval import ANSWERS, BEGIN
 from lockstep.core.filename import parse_file_name
 from lockstep.core.ledger import TABLES
 from lockstep.errors import LedgerError
@@ -36,6 +37,7 @@ def create_ledger(
     recognise: Mapping[str, tuple[str, str | None, frozenset[str]]],
     reader: str | None,
     event: Event,
+    approvers: str | None = None,
 ) -> Upgraded:
     """Create the ledger, or upgrade an older table in place, in one transaction. Idempotent.
 
@@ -63,6 +65,7 @@ def create_ledger(
             adopted, unverified = (0, 0) if current or not found else _adopt(session, recognise)
             session.connection.execute(query("constrain_ledger", session))
             _close(session, reader)
+            _let_answer(session, approvers)
             if not current:
                 details = {"salt": secrets.token_hex(16), "adopted": adopted, "unverified": unverified}
                 write_event(session, Event(event="init", run_id=event.run_id, details=details))
@@ -234,15 +237,41 @@ def _close(session: Session, reader: str | None) -> None:
                 "{0}.schema_migrations_log_chain(), {0}.schema_migrations_log_refuse(), {0}.schema_migrations_guard() FROM {1}"
             ).format(schema, sql.Identifier(role))
         )
-    if reader is None:
-        return
-    who = sql.Identifier(reader)
+    if reader is not None:
+        _let_read(session, reader, policy="lockstep_reader")
+
+
+def _let_read(session: Session, reader: str, *, policy: str) -> None:
+    schema, who = sql.Identifier(session.target.ledger_schema), sql.Identifier(reader)
     for table in TABLES:
         session.connection.execute(
             sql.SQL(
                 "GRANT SELECT ON {0}.{1} TO {2};"
-                "DROP POLICY IF EXISTS lockstep_reader ON {0}.{1};"
-                "CREATE POLICY lockstep_reader ON {0}.{1} FOR SELECT TO {2} USING (true)"
-            ).format(schema, sql.Identifier(table), who)
+                "DROP POLICY IF EXISTS {3} ON {0}.{1};"
+                "CREATE POLICY {3} ON {0}.{1} FOR SELECT TO {2} USING (true)"
+            ).format(schema, sql.Identifier(table), who, sql.Identifier(policy))
         )
     session.connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, who))
+
+
+def _let_answer(session: Session, approvers: str | None) -> None:
+    """Let the members of a role read the ledger and append answers to its log: under their own name, at the time it is.
+
+    `actor` and `at` are not among the columns that they may give.
+    """
+    if approvers is None:
+        return
+    _let_read(session, approvers, policy="lockstep_approvers")
+    session.connection.execute(
+        sql.SQL(
+            "GRANT INSERT (event, host, run_id, orchestrator_url, migration_name, version, duration_ms, details) "
+            "ON {0}.schema_migrations_log TO {1};"
+            "DROP POLICY IF EXISTS lockstep_answers ON {0}.schema_migrations_log;"
+            "CREATE POLICY lockstep_answers ON {0}.schema_migrations_log FOR INSERT TO {1} "
+            "WITH CHECK (event IN ({2}))"
+        ).format(
+            sql.Identifier(session.target.ledger_schema),
+            sql.Identifier(approvers),
+            sql.SQL(", ").join(map(sql.Literal, (*ANSWERS, BEGIN))),
+        )
+    )

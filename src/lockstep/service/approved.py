@@ -35,6 +35,7 @@ def wanted(
         backup=manifest.id,
         flow_run=flow_run,
         again=again,
+        schema_token=manifest.ledger.schema_token if manifest.ledger else None,
     )
 
 
@@ -81,7 +82,7 @@ def pass_gates(
         if asked.answer is not None:
             reason = f": {asked.answer.reason}" if asked.answer.reason else ""
             progress.note(name, f"approved by {asked.answer.by} ({asked.answer.role}){reason}")
-        why = stale(settings, environment, run, manifest)
+        why = stale(settings, environment, run, manifest, at_any_age=passed.aged)
         if why is None:
             return manifest.key, passed
         progress.note(name, f"{why}: backed up and rehearsed again")

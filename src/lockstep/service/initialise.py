@@ -43,6 +43,7 @@ def initialise(settings: Settings, environment: Environment, folder: Folder) -> 
                 session,
                 recognise=recognition(settings, folder).known,
                 reader=settings.project.ledger_reader,
+                approvers=settings.approval.approvers,
                 event=Event(event="init", run_id=run_id),
             )
         ledger = read_ledger(session)

@@ -181,6 +181,7 @@ class Following:
     """A flow run that a worker carries out. Leaving off does not stop it."""
 
     id: UUID
+    run_id: str  # ours
     name: str
     url: str | None
     _seen: set[UUID] = field(default_factory=set)
@@ -191,7 +192,7 @@ class Following:
         """Create the run; a worker will take it."""
         with _client() as client:
             made = client.create_flow_run_from_deployment(deployment.id, parameters=dict(parameters), name=name)
-        return cls(id=made.id, name=made.name, url=ui_url(made.id))
+        return cls._of(made)
 
     @classmethod
     def find(cls, deployment: Deployment, expected: Mapping[str, str]) -> Following | None:
@@ -217,8 +218,14 @@ class Following:
         for one in found:
             its = one.parameters.get("expected_plans") or {}
             if files.items() <= its.items() and not one.parameters.get("dry_run"):
-                return cls(id=one.id, name=one.name, url=ui_url(one.id))
+                return cls._of(one)
         return None
+
+    @classmethod
+    def _of(cls, flow_run: FlowRun) -> Following:
+        assert flow_run.created is not None
+        run_id = run_id_of(flow_run.created, flow_run.id)
+        return cls(id=flow_run.id, run_id=run_id, name=flow_run.name, url=ui_url(flow_run.id))
 
     def lines(self, waiting: Callable[[], None], asks: Callable[[str], None] = lambda _run_id: None) -> Iterator[str]:
         """Yield the run's progress lines as they come, until it has ended. `waiting` is called once if nobody takes it.
@@ -234,8 +241,7 @@ class Following:
             try:
                 with _client() as client:
                     yield from self._new_lines(client)
-                    found = client.read_flow_run(self.id)
-                state, created = found.state, found.created
+                    state = client.read_flow_run(self.id).state
                 answered = time.monotonic()
             except _http_errors() as error:
                 if time.monotonic() - answered > _PATIENCE:
@@ -249,8 +255,8 @@ class Following:
                 ended = time.monotonic()
             if state is not None and state.is_paused() != asked:
                 asked = not asked
-                if asked and created is not None:
-                    asks(run_id_of(created, self.id))
+                if asked:
+                    asks(self.run_id)
             if not told and state is not None and state.is_scheduled() and time.monotonic() - started > 20:
                 told = True
                 waiting()

@@ -91,14 +91,17 @@ def take_backup(
     return report
 
 
-def stale(settings: Settings, environment: Environment, run: RunInfo, manifest: Manifest) -> str | None:
+def stale(
+    settings: Settings, environment: Environment, run: RunInfo, manifest: Manifest, *, at_any_age: bool = False
+) -> str | None:
     """Say why a backup can no longer be relied on: too old by now, or the schema was changed since. None: it can.
 
+    `at_any_age`: its age was overridden, so another one would be no younger.
     Raises Unreachable, ConfigError.
     """
     age = round((datetime.now(UTC) - manifest.taken_at).total_seconds() * 1_000)
     limit = settings.rehearsal.max_backup_age_ms
-    if age > limit:
+    if age > limit and not at_any_age:
         return f"the backup is {format_ms(age)} old by now (max_backup_age is {format_ms(limit)})"
     before = manifest.ledger.schema_token if manifest.ledger else None
     if before is None:

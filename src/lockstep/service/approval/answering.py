@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from lockstep.config import Environment, Settings
 from lockstep.core.approval import Approval, How, Standing
 from lockstep.errors import ApprovalRefused, LedgerMissing, LockstepError, UsageError
-from lockstep.postgres.connection import open_session
 from lockstep.postgres.entries import RunInfo
-from lockstep.service.approval.gate import answer
+from lockstep.service.approval.prompting import watched
 from lockstep.service.approval.records import read_records
-from lockstep.service.project import target_of
+from lockstep.service.approval.settling import standing
+from lockstep.service.approval.signing import answer, answering_session, said_by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +35,18 @@ class Answered:
 
 
 def find_waiting(
-    settings: Settings, text: str | None, environments: Sequence[Environment], run: RunInfo
+    settings: Settings,
+    text: str | None,
+    environments: Sequence[Environment],
+    run: RunInfo,
+    *,
+    already: Standing | None = None,
 ) -> tuple[Found, ...]:
     """Return what waits for an answer. `text`: a run's id, Prefect's id of it, or its address; None: whatever waits.
 
-    Raises UsageError when nothing does, or several runs do and none is named; ApprovalRefused when the run is answered
-    already; and what kept an environment from being read, when nothing was found elsewhere.
+    Of a run that is named, what was answered as `already` counts as found: to give that answer again does no harm.
+    Raises UsageError when nothing waits, or several runs do and none is named; ApprovalRefused when the run is answered
+    otherwise; and what kept an environment from being read, when nothing was found elsewhere.
     """
     wanted = text.rstrip("/").rsplit("/", 1)[-1] if text else None
     waiting: list[Found] = []
@@ -48,26 +54,37 @@ def find_waiting(
     trouble: LockstepError | None = None
     for environment in environments:
         try:
-            target = target_of(settings, environment, with_settings=False)
-            with closing(open_session(target, run_id=run.run_id, read_only=True)) as session:
-                records = read_records(session)
+            with closing(answering_session(settings, environment, run, read_only=True)) as session:
+                target, records = session.target.name, read_records(session)
         except LedgerMissing:
             continue
         except LockstepError as error:
             trouble = trouble or error
             continue
         for one in records.approvals:
-            if wanted is not None and wanted not in (one.request.run_id, one.request.flow_run):
-                continue
-            found = Found(environment=environment, target=target.name, approval=one)
-            expired = records.now >= one.request.expires_at
-            (waiting if one.standing is Standing.WAITING and not expired else over).append(found)
+            if wanted is None or wanted in (one.request.run_id, one.request.flow_run):
+                found = Found(environment=environment, target=target, approval=one)
+                (waiting if one.standing is Standing.WAITING else over).append(found)
+    if not waiting and wanted is not None and over and over[-1].approval.standing is already:
+        waiting = [over[-1]]
     if not waiting:
         raise _nothing(wanted, over, trouble)
     runs = sorted({one.approval.request.run_id for one in waiting})
     if len(runs) > 1:
-        raise UsageError(f"several runs wait for approval: {', '.join(runs)}", hint=f"lockstep approve {runs[-1]}")
+        raise UsageError(
+            f"several runs wait for approval: {', '.join(runs)}", hint=f"name one: lockstep approve {runs[-1]}"
+        )
     return tuple(waiting)
+
+
+@contextmanager
+def looking(settings: Settings, found: Found, run: RunInfo) -> Iterator[None]:
+    """Inside the block a prompt is told when somebody else answers."""
+    with (
+        closing(answering_session(settings, found.environment, run)) as session,
+        watched(lambda: standing(session, run, found.approval).standing is not Standing.WAITING),
+    ):
+        yield
 
 
 def answer_found(
@@ -95,12 +112,10 @@ def answer_found(
 def _nothing(wanted: str | None, over: list[Found], trouble: LockstepError | None) -> LockstepError:
     if wanted is not None and over:
         last = over[-1]
-        standing = last.approval.standing if last.approval.standing is not Standing.WAITING else Standing.EXPIRED
-        said = last.approval.answer
-        by = f" by {said.by}" if said and standing in (Standing.APPROVED, Standing.REJECTED) else ""
+        run_id, standing = last.approval.request.run_id, last.approval.standing.value
         return ApprovalRefused(
-            f"{last.target}: run {last.approval.request.run_id} is {standing.value} already{by}",
-            hint=f"lockstep explain {last.approval.request.run_id}",
+            f"{last.target}: run {run_id} is {standing} already{said_by(last.approval.answer)}",
+            hint=f"lockstep explain {run_id}",
         )
     if trouble is not None:
         return trouble

@@ -1,4 +1,7 @@
-"""Who may be asked at the terminal that a run was started from. A flow finds it here: parameters cannot carry it."""
+"""Who may be asked at the terminal that a run was started from. A flow finds it here: parameters cannot carry it.
+
+While somebody is asked, somebody else may answer elsewhere: whoever asks looks (`answered`) and stops asking.
+"""
 
 from __future__ import annotations
 
@@ -27,3 +30,22 @@ def asking(how: Prompt | None) -> Iterator[None]:
         yield
     finally:
         _prompt.reset(token)
+
+
+_answered: ContextVar[Callable[[], bool] | None] = ContextVar("lockstep_answered", default=None)
+
+
+def answered() -> bool:
+    """Whether what is being asked for at this terminal was answered elsewhere. Looks into the audit log."""
+    look = _answered.get()
+    return look is not None and look()
+
+
+@contextmanager
+def watched(look: Callable[[], bool]) -> Iterator[None]:
+    """Inside the block `answered` looks this way."""
+    token = _answered.set(look)
+    try:
+        yield
+    finally:
+        _answered.reset(token)

@@ -10,7 +10,19 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from lockstep.core.approval import ANSWERS, ASK, EVENTS, Answer, Approval, How, Request, Standing, how_it_stands
+from lockstep.core.approval import (
+    ANSWERS,
+    ASK,
+    BEGIN,
+    EVENTS,
+    MOVING,
+    Answer,
+    Approval,
+    How,
+    Request,
+    Standing,
+    how_it_stands,
+)
 from lockstep.errors import ApprovalRefused
 from lockstep.postgres.audit import Event, log_rows, write_event
 from lockstep.postgres.connection import Session
@@ -25,24 +37,34 @@ class Records:
     approvals: tuple[Approval, ...]
 
     def open(self) -> tuple[Approval, ...]:
-        """Return what nobody has answered yet."""
-        return tuple(one for one in self.approvals if one.standing is Standing.WAITING)
+        """Return what has no answer: it waits, or has expired and that is not logged yet."""
+        return tuple(one for one in self.approvals if one.answer is None)
 
     def of(self, run_id: str) -> tuple[Approval, ...]:
         return tuple(one for one in self.approvals if one.request.run_id == run_id)
 
+    def at(self, row: int) -> Approval | None:
+        return next((one for one in self.approvals if one.request.row == row), None)
 
-def read_records(session: Session, *, run_id: str | None = None) -> Records:
-    """Read all requests and answers, or those of one run. Raises LedgerMissing, LedgerFiltered, Unreachable."""
+
+def read_records(session: Session, *, run_id: str | None = None, of: Request | None = None) -> Records:
+    """Read all requests and answers, those of a run, or those of one request. Raises LedgerMissing, LedgerFiltered, Unreachable."""
     statement = sql.SQL(
         "SELECT id, at, event, actor, run_id, details, pg_catalog.clock_timestamp() FROM {}.schema_migrations_log "
-        "WHERE event = ANY (%s) AND (%s::text IS NULL OR run_id = %s) ORDER BY id"
+        "WHERE event = ANY (%s) AND id >= %s AND (%s::text IS NULL OR run_id = %s) ORDER BY id"
     ).format(sql.Identifier(session.target.ledger_schema))
-    rows = log_rows(session, statement, ([ASK, *ANSWERS], run_id, run_id))
+    run_id = of.run_id if of else run_id
+    rows = log_rows(session, statement, ([ASK, *ANSWERS], of.row if of else 0, run_id, run_id))
     answers = [_answer(row) for row in rows if row[2] in ANSWERS]
     requests = [_request(row) for row in rows if row[2] == ASK]
     now = rows[-1][6] if rows else _now(session)
-    return Records(now=now, approvals=tuple(how_it_stands(one, answers) for one in requests))
+    starters = _starters(session, [one.run_id for one in requests if one.two_person])
+    return Records(
+        now=now,
+        approvals=tuple(
+            how_it_stands(one, answers, now=now, starters=starters.get(one.run_id, ())) for one in requests
+        ),
+    )
 
 
 def write_answer(
@@ -70,11 +92,10 @@ def write_answer(
     try:
         return write_event(session, event)
     except psycopg.errors.InsufficientPrivilege:
-        role, schema = session.facts.current_user, session.target.ledger_schema
         raise ApprovalRefused(
-            f"{session.target.name}: {role} may not write the audit log, where an answer is kept",
-            hint=f"GRANT USAGE ON SCHEMA {schema} TO {role}; "
-            f"GRANT SELECT, INSERT ON {schema}.schema_migrations_log TO {role};",
+            f"{session.target.name}: {session.facts.current_user} may not write the audit log, where an answer is kept",
+            hint=f"name the role, or one it belongs to, as approvers under [approval], then run as the ledger's owner: "
+            f"lockstep init {request.environment}",
         ) from None
 
 
@@ -85,6 +106,19 @@ def write_request(session: Session, run: RunInfo, details: Mapping[str, Any]) ->
     )
 
 
+def moved_since(session: Session, request: Request) -> str | None:
+    """Return what changed the ledger or its schema since a request, in words; None: nothing that was logged."""
+    statement = sql.SQL(
+        "SELECT event, coalesce(migration_name, ''), coalesce(run_id, '') FROM {}.schema_migrations_log "
+        "WHERE id > %s AND event = ANY (%s) ORDER BY id LIMIT 1"
+    ).format(sql.Identifier(session.target.ledger_schema))
+    found = log_rows(session, statement, (request.row, list(MOVING)))
+    if not found:
+        return None
+    event, file, run_id = found[0]
+    return " ".join(part for part in (f"run {run_id}:" if run_id else "", event, file) if part)
+
+
 # -- inside ------------------------------------------------------------------------------------------------------------
 
 
@@ -92,6 +126,18 @@ def _now(session: Session) -> datetime:
     row = session.connection.execute("SELECT pg_catalog.clock_timestamp()").fetchone()
     assert row is not None
     found: datetime = row[0]
+    return found
+
+
+def _starters(session: Session, run_ids: list[str]) -> Mapping[str, set[str]]:
+    """The database roles that started runs, where they could say so."""
+    found: dict[str, set[str]] = {}
+    if run_ids:
+        statement = sql.SQL(
+            "SELECT DISTINCT run_id, actor FROM {}.schema_migrations_log WHERE event = %s AND run_id = ANY (%s)"
+        ).format(sql.Identifier(session.target.ledger_schema))
+        for run_id, actor in log_rows(session, statement, (BEGIN, run_ids)):
+            found.setdefault(run_id, set()).add(actor)
     return found
 
 
@@ -112,6 +158,8 @@ def _request(row: tuple[Any, ...]) -> Request:
         what=tuple(details.get("files", ())),
         headline=str(details.get("headline", "")),
         backup=details.get("backup"),
+        two_person=bool(details.get("two_person", False)),
+        schema_token=details.get("schema_token"),
     )
 
 
@@ -124,7 +172,7 @@ def _answer(row: tuple[Any, ...]) -> Answer:
         standing=ANSWERS[row[2]],
         role=row[3],
         by=str(details.get("by", "")),
-        how=How(details.get("how", How.COMMAND.value)),
+        how=How(details.get("how", How.FORM.value)),
         reason=details.get("reason"),
         plan_digest=str(details.get("plan", "")),
         change_digest=details.get("changes"),

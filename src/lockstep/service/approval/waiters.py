@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from lockstep.core.approval import Request
 from lockstep.postgres.connection import Session, guard
+
+_LOOKS = 5  # a second apart: a process that lost its session opens another one
 
 
 def waits_still(session: Session, request: Request) -> bool:
@@ -12,10 +16,19 @@ def waits_still(session: Session, request: Request) -> bool:
         from lockstep.service.orchestrator import is_over  # late: Prefect
 
         return not is_over(request.flow_run)
+    for again in range(_LOOKS):
+        if again:
+            time.sleep(1)
+        if _has_session(session, request.run_id):
+            return True
+    return False
+
+
+def _has_session(session: Session, run_id: str) -> bool:
     with guard(session.target):
         row = session.connection.execute(
             "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database() "
             "AND application_name = %s AND pid <> pg_catalog.pg_backend_pid()",
-            (f"lockstep/{request.run_id}",),
+            (f"lockstep/{run_id}",),
         ).fetchone()
     return bool(row and row[0])

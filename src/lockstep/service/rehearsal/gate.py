@@ -54,6 +54,7 @@ class Passed:
     key: str | None  # of its document in the bucket
     override: str | None = None  # the reason that somebody gave; None: it passed
     reused: bool = False  # this attempt of the run made it before
+    aged: bool = False  # the backup was too old as soon as it was rehearsed, and that was overridden
 
 
 def pass_rehearsal(
@@ -105,7 +106,9 @@ def pass_rehearsal(
         _log(settings, environment, run, progress, "rehearse", _details(manifest, found, outcome, reasons, key), found)
     if found is not None:
         seen(found)
-    if (aged := _aged(settings, manifest)) is not None:
+    # One that is used again may age: the run looks once more before it applies, and takes both anew.
+    aged = None if reused else _aged(settings, manifest)
+    if aged is not None:
         outcome = Outcome.UNVERIFIED if outcome is Outcome.PASSED else outcome
         reasons, shown = [*reasons, aged], f"{shown}\n  {aged}".lstrip("\n")
     if outcome is Outcome.PASSED:
@@ -133,7 +136,7 @@ def pass_rehearsal(
         None,
     )  # fmt: skip
     progress.note(name, f"rehearsal: {outcome.value}, overridden by {who()}: {override}")
-    return Passed(rehearsal=found, key=key, override=override, reused=reused)
+    return Passed(rehearsal=found, key=key, override=override, reused=reused, aged=aged is not None)
 
 
 def _aged(settings: Settings, manifest: Manifest) -> str | None:
