@@ -115,7 +115,7 @@ class PrefectServer:
         deadline = time.monotonic() + 10
         while True:
             try:
-                with urlopen(request, timeout=20) as answer:
+                with urlopen(request, timeout=90) as answer:
                     return json.loads(answer.read())
             except HTTPError as error:
                 if error.code != 503 or time.monotonic() > deadline:  # 503: its SQLite is busy

@@ -22,7 +22,6 @@ from lockstep.service.approval.gate import Wanted
 from lockstep.service.approval.prompting import prompt
 from lockstep.service.approval.telling import form_text
 from tasks.alerts import alert_waiting
-from tasks.alerts import alert_waiting
 from tasks.boundary import step
 from tasks.progress import LOG
 from tasks.run import current, flow_run_of_deployment
@@ -48,8 +47,6 @@ def approve(environment: str, wanted: Wanted) -> None:
     if run.approvals[environment].standing is Standing.WAITING and (
         waits_without_process or prompt() is None or run.settings.approval.two_person
     ):
-        alert_waiting(environment, run.approvals[environment])
-    if run.approvals[environment].standing is Standing.WAITING and (waits_without_process or prompt() is None):
         alert_waiting(environment, run.approvals[environment])
     while run.approvals[environment].standing is Standing.WAITING:
         if waits_without_process:
