@@ -346,6 +346,7 @@ VARYING = (
     (r"\b\d+(?:\.\d+)? (?:bytes|[kKMG]i?B)", "SIZE"),
     (r"\b[0-9a-f]{64}\b", "SHA256"),
     (r"\bage1[a-z0-9]{58}\b", "AGE-KEY"),
+    (r"\bby \S+@[\w.-]+", "by WHO"),
     (r"[ \t]+", " "),
 )
 
