@@ -13,10 +13,11 @@ from typing import Any
 
 
 class Receiver:
-    """A webhook. `answer` is the status it gives; `got` is what came: (path with query, document), in order."""
+    """A webhook. `answer` is the status it gives, after it refused `refuses`; `got` is what came: (path, document)."""
 
     def __init__(self) -> None:
         self.answer = 200
+        self.refuses = 0  # so many requests get a 503 first
         self.got: list[tuple[str, Any]] = []
         receiver = self
 
@@ -31,7 +32,11 @@ class Receiver:
                 self._reply()
 
             def _reply(self) -> None:
-                self.send_response(receiver.answer)
+                if receiver.refuses > 0:
+                    receiver.refuses -= 1
+                    self.send_response(503)
+                else:
+                    self.send_response(receiver.answer)
                 self.send_header("content-length", "0")
                 self.end_headers()
 

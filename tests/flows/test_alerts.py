@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,6 +15,8 @@ from uuid import uuid4
 import pytest
 
 from demo.prefectserver import PrefectServer
+from lockstep.core.alert import Alert
+from lockstep.service.alerting.sending import raise_alert
 from tests.flows.conftest import ROOT, App
 from tests.flows.test_status import _run as status
 from tests.receivers import MailSink, Receiver, mailing, receiving
@@ -152,8 +155,15 @@ def test_apply_makes_the_server_what_the_configuration_says_and_test_proves_it(
     assert len([one for one in app.server.post("/automations/filter", {}) if one["name"] == mine["name"]]) == 1
     listed = app.lockstep("alerts", "list")
     assert listed.returncode == 0, listed.stderr
+    came = len(hook.got)
     doctor = app.lockstep("doctor", "--json")
-    assert '"automations"' in doctor.stdout and len(hook.subjects) == 4  # nobody was sent anything
+    assert '"automations"' in doctor.stdout and len(hook.got) == came  # it sends nothing
+
+    # What this process cannot deliver the server tries from where it stands.
+    hook.refuses = 2
+    (delivery,) = raise_alert(app.settings, _alert())
+    assert not delivery.ok and str(delivery.why).endswith("handed over to the Prefect server")
+    assert hook.await_subjects(lambda got: len(got) > came + 2, 30)[came:] == ["lockstep FAILED dev: 005-x failed"] * 3
 
     talk = "".join(done.stdout + done.stderr for done in (refused, tested, listed, doctor))
     stored = app.server.database.read_bytes() + b"".join(
@@ -202,6 +212,7 @@ def test_what_no_process_can_tell_is_told_by_the_server_and_a_run_that_waits_is_
 ) -> None:
     from lockstep.config import load_settings
     from lockstep.service.alerting.server import apply_automations
+    from lockstep.service.prefectapi import configured_server
 
     server, folder = alone
     for name, value in server.environment.items():
@@ -222,7 +233,9 @@ def test_what_no_process_can_tell_is_told_by_the_server_and_a_run_that_waits_is_
         "resource": {"prefect.resource.id": f"prefect.flow-run.{waits}", "prefect.resource.name": "waits"},
         "related": [{"prefect.resource.id": f"prefect.deployment.{deployment}", "prefect.resource.role": "deployment"}],
     }
-    server.post("/events", [heartbeat])  # type: ignore[arg-type]
+    api = configured_server()
+    assert api is not None and api.url == server.api_url
+    api.post("/events", [heartbeat])
     for pid in _processes(server, works):
         os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
@@ -244,6 +257,12 @@ def test_what_no_process_can_tell_is_told_by_the_server_and_a_run_that_waits_is_
     body = next(document["body"] for _, document in hook.got if "crashed" in document["subject"])
     assert "no sign of life for 75 s" in body and f"{server.ui_url}/runs/flow-run/{works}" in body
     assert "lockstep explain 20" in body and "contacts: ops@example.com" in body
+
+
+def _alert() -> Alert:
+    return Alert(
+        occasion="failed", incident="0123456789ab", at=datetime.now(UTC), environment="dev", headline="005-x failed"
+    )
 
 
 def _some_automation() -> dict[str, Any]:
@@ -279,8 +298,6 @@ def _until(done: Callable[[], bool], seconds: float) -> None:
 
 
 def _now() -> str:
-    from datetime import UTC, datetime
-
     return datetime.now(UTC).isoformat()
 
 

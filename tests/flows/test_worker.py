@@ -26,6 +26,7 @@ def served(app: App, prefect_server: PrefectServer) -> App:
 
 def test_the_worker_runs_it_and_the_terminal_shows_it(served: App) -> None:
     app = served
+    assert app.lockstep("alerts", "apply").returncode == 0
     looked = app.lockstep("doctor", "--json")
     (section,) = [one for one in json.loads(looked.stdout)["sections"] if one["name"] == "Prefect"]
     assert {check["outcome"] for check in section["checks"]} == {"ok"}, section
