@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -70,7 +71,7 @@ def test_what_is_deployed_has_its_forms_its_schedules_and_runs(app: App, prefect
     assert {(t.hour, t.minute) for t in scheduled["status"]} == {(3, 15)}
     assert {(t.hour, t.minute, t.isoweekday()) for t in scheduled["verify-backups"]} == {(4, 15, 7)}
     dates = sorted(t.date() for t in scheduled["status"])
-    assert [(b - a).days for a, b in zip(dates, dates[1:], strict=False)] == [1] * (len(dates) - 1)
+    assert [(b - a).days for a, b in pairwise(dates)] == [1] * (len(dates) - 1)
 
 
 def at(app: App, deployment: str, within: float = 120) -> list[datetime]:
