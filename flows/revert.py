@@ -20,9 +20,16 @@ from tasks.reverting import (
     wanted_back,
 )
 from tasks.run import opened, project_of
+from tasks.stopping import on_cancellation, on_crashed
 
 
-@flow(name="revert", flow_run_name=revert_name, persist_result=False)
+@flow(
+    name="revert",
+    flow_run_name=revert_name,
+    persist_result=False,
+    on_cancellation=[on_cancellation],
+    on_crashed=[on_crashed],
+)
 def revert(
     environment: str,
     to_version: int | None = None,

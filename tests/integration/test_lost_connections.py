@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from lockstep.postgres.throwaway import ThrowawayServer
+from lockstep.service import worksession
 from tests.integration.proxy import CountingProxy
 from tests.integration.test_ledger import database_of, role
 from tests.project import Outcome, Project
@@ -71,8 +72,14 @@ def gone_within(seconds: float, project: Project) -> bool:
 @pytest.mark.parametrize("stays_down", [False, True], ids=["a moment", "for good"])
 @pytest.mark.parametrize("who", ["client", "server"])
 def test_a_line_cut_at_any_byte_loses_nothing_and_applies_nothing_twice(
-    who: str, stays_down: bool, server: ThrowawayServer, new_database: Callable[[], str], tmp_path: Path
+    who: str,
+    stays_down: bool,
+    server: ThrowawayServer,
+    new_database: Callable[[], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(worksession, "BACK_SECONDS", 0.0)  # it does not come back
     whole = one(tmp_path / "whole", new_database())
     with CountingProxy(server.port) as proxy:
         assert sync_through(proxy, server, whole).code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -36,6 +37,9 @@ from lockstep.service.project import target_of
 RETAKE_SECONDS = 30.0
 #: The same after a lost connection: the server needs a minute to find out (postgres.connection sets its keepalives).
 LOST_SECONDS = 75.0
+#: How long to try for a new connection then: a server that is restarted takes some seconds, and only the ledger tells
+#: what became of what was under way.
+BACK_SECONDS = 20.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -136,7 +140,7 @@ class WorkSession:
         target = self.session.target
         self.session.close()
         try:
-            self.session = open_session(target, run_id=self.run.run_id)
+            self.session = self._connected_again()
             take_lock(self.session, wait_seconds=LOST_SECONDS)
             return read_ledger(self.session).entries
         except LockstepError:
@@ -145,6 +149,16 @@ class WorkSession:
                 reason=f"{lost.reason}. {outcome} Whether {label(name)} was committed could not be found out.",
                 hint=f"lockstep status {target.environment}",
             ) from None
+
+    def _connected_again(self) -> Session:
+        began = time.monotonic()
+        while True:
+            try:
+                return open_session(self.session.target, run_id=self.run.run_id)
+            except Unreachable:
+                if time.monotonic() - began > BACK_SECONDS:
+                    raise
+            time.sleep(0.5)
 
     def close(self) -> None:
         self.watch.close()
