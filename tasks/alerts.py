@@ -57,7 +57,7 @@ def alert_failure(error: LockstepError, environment: str | None = None, *, occas
 
 
 def alert_waiting(environment: str, asked: Approval) -> None:
-    """Alert that the run waits for approval. Never raises; once per plan that is asked for."""
+    """Alert that the run waits for approval. Never raises; once per request."""
     run = current()
     alert = of_waiting(run.settings, asked, url=run.info.orchestrator_url)
     _tell(run, environment, raise_alert(run.settings, alert))

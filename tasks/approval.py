@@ -15,7 +15,7 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
-from lockstep.core.approval import Approval, How, Standing
+from lockstep.core.approval import Approval, How, Request, Standing
 from lockstep.errors import ApprovalRefused
 from lockstep.service.approval import gate
 from lockstep.service.approval.gate import Wanted
@@ -103,20 +103,24 @@ def take_form(environment: str, approved: bool, reason: str | None) -> None:
 # -- Prefect's part ----------------------------------------------------------------------------------------------------
 
 
-def _key(environment: str, plan_digest: str) -> str:
-    """What a form is about. Each suspension has a key of its own behind it: a form that did not count is shown again."""
-    return f"{environment}-{plan_digest[:12]}-"
+def _about(request: Request) -> str:
+    """What a form is about: one request. What is asked later, with other changes for one, wants an answer of its own."""
+    return f"{request.environment}-{request.row}"
 
 
 def _suspend(environment: str, asked: Approval) -> None:
     request = asked.request
     form = Decision.with_initial_data(description=form_text(asked))
     LOG.info("%s: waits for approval: lockstep approve %s", environment, request.run_id)
-    suspend_flow_run(form, key=f"{_key(environment, request.plan_digest)}{uuid4().hex}", timeout=None)
+    # Each suspension has a key of its own: a form that did not count is shown again.
+    suspend_flow_run(form, key=f"{_about(request)}-{uuid4().hex}", timeout=None)
 
 
 def _decided(environment: str) -> Decision | None:
-    """What the form of the newest suspension was filled in with, where it was about this plan; None: not at all."""
+    """What the form of the newest suspension was filled in with, where it was about this request; None: not at all.
+
+    It lies there for as long as the run does, and `lockstep approve` leaves its answer in it too: to wake the run.
+    """
     run = current()
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or flow_run_of_deployment() is None:
@@ -126,8 +130,8 @@ def _decided(environment: str) -> Decision | None:
     waited = next((state for state in reversed(states) if state.is_paused()), None)
     if waited is None or waited.state_details.run_input_keyset is None:
         return None
-    key = waited.state_details.pause_key or ""
-    if not key.startswith(_key(environment, run.approvals[environment].request.plan_digest)):
+    about, _, _ = (waited.state_details.pause_key or "").rpartition("-")
+    if about != _about(run.approvals[environment].request):
         return None
     try:
         found = Decision.load(waited.state_details.run_input_keyset, flow_run_id=context.flow_run.id)

@@ -7,7 +7,7 @@ from lockstep.service.approved import wanted as what_is_wanted
 from lockstep.service.drifting import refuse_drift, refuse_later_drift
 from lockstep.service.rehearsal.gate import pass_rehearsal
 from lockstep.service.safeguard import preflight as look
-from lockstep.service.safeguard import stale, take_backup
+from lockstep.service.safeguard import refuse_restless, stale, take_backup
 from lockstep.service.syncing import later_protected
 from tasks.boundary import step
 from tasks.report import store_rehearsal
@@ -96,6 +96,8 @@ def check_backup(environment: str) -> None:
         at_any_age=passed is not None and passed.aged,
     )
     if aged is not None:
+        run.tries[environment] = run.tries.get(environment, 0) + 1
+        refuse_restless(run.results[environment].target or environment, aged, run.tries[environment])
         run.progress.note(environment, f"{aged}: backed up and rehearsed again")
         run.manifests.pop(environment)
 

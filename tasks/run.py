@@ -52,6 +52,7 @@ class Run:
     plans: dict[str, TargetPlan] = field(default_factory=dict)
     results: dict[str, EnvironmentResult] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)  # of the backups that were taken
+    tries: dict[str, int] = field(default_factory=dict)  # of backup and rehearsal that were not to be relied on
     statuses: dict[str, TargetStatus] = field(default_factory=dict)
     approvals: dict[str, Approval] = field(default_factory=dict)
     proofs: dict[str, tuple[Proof, ...]] = field(default_factory=dict)  # of backups

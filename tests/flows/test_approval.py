@@ -125,6 +125,30 @@ def test_the_form_does_not_count_where_two_must_and_the_run_waits_on(served: App
     reaches(app, run, "NotApproved")
 
 
+def test_a_form_is_an_answer_to_what_it_showed_and_to_nothing_that_is_asked_later(served: App) -> None:
+    app = served
+    toml = app.folder / "lockstep.toml"
+    toml.write_text(toml.read_text().replace('after = ["dev"]', 'after = ["dev"]\non_drift = "warn"'))
+    app.add("CREATE TABLE IF NOT EXISTS a (id int); CREATE TABLE b (id int);")
+    run = start(app)
+    reaches(app, run, "Suspended")
+    app.ask("prod", "CREATE TABLE a (id int)")  # now the same plan changes something else
+
+    form(app, run, decision="approve", reason=None)
+
+    deadline = time.monotonic() + 120
+    asks = "SELECT event, details->>'plan', details->>'changes' FROM schema_migrations_log WHERE event IN ('ask', 'approve')"
+    while len(found := app.ask("prod", f"{asks} ORDER BY id")) < 2:
+        assert time.monotonic() < deadline, flow_run(app, run)["state"]
+        time.sleep(0.3)
+    (_, plan, changes), (event, plan_then, changes_then) = found[:2]
+    assert (event, plan_then == plan, changes_then == changes) == ("ask", True, False), found
+    reaches(app, run, "Suspended")
+    assert len(app.ask("prod", asks)) == 2 and app.ledger("prod")[-1] == "003-step.sql"
+    form(app, run, decision="approve", reason=None)
+    reaches(app, run, "Completed")
+
+
 def said(app: App, run: str, text: str) -> bool:
     body = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"}
     return any(text in line["message"] for line in app.server.post("/logs/filter", body))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 
@@ -388,3 +389,30 @@ def test_a_broken_flow_file_is_a_usage_error(app: App, broken: str) -> None:
     file.write_text(broken + file.read_text())
     with pytest.raises(UsageError, match=r"flows/deploy\.py cannot be loaded: (ModuleNotFoundError|SyntaxError)"):
         app.run()
+
+
+def test_a_schema_that_changes_all_the_time_ends_the_run_instead_of_a_backup_after_the_other(app: App) -> None:
+    toml = app.folder / "lockstep.toml"
+    toml.write_text(toml.read_text().replace('after = ["dev"]', 'after = ["dev"]\non_drift = "warn"'))
+    app.sync()
+    app.add("CREATE TABLE a (id int);")
+    done = threading.Event()
+
+    def restless() -> None:
+        for number in range(400):  # it ends by itself, so that a run without a bound does
+            if done.wait(0.5):
+                return
+            app.ask("prod", f"CREATE TABLE other_{number} (id int)")
+
+    thread = threading.Thread(target=restless)
+    thread.start()
+    try:
+        ended = app.run()
+    finally:
+        done.set()
+        thread.join()
+    error = failure(ended)
+    assert isinstance(error, BackupFailed) and "no backup stays true" in error.message, ended.message
+    assert app.ledger("prod")[-1] == "003-step.sql"
+    run_id = app.ask("prod", "SELECT run_id FROM schema_migrations_log WHERE event = 'ask'")[0][0]
+    assert app.events("prod", run_id).count("backup") == 3

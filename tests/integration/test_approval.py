@@ -258,6 +258,43 @@ def test_an_approver_can_write_answers_under_their_own_name_and_nothing_else(
     assert chain_holds(prod)
 
 
+@pytest.mark.parametrize(
+    "details",
+    ["[]", '{"ask": "x"}', '{"ask": {}}', '{"ask": ROW, "how": "by mail"}', '{"ask": ROW, "plan": 1, "changes": []}'],
+)
+def test_a_row_that_is_no_answer_of_ours_neither_answers_nor_blocks_anything(
+    prod: Project, two: Callable[[str], str], details: str
+) -> None:
+    asked = ask(prod)
+    with psycopg.connect(two("bob"), autocommit=True) as bob:
+        bob.execute(
+            "INSERT INTO schema_migrations_log (event, run_id, details) VALUES ('approve', %s, %s)",
+            (asked.request.run_id, details.replace("ROW", str(asked.request.row))),
+        )
+    assert ask(prod, asked.request.run_id).standing is Standing.WAITING
+    assert prod.run("reject", asked.request.run_id, "--reason", "enough").code == 0
+
+
+def test_what_was_asked_before_a_restore_is_asked_no_more(prod: Project) -> None:
+    """A copy of prod holds what waited there when its backup was taken; nobody waits for that on the copy."""
+    asked = ask(prod)
+    prod.query("INSERT INTO schema_migrations_log (event, details) VALUES ('restore', '{}')", "prod")
+    assert prod.run("approve", asked.request.run_id).code == 2
+    assert ask(prod).standing is Standing.WAITING
+    assert events(prod) == ["ask", "restore", "ask"]
+
+
+def test_who_does_not_own_the_log_writes_under_their_own_name_whatever_they_were_granted(
+    prod: Project, two: Callable[[str], str]
+) -> None:
+    prod.query("GRANT INSERT ON schema_migrations_log TO bob", "prod")
+    with psycopg.connect(two("bob"), autocommit=True) as bob:
+        bob.execute("INSERT INTO schema_migrations_log (event, actor, at) VALUES ('approve', 'carol', '2020-01-01')")
+    query = "SELECT actor, at > now() - interval '1 hour' FROM schema_migrations_log WHERE event = 'approve'"
+    assert prod.query(query, "prod") == [("bob", True)]
+    assert chain_holds(prod)
+
+
 def test_a_role_that_may_not_answer_is_told_what_it_lacks(prod: Project, server: ThrowawayServer) -> None:
     asked = ask(prod)
     database = prod.urls["prod"].rsplit("/", 1)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,14 +11,16 @@ import pytest
 from lockstep.config import Settings, load_settings
 from lockstep.core.alert import Alert, incident_id
 from lockstep.core.alerttext import SUBJECT, body, document, subject
+from lockstep.core.approval import Approval, Request, Standing
 from lockstep.errors import LockHeld, MigrationFailed
 from lockstep.errors.running import Failing
 from lockstep.service.alerting.automations import Wish, automations
-from lockstep.service.alerting.making import Known, of_error
+from lockstep.service.alerting.making import Known, of_error, of_waiting
 from lockstep.service.alerting.places import places
 from lockstep.service.alerting.sending import redacted
 from lockstep.service.redaction import known_secrets
 
+AT = datetime(2026, 11, 30, tzinfo=UTC)
 HOOK = "https://hooks.example.com:8443/in/T0k3n-that-nobody-sees?sig=s1gn4ture9"
 
 
@@ -143,6 +146,20 @@ def test_the_same_failure_is_one_incident_and_another_migration_is_another(setti
     ]
     first, second, other = (one.incident for one in made if one is not None)
     assert first == second != other
+
+
+def test_what_is_asked_anew_is_told_anew(settings: Settings) -> None:
+    asked = Request(
+        row=10, at=AT, run_id="20261130-120000-abcd", attempt=1, environment="prod", plan_digest="p1",
+        change_digest="c1", expires_at=AT, role="deployer", by="alice@laptop", flow_run=None, what=("001-a.sql",),
+        headline="passed", backup="b1",
+    )  # fmt: skip
+    again = replace(asked, row=14, change_digest="c2")  # the same plan with other changes, or after a rejection
+    made = [
+        of_waiting(settings, Approval(request=one, standing=Standing.WAITING), url=None).incident
+        for one in (asked, asked, again)
+    ]
+    assert made[0] == made[1] != made[2]
 
 
 def test_places_are_shown_without_what_lets_one_post_there(settings: Settings) -> None:

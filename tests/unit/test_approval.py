@@ -34,6 +34,8 @@ TWO = replace(REQUEST, two_person=True)
         (REQUEST, [YES, NO], Standing.APPROVED),  # too late
         (REQUEST, [replace(YES, row=13), NO], Standing.REJECTED),
         (REQUEST, [replace(YES, request=9)], Standing.WAITING),  # of another request
+        (REQUEST, [replace(YES, row=9)], Standing.WAITING),  # written before anything was asked
+        (REQUEST, [replace(NO, row=9)], Standing.WAITING),
         (REQUEST, [replace(YES, plan_digest="p2")], Standing.WAITING),
         (REQUEST, [replace(YES, change_digest="c2")], Standing.WAITING),
         (REQUEST, [replace(YES, change_digest=None)], Standing.WAITING),

@@ -77,6 +77,7 @@ class Approval:
 #: Events of the audit log that approvals are made of.
 ASK = "ask"
 BEGIN = "begin"  # somebody started the run under a role of their own
+RESTORE = "restore"  # what the log holds before it happened to the database that the backup is of
 ANSWERS = {
     "approve": Standing.APPROVED,
     "reject": Standing.REJECTED,
@@ -105,6 +106,8 @@ def how_it_stands(
 
 def counts(request: Request, answer: Answer, starters: Iterable[str] = ()) -> bool:
     """Whether an answer counts for its request. Anybody may say no; a yes is for what was signed, in time."""
+    if answer.row <= request.row:  # nobody can have seen then what was asked later
+        return False
     if answer.standing is not Standing.APPROVED:
         return True
     if (answer.plan_digest, answer.change_digest) != (request.plan_digest, request.change_digest):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING
 
 from lockstep.config import Environment, Settings
@@ -13,7 +14,7 @@ from lockstep.postgres.entries import RunInfo
 from lockstep.service.approval import gate
 from lockstep.service.progress import Progress
 from lockstep.service.rehearsal.gate import Passed, pass_rehearsal
-from lockstep.service.safeguard import stale, take_backup
+from lockstep.service.safeguard import refuse_restless, stale, take_backup
 from lockstep.storage.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def pass_gates(
     """
     name = environment.name
     gate.refuse_overtaking(settings, environment, run, progress)
-    while True:
+    for tries in count(1):
         manifest = take_backup(settings, environment, run, progress).manifest
         passed = pass_rehearsal(
             settings, environment, folder, manifest, run, progress,
@@ -85,4 +86,6 @@ def pass_gates(
         why = stale(settings, environment, run, manifest, at_any_age=passed.aged)
         if why is None:
             return manifest.key, passed
+        refuse_restless(target, why, tries)
         progress.note(name, f"{why}: backed up and rehearsed again")
+    raise AssertionError

@@ -26,6 +26,7 @@ from lockstep.storage.backups import Backups
 from lockstep.storage.bucket import Bucket
 from lockstep.storage.manifest import LedgerHead, Manifest
 
+MOST_TRIES = 3  # of backup and rehearsal in one go
 MOST_JOBS = 16  # each holds 24 MiB of parts and one connection
 
 

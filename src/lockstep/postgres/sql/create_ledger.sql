@@ -80,6 +80,11 @@ CREATE OR REPLACE FUNCTION {schema}.schema_migrations_log_chain() RETURNS trigge
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     PERFORM pg_advisory_xact_lock({audit_key});
+    -- Who is not its owner writes under their own name, whatever they were granted: an answer is worth who gave it.
+    IF NOT pg_has_role(session_user, (SELECT c.relowner FROM pg_class c WHERE c.oid = TG_RELID), 'MEMBER') THEN
+        NEW.actor := session_user;
+        NEW.at := clock_timestamp();
+    END IF;
     -- Numbers without gaps, unlike a sequence's: a row that is missing shows.
     SELECT l.id + 1, l.hash INTO NEW.id, NEW.previous_hash FROM {schema}.schema_migrations_log l ORDER BY l.id DESC LIMIT 1;
     IF NOT FOUND THEN

@@ -115,7 +115,8 @@ def of_waiting(settings: Settings, asked: Approval, *, url: str | None) -> Alert
     files = "1 migration" if len(request.what) == 1 else f"{len(request.what)} migrations"
     return Alert(
         occasion="waiting",
-        incident=incident_id(_project(settings), request.environment, "waiting", request.run_id, request.plan_digest),
+        # Each request has a row of its own: one with other changes, or of another try, waits for somebody anew.
+        incident=incident_id(_project(settings), request.environment, "waiting", request.run_id, str(request.row)),
         at=datetime.now(UTC),
         environment=request.environment,
         headline=f"{files}, rehearsal {request.headline}",

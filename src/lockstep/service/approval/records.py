@@ -16,6 +16,7 @@ from lockstep.core.approval import (
     BEGIN,
     EVENTS,
     MOVING,
+    RESTORE,
     Answer,
     Approval,
     How,
@@ -48,15 +49,21 @@ class Records:
 
 
 def read_records(session: Session, *, run_id: str | None = None, of: Request | None = None) -> Records:
-    """Read all requests and answers, those of a run, or those of one request. Raises LedgerMissing, LedgerFiltered, Unreachable."""
+    """Read all requests and answers, those of a run, or those of one request.
+
+    What was asked before a restore is left out: that was asked of another database. So are rows that no code of ours
+    wrote: who may answer can append any details, and none of them may keep others from being read.
+    Raises LedgerMissing, LedgerFiltered, Unreachable.
+    """
     statement = sql.SQL(
         "SELECT id, at, event, actor, run_id, details, pg_catalog.clock_timestamp() FROM {}.schema_migrations_log "
-        "WHERE event = ANY (%s) AND id >= %s AND (%s::text IS NULL OR run_id = %s) ORDER BY id"
+        "WHERE event = ANY (%s) AND id >= %s AND (%s::text IS NULL OR run_id = %s OR event = %s) ORDER BY id"
     ).format(sql.Identifier(session.target.ledger_schema))
     run_id = of.run_id if of else run_id
-    rows = log_rows(session, statement, ([ASK, *ANSWERS], of.row if of else 0, run_id, run_id))
-    answers = [_answer(row) for row in rows if row[2] in ANSWERS]
-    requests = [_request(row) for row in rows if row[2] == ASK]
+    rows = log_rows(session, statement, ([ASK, RESTORE, *ANSWERS], of.row if of else 0, run_id, run_id, RESTORE))
+    restored = max((row[0] for row in rows if row[2] == RESTORE), default=0)
+    answers = [one for row in rows if row[2] in ANSWERS and (one := _answer(row)) is not None]
+    requests = [one for row in rows if row[2] == ASK and row[0] > restored and (one := _request(row)) is not None]
     now = rows[-1][6] if rows else _now(session)
     starters = _starters(session, [one.run_id for one in requests if one.two_person])
     return Records(
@@ -141,39 +148,47 @@ def _starters(session: Session, run_ids: list[str]) -> Mapping[str, set[str]]:
     return found
 
 
-def _request(row: tuple[Any, ...]) -> Request:
-    details: Mapping[str, Any] = row[5] or {}
-    return Request(
-        row=row[0],
-        at=row[1],
-        run_id=row[4] or "",
-        attempt=int(details.get("attempt", 1)),
-        environment=str(details.get("environment", "")),
-        plan_digest=str(details.get("plan", "")),
-        change_digest=details.get("changes"),
-        expires_at=datetime.fromisoformat(details["expires_at"]),
-        role=row[3],
-        by=str(details.get("by", "")),
-        flow_run=details.get("flow_run"),
-        what=tuple(details.get("files", ())),
-        headline=str(details.get("headline", "")),
-        backup=details.get("backup"),
-        two_person=bool(details.get("two_person", False)),
-        schema_token=details.get("schema_token"),
-    )
+def _request(row: tuple[Any, ...]) -> Request | None:
+    """Return a request; None: no code of ours wrote it."""
+    try:
+        details: Mapping[str, Any] = row[5]
+        return Request(
+            row=row[0],
+            at=row[1],
+            run_id=row[4] or "",
+            attempt=int(details.get("attempt", 1)),
+            environment=str(details.get("environment", "")),
+            plan_digest=str(details.get("plan", "")),
+            change_digest=details.get("changes"),
+            expires_at=datetime.fromisoformat(details["expires_at"]),
+            role=row[3],
+            by=str(details.get("by", "")),
+            flow_run=details.get("flow_run"),
+            what=tuple(details.get("files", ())),
+            headline=str(details.get("headline", "")),
+            backup=details.get("backup"),
+            two_person=bool(details.get("two_person", False)),
+            schema_token=details.get("schema_token"),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
-def _answer(row: tuple[Any, ...]) -> Answer:
-    details: Mapping[str, Any] = row[5] or {}
-    return Answer(
-        row=row[0],
-        request=int(details.get("ask", 0)),
-        at=row[1],
-        standing=ANSWERS[row[2]],
-        role=row[3],
-        by=str(details.get("by", "")),
-        how=How(details.get("how", How.FORM.value)),
-        reason=details.get("reason"),
-        plan_digest=str(details.get("plan", "")),
-        change_digest=details.get("changes"),
-    )
+def _answer(row: tuple[Any, ...]) -> Answer | None:
+    """Return an answer; None: no code of ours wrote it."""
+    try:
+        details: Mapping[str, Any] = row[5]
+        return Answer(
+            row=row[0],
+            request=int(details.get("ask", 0)),
+            at=row[1],
+            standing=ANSWERS[row[2]],
+            role=row[3],
+            by=str(details.get("by", "")),
+            how=How(details.get("how", How.FORM.value)),
+            reason=details.get("reason"),
+            plan_digest=str(details.get("plan", "")),
+            change_digest=details.get("changes"),
+        )
+    except (AttributeError, TypeError, ValueError):
+        return None
