@@ -19,6 +19,8 @@ from prefect.client.schemas.objects import FlowRun, State
 
 from lockstep.config import Environment, Settings, load_settings, pass_on
 from lockstep.postgres.entries import RunInfo
+from lockstep.service.alerting.crashes import alert_crash
+from lockstep.service.alerting.sending import tell
 from lockstep.service.deploying import run_id_of
 from lockstep.service.orchestrator import ui_url
 from lockstep.service.stopping import end_sql
@@ -46,11 +48,16 @@ def _end(flow_run: FlowRun, state: State[Any], how: str) -> None:
         run = RunInfo(run_id=run_id_of(found.created, found.id), orchestrator_url=ui_url(found.id))
         # Both moments are this machine's: the state was made by the worker that calls us.
         age = max(0.0, (datetime.now(UTC) - state.timestamp).total_seconds())
-        told = end_sql(
-            settings, run, _environments(settings, found.parameters), how=how, age=age, under_way=_under_way(found.id)
-        )
-        for one in told:
-            LOG.info("%s: %s: %s", one.environment, how, one.text)
+        known: list[str] = []
+        try:
+            environments = _environments(settings, found.parameters)
+            for one in end_sql(settings, run, environments, how=how, age=age, under_way=_under_way(found.id)):
+                LOG.info("%s: %s: %s", one.environment, how, one.text)
+                known.append(f"{one.environment}: {one.text}")
+        finally:  # also when a database does not answer
+            if how == "crashed" and found.deployment_id is not None:  # in the foreground somebody sees it
+                for text in tell(alert_crash(settings, run, name=found.name, state=known)):
+                    LOG.info("%s", text)
     except Exception as error:  # its text may hold a secret, and Prefect would log it
         LOG.warning("what is left of the run could not be looked at: %s", type(error).__name__)
 
