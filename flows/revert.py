@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from tasks.alerts import alert_recovered
 from tasks.approval import approve
 from tasks.boundary import Ending
 from tasks.gate import back_up, check_backup, relies_on_backup
@@ -20,9 +21,16 @@ from tasks.reverting import (
     wanted_back,
 )
 from tasks.run import opened, project_of
+from tasks.stopping import on_cancellation, on_crashed
 
 
-@flow(name="revert", flow_run_name=revert_name, persist_result=False)
+@flow(
+    name="revert",
+    flow_run_name=revert_name,
+    persist_result=False,
+    on_cancellation=[on_cancellation],
+    on_crashed=[on_crashed],
+)
 def revert(
     environment: str,
     to_version: int | None = None,
@@ -73,5 +81,7 @@ def revert(
                 with locked_back(environment, back):
                     for part in back.parts:
                         take_back(environment, part)
+            if not dry_run:
+                alert_recovered([environment])
             end.done(back.summary)
     return end.state
