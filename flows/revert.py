@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from tasks.alerts import alert_recovered
 from tasks.approval import approve
 from tasks.boundary import Ending
 from tasks.gate import back_up, check_backup, relies_on_backup
@@ -80,5 +81,7 @@ def revert(
                 with locked_back(environment, back):
                     for part in back.parts:
                         take_back(environment, part)
+            if not dry_run:
+                alert_recovered([environment])
             end.done(back.summary)
     return end.state

@@ -221,7 +221,7 @@ def reported_back(environment: str, asked: RevertParameters) -> Iterator[TakingB
     except Exception as error:
         back.error = safe(error)
         _quietly(back)
-        raise  # this is where an alert joins: all that it says is known here
+        raise  # `opened` alerts
     else:
         _quietly(back)
     finally:

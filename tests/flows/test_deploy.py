@@ -63,13 +63,13 @@ def test_a_deploy_applies_what_is_pending_with_a_backup_of_prod_first(app: App) 
     assert ended.ok, ended.message
     assert ended.name == "deploy dev, prod 004–005"
     assert ended.message == "in step: 4 applied (dev, prod)"
-    assert app.task_runs(ended, 21) == dict.fromkeys(
+    assert app.task_runs(ended, 22) == dict.fromkeys(
         [
             *("validate", "dev: plan", "prod: preflight", "dev: lock", "dev: 004-step", "dev: 005-step"),
             *("dev: verify", "dev: report"),
             *("prod: plan", "prod: check for drift", "prod: backup", "prod: rehearse", "prod: approval"),
             *("prod: wait for approval", "prod: check the backup", "prod: lock"),
-            *("prod: 004-step", "prod: 005-step", "prod: verify", "prod: report", "report"),
+            *("prod: 004-step", "prod: 005-step", "prod: verify", "prod: check", "prod: report", "report"),
         ],
         "Completed",
     )

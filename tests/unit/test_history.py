@@ -43,6 +43,14 @@ def test_a_repair_of_several_entries_says_what_it_was() -> None:
     assert "event 5 taken back" in table([event("repair", {"what": "event 5 taken back"}, None)], NOW)
 
 
+@pytest.mark.parametrize(
+    ("why", "shown"), [("RehearsalRefused", "the rehearsal"), ("BackupDamaged", "backup damaged"), ("", "")]
+)
+def test_a_refusal_says_in_words_what_refused(why: str, shown: str) -> None:
+    row = table([event("refuse", {"why": why, "message": "because"}, None)], NOW).split("\n")[1]
+    assert f"  refuse  {shown}" in row and (not why or why not in row)
+
+
 def test_without_details_there_is_no_column_for_them() -> None:
     assert table([event("apply", {"checksum": "x"})], NOW).split("\n")[0].endswith("  run")
 

@@ -240,6 +240,27 @@ def _short(text: str, width: int) -> str:
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
+#: What refused a run, by the class of its error as the log holds it.
+_REFUSED = {
+    "BackupFailed": "no backup",
+    "ChangedOtherwise": "changed otherwise",
+    "DriftFound": "drift",
+    "Held": "a held version",
+    "LedgerNotOwned": "the ledger's owner",
+    "MigrationFileError": "a file",
+    "NotApproved": "not approved",
+    "PlanRefused": "the plan",
+    "RehearsalRefused": "the rehearsal",
+    "RevertNotProven": "the way back",
+    "StalePlan": "another plan than shown",
+}
+
+
+def _spaced(name: str) -> str:
+    """A class's name as words: `BackupDamaged` is `backup damaged`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+
+
 def _about(event: str, details: Mapping[str, object]) -> str:
     """What an event without a migration is about."""
     if event == "override":
@@ -255,7 +276,8 @@ def _about(event: str, details: Mapping[str, object]) -> str:
             "1 difference accepted" if count == 1 else f"{count} differences accepted" if count else "schema accepted"
         )
     if event == "refuse":
-        return f"lock held by {details['lock']}" if "lock" in details else str(details.get("why", ""))
+        why = str(details.get("why", ""))
+        return f"lock held by {details['lock']}" if "lock" in details else _REFUSED.get(why) or _spaced(why)
     if event == "baseline":
         up_to = details.get("up_to")
         return f"up to {up_to}" if up_to is not None else "nothing of the folder"
