@@ -143,6 +143,7 @@ def wanted_back(back: TakingBack) -> Wanted:
         backup=run.manifests[back.environment].id if back.environment in run.manifests else None,
         flow_run=flow_run_of_deployment(),
         again="revert",
+        overridden="not proven" if found.problems else None,
     )
 
 

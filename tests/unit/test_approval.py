@@ -79,6 +79,10 @@ REJECTED = stood(Standing.REJECTED, NO)
         ([APPROVED], {"change_digest": "c2"}, None),
         ([APPROVED], {"now": YES.at + DAY}, 0),
         ([APPROVED], {"now": YES.at + DAY + timedelta(seconds=1)}, None),  # an approval does not hold for ever
+        ([APPROVED], {"overridden": "failed"}, None),  # what passed was approved, and it fails now
+        ([stood(Standing.APPROVED, YES, overridden="failed")], {"overridden": "failed"}, 0),
+        ([stood(Standing.APPROVED, YES, overridden="could not verify")], {"overridden": "failed"}, None),
+        ([stood(Standing.APPROVED, YES, overridden="failed")], {}, 0),  # it passes now
         ([APPROVED], {"two_person": True}, None),  # which was not asked for then
         ([stood(Standing.APPROVED, YES, two_person=True)], {"two_person": True}, 0),
         ([stood(Standing.WAITING)], {}, 0),

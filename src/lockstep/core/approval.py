@@ -46,6 +46,7 @@ class Request:
     backup: str | None
     two_person: bool = False  # another database role than the run's, and than its starter's, has to approve
     schema_token: str | None = None  # of the schema that was rehearsed; another one now: it was changed since
+    overridden: str | None = None  # what came of a gate that was overridden; None: it was passed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,16 +127,20 @@ def covering(
     two_person: bool,
     now: datetime,
     lasts: timedelta,
+    overridden: str | None = None,
 ) -> Approval | None:
     """Return which of a run's own requests, oldest first, speaks for this plan with these changes; None: ask anew.
 
     An approval holds for later attempts too, for as long as a request would have; a rejection that came after it ends
-    that. Whatever else became of a request is of its own attempt alone, and only while it is the newest.
+    that. Whatever else became of a request is of its own attempt alone, and only while it is the newest. Who approved
+    what had passed did not approve it with that gate `overridden`.
     """
     for age, one in enumerate(reversed(asked)):
         request, answer = one.request, one.answer
-        fits = (request.plan_digest, request.change_digest) == (plan_digest, change_digest) and (
-            request.two_person or not two_person
+        fits = (
+            (request.plan_digest, request.change_digest) == (plan_digest, change_digest)
+            and (request.two_person or not two_person)
+            and overridden in (None, request.overridden)
         )
         if one.standing is Standing.APPROVED:
             if fits and answer is not None and now <= answer.at + lasts:

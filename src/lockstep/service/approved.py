@@ -10,6 +10,7 @@ from lockstep.core.approval import Approval, Standing
 from lockstep.core.migration import Folder
 from lockstep.core.planner import Plan
 from lockstep.core.rehearsal.summary import headline
+from lockstep.core.rehearsal.verdict import Outcome
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.approval import gate
 from lockstep.service.progress import Progress
@@ -26,7 +27,10 @@ def wanted(
 ) -> gate.Wanted:
     """Return what is to be approved: a plan, and the changes that its rehearsal made."""
     rehearsal = passed.rehearsal
-    said = headline(rehearsal) if rehearsal else "could not verify"
+    said = headline(rehearsal) if rehearsal else Outcome.UNVERIFIED.value
+    outcome = rehearsal.verdict.outcome if rehearsal else Outcome.UNVERIFIED
+    if outcome is Outcome.PASSED:  # and was overridden: on a backup that was too old by then
+        outcome = Outcome.UNVERIFIED
     return gate.Wanted(
         target=target,
         plan_digest=plan.digest,
@@ -37,6 +41,7 @@ def wanted(
         flow_run=flow_run,
         again=again,
         schema_token=manifest.ledger.schema_token if manifest.ledger else None,
+        overridden=outcome.value if passed.override is not None else None,
     )
 
 

@@ -39,6 +39,7 @@ class Wanted:
     flow_run: str | None = None  # Prefect's id; None: a process waits in the foreground
     again: str = "deploy"  # the command that would ask anew
     schema_token: str | None = None  # of the schema that was rehearsed; None: not known
+    overridden: str | None = None  # what came of the gate before, where somebody overrode it; None: it was passed
 
 
 def ask(
@@ -67,6 +68,7 @@ def ask(
             two_person=settings.approval.two_person,
             now=records.now,
             lasts=lasts,
+            overridden=wanted.overridden,
         )
         if found is not None:
             return log_expiry(session, run, found)
@@ -90,6 +92,7 @@ def ask(
                 "backup": wanted.backup,
                 "two_person": settings.approval.two_person,
                 "schema_token": wanted.schema_token,
+                "overridden": wanted.overridden,
             },
         )
         return _first(session, run, row, progress)

@@ -169,6 +169,7 @@ def _request(row: tuple[Any, ...]) -> Request | None:
             backup=details.get("backup"),
             two_person=bool(details.get("two_person", False)),
             schema_token=details.get("schema_token"),
+            overridden=details.get("overridden"),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
