@@ -27,6 +27,7 @@ from lockstep.storage.bucket import Bucket
 from lockstep.storage.manifest import LedgerHead, Manifest
 
 MOST_TRIES = 3  # of backup and rehearsal in one go
+MOST_BACKUPS = 5  # that one run takes of an environment before it gives up
 MOST_JOBS = 16  # each holds 24 MiB of parts and one connection
 
 
@@ -113,6 +114,18 @@ def stale(
     finally:
         session.close()
     return None if now == before else "the schema was changed since the backup"
+
+
+def refuse_restless(target: str, why: str, tries: int) -> None:
+    """Raise BackupFailed when backups were taken again too often: something changes the schema all the time."""
+    if tries < MOST_BACKUPS:
+        return
+    raise BackupFailed(
+        f"{why}, after {tries} backups in one run: nothing was applied",
+        target=target,
+        retryable=False,
+        hint="find out what changes the schema all the time: lockstep drift shows it",
+    )
 
 
 def preflight(settings: Settings, environment: Environment, run: RunInfo, progress: Progress) -> None:

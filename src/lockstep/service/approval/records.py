@@ -62,7 +62,7 @@ def read_records(session: Session, *, run_id: str | None = None, of: Request | N
     run_id = of.run_id if of else run_id
     rows = log_rows(session, statement, ([ASK, RESTORE, *ANSWERS], of.row if of else 0, run_id, run_id, RESTORE))
     restored = max((row[0] for row in rows if row[2] == RESTORE), default=0)
-    answers = [one for row in rows if row[2] in ANSWERS and (one := _answer(row)) is not None]
+    answers = [given for row in rows if row[2] in ANSWERS and (given := _answer(row)) is not None]
     requests = [one for row in rows if row[2] == ASK and row[0] > restored and (one := _request(row)) is not None]
     now = rows[-1][6] if rows else _now(session)
     starters = _starters(session, [one.run_id for one in requests if one.two_person])
