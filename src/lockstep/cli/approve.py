@@ -73,7 +73,11 @@ def reply(arguments: argparse.Namespace, context: Context, *, approve: bool) -> 
             )
         )
     if context.as_json:
-        show_json("approve" if approve else "reject", {"answers": [_document(one) for one in answered]})
+        body = {"answers": [_document(one) for one in answered]}
+        if approve:
+            show_json("approve", body)
+        else:
+            show_json("reject", body)
         return ExitCode.DONE
     for done in answered:
         request, answer = done.approval.request, done.approval.answer
