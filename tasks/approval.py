@@ -47,7 +47,9 @@ def approve(environment: str, wanted: Wanted) -> None:
     if run.approvals[environment].standing is Standing.WAITING and (
         waits_without_process or prompt() is None or run.settings.approval.two_person
     ):
-        alert_waiting(environment, run.approvals[environment])
+        # A place that does not answer takes its time; nobody is to think meanwhile that this process is gone.
+        with gate.present(run.settings, run.environment(environment), run.info):
+            alert_waiting(environment, run.approvals[environment])
     while run.approvals[environment].standing is Standing.WAITING:
         if waits_without_process:
             _suspend(environment, run.approvals[environment])  # this process ends here

@@ -412,7 +412,7 @@ def test_a_schema_that_changes_all_the_time_ends_the_run_instead_of_a_backup_aft
         done.set()
         thread.join()
     error = failure(ended)
-    assert isinstance(error, BackupFailed) and "no backup stays true" in error.message, ended.message
+    assert isinstance(error, BackupFailed) and "after 5 backups in one run" in error.message, ended.message
     assert app.ledger("prod")[-1] == "003-step.sql"
     run_id = app.ask("prod", "SELECT run_id FROM schema_migrations_log WHERE event = 'ask'")[0][0]
-    assert app.events("prod", run_id).count("backup") == 3
+    assert app.events("prod", run_id).count("backup") == 5

@@ -349,6 +349,16 @@ def test_a_run_that_waits_is_not_overtaken_until_its_process_is_gone(prod: Proje
         assert chain_holds(prod)
 
 
+def test_a_run_that_does_something_else_before_it_waits_is_not_overtaken(prod: Project) -> None:
+    asked = ask(prod)
+    with (
+        gate.present(prod.settings(), prod.environment("prod"), RunInfo(run_id=asked.request.run_id)),
+        pytest.raises(RunWaits, match=asked.request.run_id),
+    ):
+        ask(prod)
+    assert events(prod) == ["ask"]
+
+
 def test_a_process_that_is_stopped_while_it_waits_withdraws_what_it_asked(prod: Project) -> None:
     with process_that_waits(prod) as (_, process):
         process.send_signal(signal.SIGINT)

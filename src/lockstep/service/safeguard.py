@@ -26,7 +26,6 @@ from lockstep.storage.backups import Backups
 from lockstep.storage.bucket import Bucket
 from lockstep.storage.manifest import LedgerHead, Manifest
 
-MOST_TRIES = 3  # of backup and rehearsal in one go
 MOST_BACKUPS = 5  # that one run takes of an environment before it gives up
 MOST_JOBS = 16  # each holds 24 MiB of parts and one connection
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 from lockstep.config import Environment, Settings
 from lockstep.core.approval import Approval, How, Standing, covering
 from lockstep.core.moments import utc_minute
-from lockstep.errors import ApprovalRefused, NotApproved, RunWaits, Unreachable
+from lockstep.errors import ApprovalRefused, LockstepError, NotApproved, RunWaits, Unreachable
 from lockstep.postgres.connection import Session
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.approval.prompting import Prompt, watched
@@ -20,7 +21,7 @@ from lockstep.service.approval.signing import answer, note_start
 from lockstep.service.progress import Progress
 from lockstep.service.rehearsal.gate import who
 
-__all__ = ["Wanted", "answer", "ask", "note_start", "pass_on", "refuse_overtaking", "wait"]
+__all__ = ["Wanted", "answer", "ask", "note_start", "pass_on", "present", "refuse_overtaking", "wait"]
 
 LOOK_EVERY = 1.0  # seconds between two looks of a process that waits
 AGAIN_AFTER = 2.0  # seconds, when the database does not answer meanwhile; less than waiters look for it
@@ -110,6 +111,18 @@ def _first(session: Session, run: RunInfo, row: int, progress: Progress) -> Appr
         withdraw(session, run, asked, "another run was first")
         raise
     return asked
+
+
+@contextmanager
+def present(settings: Settings, environment: Environment, run: RunInfo) -> Iterator[None]:
+    """Keep a session open, by which others see that this process is there: between asking and waiting, for one.
+
+    Where that cannot be had it is done without: to wait is patient with a server that does not answer.
+    """
+    with ExitStack() as stack:
+        with suppress(LockstepError):
+            stack.enter_context(closing(session_of(settings, environment, run)))
+        yield
 
 
 def wait(
