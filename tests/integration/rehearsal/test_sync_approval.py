@@ -29,7 +29,7 @@ def start(prod: Project, *words: str, stdin: int, stderr: int) -> subprocess.Pop
 
 def read_until(descriptor: int, pattern: str) -> str:
     """Read what a process says until it says this."""
-    said, deadline = "", time.monotonic() + 120
+    said, deadline = "", time.monotonic() + 300
     while not re.search(pattern, said):
         ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
         assert ready, said
@@ -59,7 +59,7 @@ def test_at_a_terminal_it_asks_and_takes_the_first_answer(
             assert prod.run("approve", "--yes").code == 0  # the only run that waits
         else:
             os.write(terminal, typed.encode())
-        assert process.wait(timeout=120) == code, asked
+        assert process.wait(timeout=300) == code, asked
         os.close(terminal)
     answer = "approve" if code == 0 else "reject"
     assert events(prod) == ["backup", "rehearse", "ask", answer, *(["apply"] if code == 0 else [])]
@@ -78,7 +78,7 @@ def test_without_a_terminal_it_waits_under_its_lock_until_somebody_answers(prod:
         assert other.code == 5 and run_id in other.err, other
         assert prod.query("SELECT to_regclass('a')", "prod") == [(None,)]
         assert prod.run("approve", run_id, "prod").code == 0
-        assert process.wait(timeout=120) == 0
+        assert process.wait(timeout=300) == 0
     assert events(prod) == ["backup", "rehearse", "ask", "approve", "apply"]
 
 
