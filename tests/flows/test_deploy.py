@@ -74,7 +74,7 @@ def test_a_deploy_applies_what_is_pending_with_a_backup_of_prod_first(app: App) 
         "Completed",
     )
     assert list(app.task_runs(ended))[8:13] == [
-        "prod: plan", "prod: check for drift", "prod: backup", "prod: rehearse", "prod: lock"
+        "prod: plan", "prod: check for drift", "prod: backup", "prod: rehearse", "prod: approval"
     ]  # fmt: skip
     for environment in ("dev", "prod"):
         assert app.ledger(environment)[-2:] == ["004-step.sql", "005-step.sql"]
