@@ -113,6 +113,7 @@ def test_apply_makes_the_server_what_the_configuration_says_and_test_proves_it(
     assert {"lockstep: deploy: no sign of life", "lockstep: deploy: crashed", "lockstep: deploy: late"} <= first.keys()
 
     again = json.loads(app.lockstep("alerts", "apply", "--json").stdout)
+    assert again["silent_deployments"] == [] and again["missing_deployments"] == []
     assert {item["change"] for item in again["items"]} == {"unchanged"}
     assert _own(app) == first
 

@@ -188,6 +188,7 @@ def test_nobody_else_is_watched_and_a_brace_in_a_contact_is_a_brace() -> None:
     wish = Wish(
         project="shop",
         deployments=("d1",),
+        beating=("d1",),
         blocks={"1-webhook": "b1", "2-mailto": "b2"},
         on=frozenset({"crashed", "late"}),
         expires_seconds=3600,
@@ -213,3 +214,15 @@ def test_nobody_else_is_watched_and_a_brace_in_a_contact_is_a_brace() -> None:
             )
             assert "49" not in text.split("contacts:")[-1]
     assert not any("approval" in str(one["actions"]) and len(one["actions"]) > 1 for one in automations(wish))
+
+
+def test_runs_whose_heartbeats_are_rare_are_never_given_up() -> None:
+    wish = Wish(
+        project="shop", deployments=("d1", "d2"), beating=("d2",), blocks={}, on=frozenset(), expires_seconds=60,
+        contacts=(), runbook=None, run_url=None,
+    )  # fmt: skip
+    made = {one["name"].removeprefix(wish.prefix): one["trigger"] for one in automations(wish)}
+    assert made["no sign of life"]["match_related"]["prefect.resource.id"] == ["prefect.deployment.d2"]
+    assert len(made["cancelled"]["match_related"]["prefect.resource.id"]) == 2
+    none = replace(wish, beating=())
+    assert "no sign of life" not in {one["name"].removeprefix(wish.prefix) for one in automations(none)}

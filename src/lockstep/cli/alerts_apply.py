@@ -52,6 +52,11 @@ def remarks(found: Applied) -> list[str]:
         lines.append(
             f"not watched, since they are not on the server: {', '.join(found.missing)} (prefect deploy --all)"
         )
+    if found.silent:
+        lines.append(
+            f"never given up, since they send no heartbeat every 30 s: {', '.join(found.silent)} "
+            '(PREFECT_FLOWS_HEARTBEAT_FREQUENCY: "30" in their job variables, then prefect deploy --all)'
+        )
     return lines
 
 
@@ -62,5 +67,6 @@ def document(found: Applied) -> dict[str, Any]:
         "project": found.project,
         "items": [{"kind": item.kind, "name": item.name, "change": item.change.value} for item in found.items],
         "missing_deployments": list(found.missing),
+        "silent_deployments": list(found.silent),
         "notes": list(found.notes),
     }

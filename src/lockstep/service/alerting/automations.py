@@ -21,7 +21,7 @@ Description = dict[str, Any]
 
 #: Seconds without a sign of life after which a run is given up: two heartbeats and a half. Prefect's least is 30.
 ZOMBIE_SECONDS = 75
-HEARTBEAT_SECONDS = 30  # as prefect.yaml sets it
+HEARTBEAT_SECONDS = 30  # as prefect.yaml sets it; by default it is 180, and living runs would look dead
 LATE_SECONDS = 60  # behind what Prefect calls late
 PENDING_SECONDS = 600  # a worker took it, and it did not begin
 CANCELLING_SECONDS = 90
@@ -56,6 +56,7 @@ class Wish:
 
     project: str  # the name of its deploy deployment: no other project on the server has it
     deployments: tuple[str, ...]  # ids of those of prefect.yaml that the server has
+    beating: tuple[str, ...]  # of them, those whose runs send a heartbeat often enough to miss one
     blocks: Mapping[str, str]  # place -> id of the block that sends there
     on: frozenset[str]  # of settings.OCCASIONS
     expires_seconds: int  # how long an approval may take
@@ -77,7 +78,9 @@ def automations(wish: Wish) -> tuple[Description, ...]:
     """Return every automation that a project wants, as POST /automations/ takes it. Names are unique."""
     made: list[Description] = []
     if wish.deployments:
-        made += [_lost(wish), _crash(wish), _cancelled(wish), _expired(wish)]
+        made += [_cancelled(wish), _expired(wish)]
+        if wish.beating:
+            made += [_lost(wish), _crash(wish)]
         if wish.blocks and "crashed" in wish.on:
             made.append(_crashed(wish))
         if wish.blocks and "late" in wish.on:
@@ -104,6 +107,7 @@ def _lost(wish: Wish) -> Description:
             after=[_HEARTBEAT],
             expect=[_HEARTBEAT, *_OVER, *_WAITS, *_GOES_ON, f"prefect.flow-run.{LOST}"],
             within=ZOMBIE_SECONDS,
+            of=wish.beating,
         ),
         [_state(LOST, "PAUSED", LOST_MESSAGE)],
     )
@@ -257,9 +261,11 @@ def _automation(
     }
 
 
-def _proactive(wish: Wish, *, after: list[str], expect: list[str], within: int) -> Description:
+def _proactive(
+    wish: Wish, *, after: list[str], expect: list[str], within: int, of: Sequence[str] | None = None
+) -> Description:
     return {
-        **_ours(wish),
+        **_ours(wish.deployments if of is None else of),
         "posture": "Proactive",
         "after": after,
         "expect": expect,
@@ -270,17 +276,17 @@ def _proactive(wish: Wish, *, after: list[str], expect: list[str], within: int) 
 
 
 def _reactive(wish: Wish, expect: list[str]) -> Description:
-    return {**_ours(wish), "posture": "Reactive", "expect": expect, "threshold": 1, "within": 0}
+    return {**_ours(wish.deployments), "posture": "Reactive", "expect": expect, "threshold": 1, "within": 0}
 
 
-def _ours(wish: Wish) -> Description:
+def _ours(deployments: Sequence[str]) -> Description:
     # By id: the event of a heartbeat names no deployment otherwise.
     return {
         "type": "event",
         "match": {"prefect.resource.id": "prefect.flow-run.*"},
         "match_related": {
             "prefect.resource.role": "deployment",
-            "prefect.resource.id": [f"prefect.deployment.{one}" for one in wish.deployments],
+            "prefect.resource.id": [f"prefect.deployment.{one}" for one in deployments],
         },
     }
 

@@ -16,12 +16,14 @@ from urllib.parse import quote
 
 from lockstep.config import Settings
 from lockstep.errors import UsageError
-from lockstep.service.alerting.automations import Description, Wish, automations, name_prefix
+from lockstep.service.alerting.automations import HEARTBEAT_SECONDS, Description, Wish, automations, name_prefix
 from lockstep.service.alerting.places import Place, all_places, notifier, places
 from lockstep.service.prefectapi import Missing, PrefectApi, configured_server
 
 #: Prefect has no block for "any address that Apprise takes". This one hands Apprise whatever is no address of Slack's.
 CARRIER = "slack-webhook"
+
+HEARTBEAT_VARIABLE = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"  # of a deployment's job variables
 
 _PATIENCE = 20.0  # seconds for an answer: a server on SQLite may be busy
 _TRIES = 20
@@ -54,6 +56,7 @@ class Applied:
     project: str
     items: tuple[Item, ...]
     missing: tuple[str, ...]  # deployments of prefect.yaml that the server has not
+    silent: tuple[str, ...]  # those whose runs send no heartbeat often enough: nobody sees that their machine died
     notes: tuple[str, ...]  # what the server cannot do for this configuration
 
     @property
@@ -117,8 +120,9 @@ def wanted_deployments(folder: Path) -> tuple[tuple[str, str], ...]:
 
 def _compare(settings: Settings, server: PrefectApi, *, write: bool) -> Applied:
     project = project_name(settings.folder)
-    deployments, missing = _deployments(server, wanted_deployments(settings.folder))
-    if not deployments:
+    there, missing = _deployments(server, wanted_deployments(settings.folder))
+    beating = {name: one for name, one in there.items() if _beats(one)}
+    if not there:
         raise UsageError(
             f"{server.shown} has none of this project's deployments, so there is nothing to watch",
             hint="prefect deploy --all, then: lockstep alerts apply",
@@ -127,7 +131,8 @@ def _compare(settings: Settings, server: PrefectApi, *, write: bool) -> Applied:
     blocks, items = _blocks(server, project, found, write=write)
     wish = Wish(
         project=project,
-        deployments=tuple(sorted(deployments)),
+        deployments=tuple(sorted(str(one["id"]) for one in there.values())),
+        beating=tuple(sorted(str(one["id"]) for one in beating.values())),
         blocks=blocks,
         on=frozenset(settings.alerts.on),
         expires_seconds=settings.approval.expires_ms // 1000,
@@ -143,6 +148,7 @@ def _compare(settings: Settings, server: PrefectApi, *, write: bool) -> Applied:
         project=project,
         items=tuple(items),
         missing=missing,
+        silent=tuple(sorted(there.keys() - beating.keys())),
         notes=tuple(note for place in found for note in _notes(place)),
     )
 
@@ -171,11 +177,23 @@ def _same(carried: Any, place: Place) -> bool:
     )
 
 
-def _deployments(server: PrefectApi, wanted: Iterable[tuple[str, str]]) -> tuple[list[str], tuple[str, ...]]:
-    found, missing = [], []
+def _beats(deployment: Mapping[str, Any]) -> bool:
+    """Whether its runs send a heartbeat often enough, by its job variables. Prefect's own interval is three minutes."""
+    variables = (deployment.get("job_variables") or {}).get("env") or {}
+    try:
+        return int(str(variables.get(HEARTBEAT_VARIABLE))) <= HEARTBEAT_SECONDS
+    except ValueError:
+        return False
+
+
+def _deployments(
+    server: PrefectApi, wanted: Iterable[tuple[str, str]]
+) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+    found: dict[str, dict[str, Any]] = {}
+    missing = []
     for flow, name in wanted:
         try:
-            found.append(str(server.get(f"/deployments/name/{quote(flow, safe='')}/{quote(name, safe='')}")["id"]))
+            found[f"{flow}/{name}"] = server.get(f"/deployments/name/{quote(flow, safe='')}/{quote(name, safe='')}")
         except Missing:
             missing.append(f"{flow}/{name}")
     return found, tuple(missing)

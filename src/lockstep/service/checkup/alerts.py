@@ -34,7 +34,11 @@ def check_automations(findings: Findings, settings: Settings, server: PrefectApi
     """Compare the server's automations and blocks with the configuration. Reads only."""
     found = compare_automations(settings, server)
     wrong = [item.name for item in found.items if item.change.value != "unchanged"]
-    if wrong:
+    if found.silent and not wrong:
+        text = f"runs of {', '.join(found.silent)} send no heartbeat every 30 s: one whose machine dies stays Running"
+        remedy = 'PREFECT_FLOWS_HEARTBEAT_FREQUENCY: "30" in job_variables, prefect deploy --all, lockstep alerts apply'
+        findings.add(warning("automations", text, remedy))
+    elif wrong:
         text = f"{len(wrong)} of {len(found.items)} are not as configured: a run whose machine dies may stay Running"
         findings.add(warning("automations", text, "lockstep alerts apply"))
     else:
