@@ -45,6 +45,7 @@ class Request:
     headline: str  # of the rehearsal
     backup: str | None
     two_person: bool = False  # another database role than the run's, and than its starter's, has to approve
+    url: str | None = None  # of the run in the orchestrator's UI
     schema_token: str | None = None  # of the schema that was rehearsed; another one now: it was changed since
     overridden: str | None = None  # what came of a gate that was overridden; None: it was passed
 

@@ -182,6 +182,8 @@ def _path(settings: Settings, file: str) -> str:
 
 def _message(error: LockstepError) -> str:
     """The error's words. What the server says of a migration may hold a value of a row: then what it means."""
+    if isinstance(error, RehearsalRefused):  # its problems name rows by their keys
+        return error.message.split("\n", 1)[0]
     if not isinstance(error, MigrationFailed):
         return error.message
     place = ":".join(str(part) for part in (error.file, error.line) if part is not None)

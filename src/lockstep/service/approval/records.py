@@ -56,7 +56,7 @@ def read_records(session: Session, *, run_id: str | None = None, of: Request | N
     Raises LedgerMissing, LedgerFiltered, Unreachable.
     """
     statement = sql.SQL(
-        "SELECT id, at, event, actor, run_id, details, pg_catalog.clock_timestamp() FROM {}.schema_migrations_log "
+        "SELECT id, at, event, actor, run_id, details, pg_catalog.clock_timestamp(), orchestrator_url FROM {}.schema_migrations_log "
         "WHERE event = ANY (%s) AND id >= %s AND (%s::text IS NULL OR run_id = %s OR event = %s) ORDER BY id"
     ).format(sql.Identifier(session.target.ledger_schema))
     run_id = of.run_id if of else run_id
@@ -170,6 +170,7 @@ def _request(row: tuple[Any, ...]) -> Request | None:
             two_person=bool(details.get("two_person", False)),
             schema_token=details.get("schema_token"),
             overridden=details.get("overridden"),
+            url=row[7],
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None

@@ -13,8 +13,13 @@ _LOOKS = 5  # a second apart: a process that lost its session opens another one
 def waits_still(session: Session, request: Request) -> bool:
     """Whether the run that asked can still go on. Where nobody can tell, it is taken to wait: it must not be overtaken."""
     if request.flow_run is not None:
-        from lockstep.service.orchestrator import is_over  # late: Prefect
+        from uuid import UUID
 
+        from lockstep.service.orchestrator import is_over, ui_url  # late: Prefect
+
+        # Another server than the run's own does not know it, which says nothing.
+        if request.url is not None and ui_url(UUID(request.flow_run)) != request.url:
+            return True
         return not is_over(request.flow_run)
     for again in range(_LOOKS):
         if again:
