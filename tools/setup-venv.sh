@@ -17,6 +17,7 @@ say() { printf '%s\n' "$*" >&2; }
 if [ -d "$venv" ] && ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then rm -rf "$venv"; fi
 [ -d "$venv" ] || { say "Setting up $venv (once, about two minutes) …"; "$python" -m venv "$venv"; }
 rm -f "$venv/.ready"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+# The lock is complete. Older versions of pip, looking for dependencies themselves, would find newer ones than it names.
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 touch "$venv/.ready"
