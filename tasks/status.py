@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lockstep.errors import LedgerError, LockstepError
+from lockstep.service.approval.settling import settle_open
 from lockstep.service.reporting import is_wrong, status_line
 from lockstep.service.status import TargetStatus, target_status
 from tasks.boundary import step
@@ -11,10 +12,15 @@ from tasks.run import current
 
 @step("status", "{environment}: status")
 def look(environment: str) -> None:
-    """Read one environment. Raises when it cannot be read, or when files and ledger disagree; pending is no error."""
+    """Read one environment. Raises when it cannot be read, or when files and ledger disagree; pending is no error.
+
+    Approvals that nobody waits for any more are settled in its audit log.
+    """
     run = current()
     found = target_status(run.settings, run.environment(environment), run.folder)
     run.statuses[environment] = found
+    if found.error is None and run.environment(environment).protected:
+        settle_open(run.settings, run.environment(environment), run.info, run.progress)
     if (error := trouble(found)) is not None:
         raise error
     run.progress.note(environment, status_line(found))

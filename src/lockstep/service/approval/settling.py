@@ -36,8 +36,8 @@ def settle_open(settings: Settings, environment: Environment, run: RunInfo, prog
     with closing(session_of(settings, environment, run)) as session:
         try:
             settle(session, run, read_records(session).open(), progress)
-        except RunWaits as waits:
-            progress.note(environment.name, waits.message)
+        except (RunWaits, ApprovalRefused) as error:  # one still waits; or this role may only read
+            progress.note(environment.name, error.message)
 
 
 def settle(session: Session, run: RunInfo, asked: Iterable[Approval], progress: Progress) -> None:
