@@ -184,7 +184,8 @@ def test_a_run_that_was_given_up_while_it_slept_does_not_go_on(worked: App) -> N
 
 def test_a_run_that_lost_its_process_and_its_worker_is_given_up(worked: App, site: Path) -> None:
     """SIGTERM of a worker kills its flows, and no one says so; SIGKILL of both does the same."""
-    give_up_without_a_sign_of_life(worked)
+    applied = worked.lockstep("alerts", "apply")
+    assert applied.returncode == 0, applied.stderr
     worked.add(f"CREATE TABLE slow (id int); {SLOWLY}")
     shut = UnderWay.start(worked, environments=["dev"])
     shut.at_work("pg_sleep")
@@ -203,27 +204,6 @@ def test_a_run_that_lost_its_process_and_its_worker_is_given_up(worked: App, sit
     worked.server.add_worker(site)
     for run in (shut, killed):
         assert run.ended(180)["type"] == "CRASHED"
-
-
-def give_up_without_a_sign_of_life(app: App) -> None:
-    body = {
-        "name": "stopping: no sign of life",
-        "trigger": {
-            "type": "event",
-            "posture": "Proactive",
-            "match": {"prefect.resource.id": "prefect.flow-run.*"},
-            "for_each": ["prefect.resource.id"],
-            "after": ["prefect.flow-run.heartbeat"],
-            "expect": [
-                "prefect.flow-run.heartbeat",
-                *(f"prefect.flow-run.{one}" for one in ("Completed", "Failed", "Crashed", "Cancelled", "Suspended")),
-            ],
-            "threshold": 1,
-            "within": 75,
-        },
-        "actions": [{"type": "change-flow-run-state", "state": "CRASHED", "message": "no sign of life"}],
-    }
-    app.server.post("/automations/", body)
 
 
 # -- what runs just then: in a process of its own, ended by Ctrl-C or SIGTERM --------------------------------------------
