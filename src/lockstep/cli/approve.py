@@ -98,7 +98,8 @@ def _sure(arguments: argparse.Namespace, context: Context, *, named: bool) -> bo
         raise UsageError("nobody is there to ask", hint="name the run, or give --yes")
     from lockstep.cli.asking import question
 
-    return question("Approve it? [yes, no] ", lambda text: text in ("yes", "no")) == "yes"
+    answer = question("Approve it? [yes, no] ", lambda text: text in ("y", "yes", "n", "no"))
+    return answer is not None and answer.lower() in ("y", "yes")
 
 
 def _document(one: Answered) -> dict[str, object]:

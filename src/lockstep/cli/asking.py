@@ -46,11 +46,11 @@ def ask(asked: Approval) -> tuple[bool, str | None] | None:
     from lockstep.service.approval.telling import terminal_text
 
     talk(terminal_text(asked.request.environment, asked))
-    answer = question("Apply it? [yes, no, later] ", lambda text: text in ("yes", "no", "later", "l"))
+    answer = question("Apply it? [yes, no, later] ", lambda text: text in ("y", "yes", "n", "no", "l", "later"))
     if answer is None or answer.lower() in ("later", "l"):
         return None
     reason = question("Why (may be empty): ", lambda _text: True)
-    return None if reason is None else (answer.lower() == "yes", reason or None)
+    return None if reason is None else (answer.lower() in ("y", "yes"), reason or None)
 
 
 def question(text: str, fits: Callable[[str], bool]) -> str | None:
@@ -80,7 +80,10 @@ def _line() -> str | None:
             if answered():
                 return None
             continue
-        read = os.read(sys.stdin.fileno(), 4096)
+        try:
+            read = os.read(sys.stdin.fileno(), 4096)
+        except OSError:  # the terminal was closed
+            return None
         if not read:
             return None
         _typed += read
