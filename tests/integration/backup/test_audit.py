@@ -402,15 +402,22 @@ def test_every_command_that_changes_something_leaves_its_event(
     leaves(["init"], "init")
     prod.write("003-a.sql", "SELECT 1;")
     prod.write("003-a.down.sql", "SELECT 1;")
-    leaves(["backup", "verify", "rehearse", "apply"], "sync", "prod")
+    leaves(["backup", "verify", "rehearse", "ask", "approve", "apply"], "sync", "prod")
     leaves([], "sync", "prod")
     leaves(["backup", "revert"], "revert", "prod", "--steps", "1", "--reason", "x")
     leaves(["repair"], "repair", "prod", "--record", "3")
     leaves(["repair"], "repair", "prod", "--undo", str(newest()))
-    leaves(["backup", "verify", "rehearse", "apply"], "sync", "prod", "--include", "3")
+    leaves(["backup", "verify", "rehearse", "ask", "approve", "apply"], "sync", "prod", "--include", "3")
     prod.write("004-a.sql", "SELECT 1/0;")
     leaves(["backup", "verify", "rehearse", "refuse"], "sync", "prod", code=7)
-    leaves(["backup", "verify", "rehearse", "override", "fail"], "sync", "prod", "--override", "as agreed", code=6)
+    leaves(
+        ["backup", "verify", "rehearse", "override", "ask", "approve", "fail"],
+        "sync",
+        "prod",
+        "--override",
+        "as agreed",
+        code=6,
+    )
     prod.write("002-a.sql", "SELECT 'changed';")
     leaves(["refuse"], "sync", "prod", code=4)
     assert "002-a" in prod.run("history", "prod", "--event", "refuse").out
