@@ -113,7 +113,7 @@ def _about(request: Request) -> str:
 def _suspend(environment: str, asked: Approval) -> None:
     request = asked.request
     form = Decision.with_initial_data(description=form_text(asked))
-    LOG.info("%s: waits for approval: lockstep approve %s", environment, request.run_id)
+    LOG.info("%s: waits for approval", environment)
     # Each suspension has a key of its own: a form that did not count is shown again.
     suspend_flow_run(form, key=f"{_about(request)}-{uuid4().hex}", timeout=None)
 
