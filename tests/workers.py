@@ -26,6 +26,9 @@ FOLDER = Path(__file__).parent
 #: What starts first, so that nothing long is left when the other workers have ended. The rest follows in random order.
 LONG = ("tests/flows/", "tests/integration/backup/", "tests/integration/", "tests/cli/")
 
+#: Of Prefect what mostly waits, and for long: worth a server of its own.
+APART = ("test_alerts.py", "test_stopping.py")
+
 #: More hardly gain anything: a few files take most of the time.
 MOST = 4
 
@@ -41,14 +44,16 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
-    """A file's tests stay together, for its fixtures; so do all of Prefect, whose server takes half a minute to start."""
+    """A file's tests stay together, for its fixtures; so do most of Prefect, whose server takes half a minute to start."""
     if config.getvalue("dist") != "load":  # somebody asked for another way
         return None
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
-            return "tests/flows" if nodeid.startswith("tests/flows/") else nodeid.split("::", 1)[0]
+            file = nodeid.split("::", 1)[0]
+            together = file.startswith("tests/flows/") and not file.endswith(APART)
+            return "tests/flows" if together else file
 
     config.option.loadscopereorder = False  # it would put files of many short tests first
     return ByFile(config, log)
