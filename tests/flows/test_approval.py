@@ -20,7 +20,7 @@ def served(app: App, prefect_server: PrefectServer) -> App:
     file = app.folder / "lockstep.toml"
     file.write_text(file.read_text().replace("s3://backups/lockstep", f"s3://backups/approval-{uuid4().hex[:8]}"))
     app.sync()
-    prefect_server.start_worker(app.folder)
+    prefect_server.start_worker(app.folder, replace=True)
     return app
 
 

@@ -20,7 +20,7 @@ from tests.flows.conftest import App
 def served(app: App, prefect_server: PrefectServer) -> App:
     """The project with its deployments made and a worker that polls."""
     app.sync()
-    prefect_server.start_worker(app.folder)
+    prefect_server.start_worker(app.folder, replace=True)
     return app
 
 
