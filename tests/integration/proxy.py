@@ -106,6 +106,9 @@ class CountingProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # `close` alone would let one more in
+        self._thread.join(5)
         self._listener.close()
         for one in self._sockets:
             # A socket that another thread reads from lives on after `close`: the server would not hear of the end.

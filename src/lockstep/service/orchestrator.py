@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
@@ -25,6 +25,8 @@ from lockstep.service.deploying import NOT_APPROVED, artifact_key, run_id_of
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun, Log
+
+T = TypeVar("T")
 
 PROGRESS_LOGGER = "lockstep.run"  # a line per thing done; lockstep deploy prints them
 LINK_LOGGER = "lockstep.link"  # the run's id and address, at its start
@@ -322,9 +324,21 @@ def run_here(
         from prefect.flow_engine import run_flow
 
         with suppress(Abort):  # it was given up meanwhile, or another process has taken it over
-            run_flow(flow, flow_run=made, parameters=dict(parameters), return_type="state")
+            _heard(lambda: run_flow(flow, flow_run=made, parameters=dict(parameters), return_type="state"))
         with _client() as client:
-            return _ended(client, made.id)
+            return _heard(lambda: _ended(client, made.id))
+
+
+def _heard(call: Callable[[], T]) -> T:
+    """Call something of Prefect's. Where its server is gone meanwhile, no more is lost than the record of the run."""
+    try:
+        return call()
+    except _http_errors() as error:
+        raise Unreachable(
+            target="the Prefect server",
+            reason=f"it does not answer any more ({type(error).__name__}), so how the run ended is not recorded there",
+            hint="lockstep status shows what was applied",
+        ) from None
 
 
 def _pending() -> Any:
