@@ -14,6 +14,7 @@ from prefect.runtime import flow_run as runtime
 
 from lockstep.errors import LockstepError
 from lockstep.service.approval.gate import Wanted
+from lockstep.service.approved import wanted_revert
 from lockstep.service.deploying import ONE_TASK_EACH, artifact_key
 from lockstep.service.recording import tell
 from lockstep.service.rehearsal.revertgate import Found
@@ -133,17 +134,13 @@ def wanted_back(back: TakingBack) -> Wanted:
     """Return what is to be approved: the downs that run, and what is known of them."""
     run, preview, found = current(), back.plan, back.found
     assert found is not None  # `prove_back` came before
-    said = f"revert: {found.text}"
-    return Wanted(
-        target=preview.target,
-        plan_digest=preview.plan.digest,
-        change_digest=None,
-        what=tuple(step.entry.name for step in preview.plan.steps),
-        headline=f"{said}; not proven, overridden: {back.asked.override}" if found.problems else said,
-        backup=run.manifests[back.environment].id if back.environment in run.manifests else None,
+    return wanted_revert(
+        preview.target,
+        preview.plan,
+        found,
+        run.manifests.get(back.environment),
+        override=back.asked.override,
         flow_run=flow_run_of_deployment(),
-        again="revert",
-        overridden="not proven" if found.problems else None,
     )
 
 

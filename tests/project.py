@@ -80,7 +80,7 @@ class Project:
 
     def run_process(self, *words: str) -> Outcome:
         """Call the command line as a process of its own: for several at once, signals, and what start-up imports."""
-        if words[:1] == ("sync",) and "--approve" not in words:
+        if words[:1] in (("sync",), ("revert",)) and "--approve" not in words:
             words = (*words, "--approve", "tested")
         done = subprocess.run(
             [sys.executable, "-m", "lockstep", *words],

@@ -1,16 +1,22 @@
 """Take migrations back, newest first, with their down scripts. A protected environment is backed up to S3 first.
 
-A reverted version is held: deploys stop before it until its file changes or --include names it.
+There the way back has to be proven, and somebody has to approve it: you are asked at a terminal, else it waits for
+`lockstep approve`. A reverted version is held: deploys stop before it until its file changes or --include names it.
 """
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from lockstep.cli import words
+from lockstep.cli.asking import prompt_of
 from lockstep.cli.context import Context
 from lockstep.cli.terminal import TerminalProgress, show, show_json
 from lockstep.errors import ExitCode
+
+if TYPE_CHECKING:
+    from lockstep.service.reverting import Reverted
 
 EXAMPLES = """\
   lockstep revert dev --steps 1        the newest one
@@ -44,26 +50,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="revert although it is not proven, or loses data; the audit log keeps the reason and who gave it",
     )
     words.waiting(parser)
+    words.approving(parser)
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     from lockstep.service.progress import Silent
     from lockstep.service.reverting import revert
 
-    progress = Silent() if context.as_json else TerminalProgress()
-    done = revert(
-        context.settings,
-        context.settings.environment(arguments.environment),
-        context.folder,
-        context.new_run(),
-        progress,
-        to_version=arguments.to,
-        steps=arguments.steps,
-        only=arguments.only,
-        override=arguments.override,
-        reason=arguments.reason,
-        wait_seconds=arguments.wait,
-    )
+    run, progress = context.new_run(), Silent() if context.as_json else TerminalProgress()
+
+    def work() -> Reverted:
+        return revert(
+            context.settings,
+            context.settings.environment(arguments.environment),
+            context.folder,
+            run,
+            progress,
+            to_version=arguments.to,
+            steps=arguments.steps,
+            only=arguments.only,
+            override=arguments.override,
+            reason=arguments.reason,
+            wait_seconds=arguments.wait,
+            prompt=prompt_of(arguments, context.settings, silent=context.as_json),
+        )
+
+    if context.settings.alerts.urls:
+        from lockstep.service.alerting.syncs import alert_well, alerting  # late: only where they go somewhere
+
+        with alerting(context.settings, run, progress, environment=arguments.environment):
+            done = work()
+        alert_well(context.settings, arguments.environment, run, progress)
+    else:
+        done = work()
     if context.as_json:
         rows = [{"migration_name": name, "execution_time_ms": ms} for name, ms in done.reverted]
         show_json("revert", {"environment": arguments.environment, "run_id": done.run_id, "reverted": rows})

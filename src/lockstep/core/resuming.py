@@ -89,8 +89,12 @@ def ran(entry: Entry) -> str:
 
 def batches(progress: Progress) -> str:
     """How far a backfill came: `30,000 rows in 6 batches`."""
-    count = "1 batch" if progress.batches == 1 else f"{progress.batches:,} batches"
-    return f"{progress.rows:,} rows in {count}"
+    return f"{progress.rows:,} {'row' if progress.rows == 1 else 'rows'} in {committed_batches(progress)}"
+
+
+def committed_batches(progress: Progress) -> str:
+    """The batches of a backfill by its ledger entry, whose rows are those before the last one: `6 batches`."""
+    return "1 batch" if progress.batches == 1 else f"{progress.batches:,} batches"
 
 
 def resume_point(row: Row, checksum: str, *, newer: bool) -> Progress | None:

@@ -1,4 +1,7 @@
-"""The gates of a protected environment in one go, for `sync`: backup, rehearsal, approval. The flow has them as tasks."""
+"""The gates of a protected environment in one go, for `sync`: backup, rehearsal, approval. The flow has them as tasks.
+
+`revert` has gates of its own (`service.reverting`), and asks for approval here as well.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from lockstep.core.migration import Folder
 from lockstep.core.planner import Plan
 from lockstep.core.rehearsal.summary import headline
 from lockstep.core.rehearsal.verdict import Outcome
+from lockstep.core.reverting import RevertPlan
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.approval import gate
 from lockstep.service.progress import Progress
@@ -20,6 +24,7 @@ from lockstep.storage.manifest import Manifest
 
 if TYPE_CHECKING:
     from lockstep.service.approval.prompting import Prompt
+    from lockstep.service.rehearsal.revertgate import Found
 
 
 def wanted(
@@ -45,10 +50,55 @@ def wanted(
     )
 
 
+def wanted_revert(
+    target: str,
+    plan: RevertPlan,
+    found: Found,
+    manifest: Manifest | None,
+    *,
+    override: str | None,
+    flow_run: str | None = None,
+) -> gate.Wanted:
+    """Return what is to be approved of a revert: the downs that run, and what is known of them."""
+    said = f"revert: {found.text}"
+    return gate.Wanted(
+        target=target,
+        plan_digest=plan.digest,
+        change_digest=None,
+        what=tuple(step.entry.name for step in plan.steps),
+        headline=f"{said}; not proven, overridden: {override}" if found.problems else said,
+        backup=manifest.id if manifest is not None else None,
+        flow_run=flow_run,
+        again="revert",
+        overridden="not proven" if found.problems else None,
+    )
+
+
 def _nobody_there(settings: Settings, asked: Approval, prompt: Prompt | None) -> bool:
     """Whether somebody else has to be told that a run waits: nobody at this terminal could approve it."""
     waits = asked.standing is Standing.WAITING
     return waits and bool(settings.alerts.urls) and (prompt is None or settings.approval.two_person)
+
+
+def approved(
+    settings: Settings,
+    environment: Environment,
+    run: RunInfo,
+    wanted: gate.Wanted,
+    progress: Progress,
+    prompt: Prompt | None,
+) -> None:
+    """Ask for approval, and wait in this process until it is given. Raises NotApproved, RunWaits."""
+    asked = gate.ask(settings, environment, run, wanted, progress)
+    if _nobody_there(settings, asked, prompt):
+        from lockstep.service.alerting.syncs import alert_waiting  # late: only where alerts go somewhere
+
+        alert_waiting(settings, asked, progress)
+    asked = gate.wait(settings, environment, run, asked, progress, prompt=prompt)
+    gate.pass_on(wanted.target, environment.name, asked, again=wanted.again)
+    if asked.answer is not None:
+        reason = f": {asked.answer.reason}" if asked.answer.reason else ""
+        progress.note(environment.name, f"approved by {asked.answer.by} ({asked.answer.role}){reason}")
 
 
 def pass_gates(
@@ -78,16 +128,7 @@ def pass_gates(
             settings, environment, folder, manifest, run, progress,
             target=target, expected_digest=plan.digest, to_version=to_version, include=include, override=override,
         )  # fmt: skip
-        asked = gate.ask(settings, environment, run, wanted(target, plan, passed, manifest, again="sync"), progress)
-        if _nobody_there(settings, asked, prompt):
-            from lockstep.service.alerting.syncs import alert_waiting  # late: only where alerts go somewhere
-
-            alert_waiting(settings, asked, progress)
-        asked = gate.wait(settings, environment, run, asked, progress, prompt=prompt)
-        gate.pass_on(target, name, asked, again="sync")
-        if asked.answer is not None:
-            reason = f": {asked.answer.reason}" if asked.answer.reason else ""
-            progress.note(name, f"approved by {asked.answer.by} ({asked.answer.role}){reason}")
+        approved(settings, environment, run, wanted(target, plan, passed, manifest, again="sync"), progress, prompt)
         why = stale(settings, environment, run, manifest, at_any_age=passed.aged)
         if why is None:
             return manifest.key, passed

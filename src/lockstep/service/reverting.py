@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING
 
 from lockstep.config import Environment, Settings
 from lockstep.core.ledger import Ledger
@@ -20,10 +22,14 @@ from lockstep.postgres.ledger import read_ledger, recorded_downs
 from lockstep.postgres.message import Message, transaction_message
 from lockstep.postgres.watch import Watch
 from lockstep.service.piecewise import PieceRun, Telling
-from lockstep.service.progress import Progress
+from lockstep.service.progress import Progress, Silent
 from lockstep.service.recording import Recording, recorded, tell
-from lockstep.service.safeguard import take_backup
+from lockstep.service.safeguard import refuse_restless, stale, take_backup
 from lockstep.service.worksession import WorkSession, work_session
+
+if TYPE_CHECKING:
+    from lockstep.service.approval.prompting import Prompt
+    from lockstep.storage.manifest import Manifest
 
 
 def _silent(_text: str) -> None:
@@ -207,14 +213,19 @@ def revert(
     reason: str | None = None,
     wait_seconds: float = 0.0,
     override: str | None = None,
+    prompt: Prompt | None = None,
 ) -> Reverted:
     """Take migrations back, behind the same gates as a deploy; `only` one version, though newer ones stay.
 
-    `override`: go on although it is not proven, for this reason.
-    Raises PlanRefused, RevertNotProven, MigrationFailed, BackupFailed, …
+    `override`: go on although it is not proven, for this reason. `prompt`: asks for approval at a terminal.
+    Raises PlanRefused, RevertNotProven, NotApproved, MigrationFailed, BackupFailed, …
     """
     backup_key = None
     name = environment.name
+    if environment.protected:
+        from lockstep.service.approval.settling import refuse_overtaking
+
+        refuse_overtaking(settings, environment, run, progress)
     with open_revert(
         settings,
         environment,
@@ -228,15 +239,9 @@ def revert(
     ) as reverting:
         newer = () if only is None else reverting.newer_than(only)
         if reverting.plan.steps and (environment.protected or newer):
-            from lockstep.service.rehearsal.revertgate import pass_proof  # late: most reverts are on dev
-
-            manifest = None
-            if environment.protected or settings.backup is not None:
-                manifest = take_backup(settings, environment, run, progress).manifest
-                backup_key = manifest.key
-            pass_proof(
-                settings, environment, folder, manifest, run, progress, reverting.work.session, reverting.plan,
-                newer=newer, command=revert_command(name, to_version, steps, only), override=override,
+            backup_key = _pass_gates(
+                settings, environment, folder, run, progress, reverting,
+                newer=newer, command=revert_command(name, to_version, steps, only), override=override, prompt=prompt,
             )  # fmt: skip
         tell(reverting.recording, lambda text: progress.note(name, text))
         for step in reverting.plan.steps:
@@ -245,6 +250,57 @@ def revert(
     return Reverted(
         run_id=run.run_id, target=reverting.target, reverted=tuple(reverting.reverted), backup_key=backup_key
     )
+
+
+def _pass_gates(
+    settings: Settings,
+    environment: Environment,
+    folder: Folder,
+    run: RunInfo,
+    progress: Progress,
+    reverting: RevertRun,
+    *,
+    newer: Collection[int],
+    command: str,
+    override: str | None,
+    prompt: Prompt | None,
+) -> str | None:
+    """Back up, prove the way back, and wait for approval, as the flow's tasks do; return the backup's key.
+
+    A backup that has aged meanwhile, or whose schema is not the one any more, is taken again, and the way back proven on
+    it; what was proven by counting rows is counted once more.
+    """
+    from lockstep.service.approved import approved, wanted_revert  # late: most reverts are on dev
+    from lockstep.service.rehearsal.revertgate import Found, find_proof, pass_proof
+
+    name, session, plan = environment.name, reverting.work.session, reverting.plan
+
+    def proven(manifest: Manifest | None) -> Found:
+        return pass_proof(
+            settings, environment, folder, manifest, run, progress, session, plan,
+            newer=newer, command=command, override=override,
+        )  # fmt: skip
+
+    for tries in count(1):
+        manifest = None
+        if environment.protected or settings.backup is not None:
+            manifest = take_backup(settings, environment, run, progress).manifest
+        found = proven(manifest)
+        if not environment.protected:
+            return manifest.key if manifest is not None else None
+        assert manifest is not None
+        wanted = wanted_revert(reverting.target, plan, found, manifest, override=override)
+        approved(settings, environment, run, wanted, progress, prompt)
+        why = stale(settings, environment, run, manifest)
+        if why is None:
+            if found.by_ledger and find_proof(
+                settings, environment, folder, manifest, run, Silent(), session, plan, newer=newer
+            ).problems != found.problems:  # fmt: skip
+                proven(manifest)  # rows were written meanwhile
+            return manifest.key
+        refuse_restless(reverting.target, why, tries)
+        progress.note(name, f"{why}: backed up again, and the way back proven again")
+    raise AssertionError
 
 
 # -- the parts, which the revert flow runs one by one as tasks ---------------------------------------------------------

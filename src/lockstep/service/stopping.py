@@ -19,7 +19,7 @@ import psycopg
 from lockstep.config import Environment, Settings
 from lockstep.core.ledger import Entry, EntryState
 from lockstep.core.migration import label
-from lockstep.core.resuming import batches
+from lockstep.core.resuming import committed_batches
 from lockstep.errors import LockstepError
 from lockstep.postgres.audit import Event, Wanted, read_log, write_event
 from lockstep.postgres.backends import Ended, end_backends
@@ -201,5 +201,5 @@ def _outcome(entries: Iterable[Entry], run_id: str, stopped: Stopped) -> str:
 
 def _how_far(entry: Entry) -> str:
     if entry.progress is not None and entry.progress.backfill:
-        return f"{batches(entry.progress)} done, which stay"
+        return f"{committed_batches(entry.progress)} done, which stay"
     return f"{entry.statements_done or 0} of {entry.statements_total or '?'} statements done, which stay"

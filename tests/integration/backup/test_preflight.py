@@ -174,7 +174,7 @@ def test_what_others_change_while_the_backup_is_taken_stops_the_run_and_is_no_wo
     assert both.run("sync").code == 0
     both.query(
         "CREATE FUNCTION meanwhile() RETURNS trigger LANGUAGE plpgsql AS "
-        "'BEGIN IF NEW.event = ''backup'' THEN EXECUTE ''CREATE TABLE public.by_another (n int)''; END IF; RETURN NULL; END';"
+        "'BEGIN IF NEW.event = ''backup'' THEN EXECUTE ''CREATE TABLE IF NOT EXISTS public.by_another (n int)''; END IF; RETURN NULL; END';"
         "CREATE TRIGGER meanwhile AFTER INSERT ON schema_migrations_log FOR EACH ROW EXECUTE FUNCTION meanwhile()",
         "prod",
     )

@@ -52,6 +52,45 @@ def test_what_the_deploy_proved_is_kept_and_lets_the_revert_go_on(shop: Project)
     assert applied(shop) == [1]
 
 
+def events(project: Project) -> list[object]:
+    return [row[0] for row in project.query("SELECT event FROM schema_migrations_log ORDER BY id", "prod")]
+
+
+def test_nothing_is_taken_back_that_nobody_approved(shop: Project) -> None:
+    asked = []
+    shop.prompt = lambda request: asked.append(request) or (False, "not at noon")  # type: ignore[func-returns-value]
+    refused = shop.run("revert", "prod", "--steps", "1")
+    assert refused.code == 7 and "not at noon" in refused.err and "lockstep revert prod" in refused.err
+    assert applied(shop) == [1, 2]
+    assert "loses nothing" in asked[0].request.headline and asked[0].request.what == ("002-m.sql",)
+    shop.prompt = None
+    done = shop.run_process("revert", "prod", "--steps", "1", "--approve", "OPS-7")
+    assert done.code == 0, done.err
+    assert "OPS-7" in done.err
+    assert applied(shop) == [1]
+    assert events(shop)[-6:] == ["reject", "refuse", "backup", "ask", "approve", "revert"]
+
+
+def test_one_person_alone_takes_nothing_back_where_two_are_needed(shop: Project) -> None:
+    shop.toml += "\n[approval]\ntwo_person = true\n"
+    file = shop.folder / "lockstep.toml"
+    file.write_text("[approval]\ntwo_person = true\n" + file.read_text())
+    refused = shop.run("revert", "prod", "--steps", "1", "--approve", "I say so")
+    assert refused.code == 2 and "two_person" in refused.err
+    assert applied(shop) == [1, 2]
+
+
+def test_rows_written_while_it_waited_for_approval_are_counted(shop: Project) -> None:
+    def late(_asked: object) -> tuple[bool, str]:
+        shop.query("UPDATE orders SET note = 'x' WHERE id <= 3", "prod")
+        return True, "fine"
+
+    shop.prompt = late
+    refused = shop.run("revert", "prod", "--steps", "1")
+    assert refused.code == 7 and "it loses data: 3 rows of public.orders.note" in refused.err
+    assert applied(shop) == [1, 2]
+
+
 def test_what_was_written_since_is_counted_and_wants_an_override(shop: Project) -> None:
     shop.query("UPDATE orders SET note = 'x' WHERE id <= 3", "prod")
     refused = shop.run("revert", "prod", "--steps", "1")

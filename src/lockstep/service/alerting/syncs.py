@@ -1,4 +1,4 @@
-"""The alerts of `lockstep sync`: what failed, what waits, what is well again. Called only where places are configured."""
+"""The alerts of `lockstep sync` and `revert`: what failed, what waits, what is well again. Called only where places are configured."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from lockstep.service.syncing import EnvironmentResult, SyncReport
 
 
 @contextmanager
-def alerting(settings: Settings, run: RunInfo, progress: Progress) -> Iterator[None]:
-    """Alert what the body raises. What is wrong with the words of the command is for whoever typed them."""
+def alerting(settings: Settings, run: RunInfo, progress: Progress, *, environment: str | None = None) -> Iterator[None]:
+    """Alert what the body raises; `environment`: the only one that it works on. What is wrong with the words of the command is for whoever typed them."""
     try:
         yield
     except LockstepError as error:
         if not isinstance(error, UsageError):
-            _failed(settings, run, progress, error, None)
+            _failed(settings, run, progress, error, None, environment)
         raise
     except Exception as error:
         text = redact(f"{type(error).__name__}: {error}", known_secrets(settings)).strip()
-        _failed(settings, run, progress, LockstepError(text, hint="this is unexpected: please report it"), None)
+        _failed(
+            settings, run, progress, LockstepError(text, hint="this is unexpected: please report it"), None, environment
+        )
         raise
 
 
@@ -37,11 +39,16 @@ def alert_report(settings: Settings, report: SyncReport, run: RunInfo, progress:
         if result.error is not None:
             _failed(settings, run, progress, result.error, result)
         else:
-            for text in tell(recovered(settings, result.environment, run_id=run.run_id, url=None)):
-                progress.note(result.environment, text)
+            alert_well(settings, result.environment, run, progress)
     if report.error is None:
         for text in tell(recovered(settings, None, run_id=run.run_id, url=None)):
             progress.note("project", text)
+
+
+def alert_well(settings: Settings, environment: str, run: RunInfo, progress: Progress) -> None:
+    """Tell once that an environment is well again, where it was not. Never raises."""
+    for text in tell(recovered(settings, environment, run_id=run.run_id, url=None)):
+        progress.note(environment, text)
 
 
 def alert_waiting(settings: Settings, asked: Approval, progress: Progress) -> None:
@@ -51,7 +58,12 @@ def alert_waiting(settings: Settings, asked: Approval, progress: Progress) -> No
 
 
 def _failed(
-    settings: Settings, run: RunInfo, progress: Progress, error: LockstepError, result: EnvironmentResult | None
+    settings: Settings,
+    run: RunInfo,
+    progress: Progress,
+    error: LockstepError,
+    result: EnvironmentResult | None,
+    environment: str | None = None,
 ) -> None:
     state = ""
     back: tuple[str, ...] = ()
@@ -59,7 +71,7 @@ def _failed(
         done = [one.label for one in result.applied]
         state = done_before(done)
         back = ways_back(result.rehearsal.rehearsal) if done and result.rehearsal else ()
-    environment = result.environment if result else None
+    environment = result.environment if result else environment
     alert = of_error(settings, error, Known(environment=environment, run_id=run.run_id, state=state, ways_back=back))
     if alert is not None:
         for text in tell(raise_alert(settings, alert)):
