@@ -6,11 +6,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: help setup demo test soak soak-backups soak-fingerprint test-majors check bench bench-backup bench-rehearsal bench-health bench-fingerprint bench-orchestration format lock wheel clean
+.PHONY: help setup demo test test-slow soak soak-backups soak-fingerprint test-majors check bench bench-backup bench-rehearsal bench-health bench-fingerprint bench-orchestration format lock wheel clean
 
 help:
 	@echo "make demo    the main job end to end, on real servers (Ctrl-C stops it)"
-	@echo "make test    every test (real PostgreSQL, real S3, real Prefect; several at once)"
+	@echo "make test    the tests (real PostgreSQL, real S3, real Prefect; several at once; about ten minutes)"
+	@echo "make test-slow  the rest: every fault, trap and form that takes long (about fifty minutes)"
 	@echo "make soak    250 random kills of a run at work (about six minutes)"
 	@echo "make soak-backups  100 random damages to stored backups (about three minutes)"
 	@echo "make soak-fingerprint  1,000 random pairs of DDL sequences against pg_dump (about twenty minutes)"
@@ -37,7 +38,10 @@ demo: $(STAMP)
 
 # Several tests at once, each process with servers of its own: tests/workers.py says how.
 test: $(STAMP)
-	@$(BIN)/python -m pytest -n auto
+	@$(BIN)/python -m pytest -n auto -m "not slow"
+
+test-slow: $(STAMP)
+	@$(BIN)/python -m pytest -n auto -m slow
 
 soak: $(STAMP)
 	@LOCKSTEP_KILLS=$${LOCKSTEP_KILLS:-250} $(BIN)/python -m pytest tests/faults

@@ -67,6 +67,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     CI says LOCKSTEP_TEST_REQUIRE=pgbouncer,postgresql-15: then those tests run, and fail without it.
     """
+    if config.option.markexpr == "not slow" and (slow := sum(1 for one in items if one.get_closest_marker("slow"))):
+        NOT_RUN.append(f"{slow:,} slow tests not run: make test-slow")
     required = os.environ.get("LOCKSTEP_TEST_REQUIRE", "").split(",")
     for marker, (name, find, words) in _OPTIONAL.items():
         marked = [item for item in items if item.get_closest_marker(marker)]

@@ -26,7 +26,7 @@ FOLDER = Path(__file__).parent
 #: What starts first, so that nothing long is left when the other workers have ended. The rest follows in random order.
 LONG = ("tests/flows/", "tests/integration/backup/", "tests/integration/", "tests/cli/")
 
-#: Of Prefect what mostly waits, and for long: worth a server of its own.
+#: Of Prefect what mostly waits, and for long: worth a server of its own when its slow tests run.
 APART = ("test_alerts.py", "test_stopping.py")
 
 #: More hardly gain anything: a few files take most of the time.
@@ -49,10 +49,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
         return None
     from xdist.scheduler import LoadScopeScheduling
 
+    slow = config.option.markexpr != "not slow"
+
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::", 1)[0]
-            together = file.startswith("tests/flows/") and not file.endswith(APART)
+            together = file.startswith("tests/flows/") and not (slow and file.endswith(APART))
             return "tests/flows" if together else file
 
     config.option.loadscopereorder = False  # it would put files of many short tests first

@@ -98,6 +98,7 @@ def test_the_night_tells_a_problem_once_and_pings_only_when_all_is_well(
     assert [path for path, document in hook.got if document is None] == ["/beat/77"] * 2
 
 
+@pytest.mark.slow
 def test_apply_makes_the_server_what_the_configuration_says_and_test_proves_it(
     app: App, hook: Receiver, mail: MailSink
 ) -> None:
@@ -208,6 +209,7 @@ def alone(tmp_path: Path, hook: Receiver) -> Iterator[tuple[PrefectServer, Path]
         yield server, folder
 
 
+@pytest.mark.slow
 def test_what_no_process_can_tell_is_told_by_the_server_and_a_run_that_waits_is_left_alone(
     alone: tuple[PrefectServer, Path], hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

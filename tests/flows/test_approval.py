@@ -81,6 +81,7 @@ def test_a_suspended_run_is_approved_by_command_and_a_second_worker_goes_on_wher
     assert app.lockstep("history", "prod", "--verify").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "event"),
     [
@@ -101,6 +102,7 @@ def test_a_rejected_run_ends_as_not_approved(served: App, answer: Callable[[App,
     assert app.ask("prod", "SELECT event FROM schema_migrations_log ORDER BY id DESC LIMIT 1") == [(event,)]
 
 
+@pytest.mark.slow
 def test_the_form_approves_where_one_person_may(served: App) -> None:
     app = served
     app.add("CREATE TABLE a (id int);")
@@ -111,6 +113,7 @@ def test_the_form_approves_where_one_person_may(served: App) -> None:
     assert app.ask("prod", "SELECT details->>'how' FROM schema_migrations_log WHERE event = 'approve'") == [("form",)]
 
 
+@pytest.mark.slow
 def test_the_form_does_not_count_where_two_must_and_the_run_waits_on(served: App) -> None:
     app = served
     app.configure("[approval]\ntwo_person = true\n")
@@ -129,6 +132,7 @@ def test_the_form_does_not_count_where_two_must_and_the_run_waits_on(served: App
     reaches(app, run, "NotApproved")
 
 
+@pytest.mark.slow
 def test_a_form_is_an_answer_to_what_it_showed_and_to_nothing_that_is_asked_later(served: App) -> None:
     app = served
     toml = app.folder / "lockstep.toml"

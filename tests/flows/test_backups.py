@@ -81,6 +81,7 @@ def test_every_week_the_newest_backups_are_restored_and_compared(project: App) -
     assert f"bytes instead of {len(body)}" in table(project, state)[0]["result"]
 
 
+@pytest.mark.slow
 def test_a_restore_takes_a_living_database_only_by_its_name(project: App) -> None:
     manifest = backed_up(project)
     project.ask("dev", "INSERT INTO t1 VALUES (7)")

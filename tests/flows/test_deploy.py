@@ -163,6 +163,7 @@ def test_what_was_changed_on_prod_by_hand_stops_the_deploy_before_a_backup_is_ta
     assert again.ok, again.message
 
 
+@pytest.mark.slow
 def test_a_file_outside_of_a_transaction_goes_on_at_the_next_deploy(app: App) -> None:
     app.sync()
     head = "-- lockstep: transaction=none\n"
@@ -249,6 +250,7 @@ def test_one_environment_and_a_version_can_be_chosen(app: App) -> None:
     assert len(app.ledger("dev")) == 4 and len(app.ledger("prod")) == 3
 
 
+@pytest.mark.slow
 def test_many_pending_migrations_are_one_task_run(app: App) -> None:
     app.add(*(f"CREATE TABLE m{number} (id int);" for number in range(60)))
 
@@ -345,6 +347,7 @@ def _assert_nowhere(app: App, *secrets: str) -> None:
 # -- Ctrl-C ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_this_process_rolls_the_migration_back(app: App) -> None:
     app.sync()
     app.add("CREATE TABLE quick (id int);", "CREATE TABLE slow (id int); SELECT pg_sleep(60);")
@@ -391,6 +394,7 @@ def test_a_broken_flow_file_is_a_usage_error(app: App, broken: str) -> None:
         app.run()
 
 
+@pytest.mark.slow
 def test_a_schema_that_changes_all_the_time_ends_the_run_instead_of_a_backup_after_the_other(app: App) -> None:
     toml = app.folder / "lockstep.toml"
     toml.write_text(toml.read_text().replace('after = ["dev"]', 'after = ["dev"]\non_drift = "warn"'))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 import yaml  # type: ignore[import-untyped]
 
 from demo.prefectserver import PrefectServer
@@ -95,6 +96,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat()
 
 
+@pytest.mark.slow
 def test_a_worker_on_another_machine_gets_the_files_from_git_and_the_secrets_from_its_own_environment(
     app: App, prefect_server: PrefectServer, tmp_path: Path
 ) -> None:

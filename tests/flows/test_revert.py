@@ -76,6 +76,7 @@ def test_prod_is_backed_up_proven_and_approved_before_a_down_runs(project: App) 
     assert app.events("prod", run_id) == ["backup", "ask", "approve", "revert", "revert"]
 
 
+@pytest.mark.slow
 def test_a_revert_that_would_lose_rows_is_refused_and_a_trial_says_so_beforehand(project: App) -> None:
     app = project
     app.ask("prod", "INSERT INTO t5 VALUES (1), (2)")
@@ -95,6 +96,7 @@ def app_hint(app: App, state: Any) -> str:
     return str(found["labels"]["lockstep.hint"])
 
 
+@pytest.mark.slow
 def test_after_a_down_that_fails_the_table_says_what_the_ledger_says(project: App) -> None:
     app = project
     (app.migrations / "004-step.down.sql").write_text("DROP TABLE t4;\nSELECT nowhere;\n")

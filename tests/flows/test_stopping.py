@@ -116,6 +116,7 @@ def test_a_cancel_ends_the_statement_at_once_and_says_so_in_the_audit_log(worked
     next_deploy_finishes(worked, label)
 
 
+@pytest.mark.slow
 def test_a_terminated_process_ends_its_statement_itself(worked: App) -> None:
     (label,) = worked.add(f"CREATE TABLE slow (id int); {SLOWLY}")
     run = UnderWay.start(worked, environments=["dev"])
@@ -131,6 +132,7 @@ def test_a_terminated_process_ends_its_statement_itself(worked: App) -> None:
     next_deploy_finishes(worked, label)
 
 
+@pytest.mark.slow
 def test_a_second_run_ends_as_busy_and_one_behind_a_killed_one_is_not_held_up(worked: App) -> None:
     (label,) = worked.add(f"CREATE TABLE slow (id int); {SLOWLY}")
     run = UnderWay.start(worked, environments=["dev"])
@@ -150,6 +152,7 @@ def test_a_second_run_ends_as_busy_and_one_behind_a_killed_one_is_not_held_up(wo
     assert stop["how"] == "crashed" and stop["by"] != "its own process"
 
 
+@pytest.mark.slow
 def test_a_run_whose_worker_was_killed_goes_on_and_can_be_cancelled(worked: App, site: Path) -> None:
     worked.add("SELECT pg_sleep(5);", f"CREATE TABLE slow (id int); {SLOWLY}")
     run = UnderWay.start(worked, environments=["dev"])
@@ -167,6 +170,7 @@ def test_a_run_whose_worker_was_killed_goes_on_and_can_be_cancelled(worked: App,
     worked.server.add_worker(site)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_given_up_while_it_slept_does_not_go_on(worked: App) -> None:
     worked.add("SELECT pg_sleep(4);", "CREATE TABLE after_it_woke (id int);" + SLOWLY)
     run = UnderWay.start(worked, environments=["dev"])
@@ -182,6 +186,7 @@ def test_a_run_that_was_given_up_while_it_slept_does_not_go_on(worked: App) -> N
     assert (run.state()["type"], run.state()["message"]) == ("CRASHED", "no sign of life")
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_its_process_and_its_worker_is_given_up(worked: App, site: Path) -> None:
     """SIGTERM of a worker kills its flows, and no one says so; SIGKILL of both does the same."""
     applied = worked.lockstep("alerts", "apply")
@@ -243,6 +248,7 @@ def test_a_process_that_is_told_to_end_rolls_its_statement_back(shop: App, how: 
     next_deploy_finishes(shop, label)
 
 
+@pytest.mark.slow
 def test_an_index_that_was_being_built_is_finished_by_the_next_deploy(shop: App) -> None:
     (label,) = shop.add(CONCURRENTLY)
     with in_the_way(shop.dev, "INSERT INTO t1 VALUES (1)"):
@@ -259,6 +265,7 @@ def test_an_index_that_was_being_built_is_finished_by_the_next_deploy(shop: App)
     assert shop.ask("dev", "SELECT indisvalid FROM pg_index WHERE indexrelid = 'slow'::regclass") == [(True,)]
 
 
+@pytest.mark.slow
 def test_a_backfill_keeps_the_batches_that_it_did(shop: App) -> None:
     shop.add("ALTER TABLE t1 ADD COLUMN done boolean NOT NULL DEFAULT false;")
     (label,) = shop.add(BACKFILL.format("pg_sleep(60)"))
@@ -287,6 +294,7 @@ def test_a_migration_that_waits_for_a_lock_stops_waiting(shop: App) -> None:
     next_deploy_finishes(shop, label)
 
 
+@pytest.mark.slow
 def test_a_backup_that_is_stopped_leaves_no_program_and_nothing_in_the_bucket(shop: App) -> None:
     shop.add("CREATE TABLE a (id int);")
     shop.ask(
@@ -305,6 +313,7 @@ def test_a_backup_that_is_stopped_leaves_no_program_and_nothing_in_the_bucket(sh
     assert run.state()["type"] == "CRASHED"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda one: one.name)
 def test_a_rehearsal_that_is_stopped_leaves_no_server_and_no_folder(shop: App, how: signal.Signals) -> None:
     shop.ask(
@@ -333,6 +342,7 @@ def test_a_rehearsal_that_is_stopped_leaves_no_server_and_no_folder(shop: App, h
 # -- without a worker --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_deploy_in_the_foreground_can_be_cancelled_in_the_ui(shop: App) -> None:
     (label,) = shop.add(f"CREATE TABLE slow (id int); {SLOWLY}")
     run = Foreground.begin(shop, "dev")
@@ -348,6 +358,7 @@ def test_a_deploy_in_the_foreground_can_be_cancelled_in_the_ui(shop: App) -> Non
     next_deploy_finishes(shop, label)
 
 
+@pytest.mark.slow
 def test_a_deploy_goes_on_to_its_end_when_the_prefect_server_is_gone(shop: App) -> None:
     shop.add("CREATE TABLE slow (id int); SELECT pg_sleep(3);", "CREATE TABLE later (id int);")
     with CountingProxy(shop.server.port) as proxy:
@@ -363,6 +374,7 @@ def test_a_deploy_goes_on_to_its_end_when_the_prefect_server_is_gone(shop: App) 
     run.kill(signal.SIGKILL)  # at its end Prefect's library tries each of its events once more, for seven seconds each
 
 
+@pytest.mark.slow
 def test_a_database_that_is_restarted_loses_nothing(shop: App, pg_bin: Path, new_database: Callable[[], str]) -> None:
     with ThrowawayServer(pg_bin) as own:
         shop.dev = own.url("postgres")

@@ -19,6 +19,7 @@ from lockstep.postgres.throwaway import ThrowawayServer
 TINY = Sizes(small=6, large=6, long=1, far=1, short=1, large_short=1)
 
 
+@pytest.mark.slow
 def test_the_benchmark_measures_and_reports(server: ThrowawayServer, tmp_path: Path) -> None:
     bench = Bench(tools=(LOCKSTEP, FLOOR), sizes=TINY, folder=tmp_path, say=lambda _: None)
     places = workloads.from_empty(bench, server, "from empty, on disk")
@@ -30,6 +31,7 @@ def test_the_benchmark_measures_and_reports(server: ThrowawayServer, tmp_path: P
     assert "| from empty, on disk |" in text and "| one pending, 6 applied |" in text and "≤ 1.15 × floor" in text
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_backups_measures_and_reports(server: ThrowawayServer) -> None:
     warehouse.make(server, 1)
     try:
@@ -55,6 +57,7 @@ def test_the_proxy_holds_back_each_way(server: ThrowawayServer) -> None:
         assert proxy.trips >= 5
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_fingerprints_measures_and_reports(server: ThrowawayServer) -> None:
     with psycopg.connect(server.url(), autocommit=True) as admin:
         admin.execute("CREATE ROLE bench_reader")

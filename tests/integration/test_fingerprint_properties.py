@@ -116,6 +116,7 @@ def places(server: ThrowawayServer, pg_bin: Path) -> Iterator[tuple[Place, Place
         )
 
 
+@pytest.mark.slow
 @seed(SEED)
 @_RUN
 @given(pair=pairs())
@@ -156,6 +157,7 @@ def test_every_single_statement_shows_where_it_shows_in_a_dump_and_the_token_see
         before, token, dump = after, new_token, new_dump
 
 
+@pytest.mark.slow
 @seed(SEED)
 @settings(_RUN, max_examples=max(5, SEQUENCES // 3))
 @given(sequence=st.lists(statements(), min_size=10, max_size=40))

@@ -85,6 +85,7 @@ def small(project: Project) -> tuple[Project, float, float]:
     return project, backend.highest, ours
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["", "-- lockstep: transaction=none\n"])
 def test_a_file_of_sixteen_megabytes_takes_little_memory_on_both_sides(
     head: str, small: tuple[Project, float, float]

@@ -80,6 +80,7 @@ def age(project: Project, days: int, up_to: int = 1_000_000) -> None:
 # init 1, backup 2, apply 3, backup 4, apply 5. The backups saw rows 1 and 3 as the newest.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "found"),
     [
@@ -129,6 +130,7 @@ def test_every_attack_is_found_and_the_first_broken_row_named(attack: str, found
     assert not document["whole"] and document["findings"][0] == done.err.splitlines()[0]
 
 
+@pytest.mark.slow
 def test_an_end_that_a_run_reported_is_enough_to_find_what_is_missing_behind_the_last_backup(prod: Project) -> None:
     prod.write("003-a.sql", "SELECT 1;")
     assert prod.run("backup", "prod").code == 0
@@ -158,6 +160,7 @@ def test_an_unreachable_bucket_is_said_and_neither_whole_nor_broken(prod: Projec
     assert verify(prod).code == 4
 
 
+@pytest.mark.slow
 def test_without_backup_it_is_said_that_missing_rows_at_the_end_would_not_show(prod: Project) -> None:
     prod.toml = ""
     prod.configure(prod="protected = false")
@@ -165,6 +168,7 @@ def test_without_backup_it_is_said_that_missing_rows_at_the_end_would_not_show(p
     assert done.code == 0 and "rows missing at the end would not show" in done.out
 
 
+@pytest.mark.slow
 def test_a_restore_explains_the_ends_that_the_replaced_log_had_and_no_others(prod: Project) -> None:
     name = parse_address(prod.urls["prod"]).database
     prod.write("003-a.sql", "SELECT 1;")
@@ -197,6 +201,7 @@ def test_a_made_up_restore_is_found(prod: Project) -> None:
     assert done.code == 4 and f"broken at row 2: it says that backup {backup} of prod was restored" in done.err
 
 
+@pytest.mark.slow
 def test_ends_from_before_a_time_can_be_passed_over_and_that_is_said(prod: Project) -> None:
     prod.query(OPEN + "UPDATE schema_migrations_log SET actor = 'x' WHERE id = 1;" + REHASH, "prod")
     assert verify(prod).code == 4
@@ -250,6 +255,7 @@ def test_pruned_rows_are_exported_first_and_the_chain_goes_on_from_the_anchor(pr
     assert none.code == 0 and "no row of the audit log is older" in none.out
 
 
+@pytest.mark.slow
 def test_ends_of_pruned_rows_are_compared_with_the_export(prod: Project, store: Store) -> None:
     prod.toml += "keep = { last = 10, days = 0 }\n"
     prod.configure(prod="protected = true")
@@ -270,6 +276,7 @@ def test_ends_of_pruned_rows_are_compared_with_the_export(prod: Project, store: 
     assert "broken at row 7 (prune" in verify(prod).err
 
 
+@pytest.mark.slow
 def test_all_rows_but_the_anchor_may_go(prod: Project, store: Store) -> None:
     """Without a backup, nothing is needed of a log that holds only what was applied."""
     prod.query(OPEN + "UPDATE schema_migrations_log SET event = 'note', details = '{}' WHERE event = 'backup';", "prod")
@@ -284,6 +291,7 @@ def test_all_rows_but_the_anchor_may_go(prod: Project, store: Store) -> None:
     assert verify(prod, "--since", "2999-01-01").code == 0
 
 
+@pytest.mark.slow
 def test_what_is_still_in_force_stays_and_is_named(prod: Project) -> None:
     assert prod.run("revert", "prod", "--steps", "1", "--reason", "wrong").code != 0  # it has no down
     prod.write("002-a.down.sql", "DROP TABLE t2;")
@@ -299,6 +307,7 @@ def test_what_is_still_in_force_stays_and_is_named(prod: Project) -> None:
     assert prod.run("sync", "prod").code == 7  # and it does hold
 
 
+@pytest.mark.slow
 def test_the_salt_survives_a_prune(prod: Project) -> None:
     prod.variables["ADMIN"] = "ops@example.com"
     prod.configure(prod='protected = false\nsettings = { admin = "${ADMIN}" }')
@@ -321,6 +330,7 @@ def test_the_salt_survives_a_prune(prod: Project) -> None:
     assert prod.run("status", "--check").code == 0
 
 
+@pytest.mark.slow
 def test_an_encrypted_store_gets_an_encrypted_export(prod: Project, store: Store) -> None:
     key = x25519.Identity.generate()
     prod.toml += f'encrypt_to = ["{key.to_public()}"]\nkeep = {{ last = 10, days = 0 }}\n'
@@ -340,6 +350,7 @@ def test_an_encrypted_store_gets_an_encrypted_export(prod: Project, store: Store
     assert "it fits 3 ends" in verify(prod).out
 
 
+@pytest.mark.slow
 def test_a_prune_is_refused_where_it_would_destroy_evidence_or_has_nowhere_to_export_to(
     prod: Project, store: Store
 ) -> None:
@@ -377,6 +388,7 @@ def test_an_environment_called_prune_is_never_meant_by_mistake(prod: Project, ne
 # -- every command ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_command_that_changes_something_leaves_its_event(
     prod: Project, store: Store, new_database: Callable[[], str]
 ) -> None:

@@ -216,6 +216,7 @@ def test_a_table_that_stays_locked_ends_it_with_words(
     store.assert_empty()
 
 
+@pytest.mark.slow
 def test_five_thousand_tables_take_seconds_and_few_questions(pg_bin: Path) -> None:
     settings = {**FAST, "max_locks_per_transaction": "512"}
     with ThrowawayServer(pg_bin, settings=settings) as own:
@@ -228,6 +229,7 @@ def test_five_thousand_tables_take_seconds_and_few_questions(pg_bin: Path) -> No
         assert time.monotonic() - started < 6  # 0.7 s on a quiet machine
 
 
+@pytest.mark.slow
 def test_a_standby_is_backed_up_without_what_it_lacks(pg_bin: Path, store: Store, tmp_path: Path) -> None:
     import shutil
     import subprocess

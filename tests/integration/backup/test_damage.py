@@ -87,6 +87,7 @@ def shop(project: Project, store: Store, pg_bin: Path, tmp_path: Path, monkeypat
     return project
 
 
+@pytest.mark.slow
 def test_every_random_damage_is_found(shop: Project, store: Store) -> None:
     seed = int(os.environ.get("LOCKSTEP_SEED", str(random.SystemRandom().randrange(10**6))))
     chance = random.Random(seed)

@@ -60,6 +60,7 @@ def test_a_killed_pg_dump_leaves_nothing(large_database: str, store: Store) -> N
     assert_no_pg_dump()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 3, 5])  # parts of 8 MiB
 def test_a_pg_dump_killed_later_leaves_nothing(large_database: str, store: Store, after: int) -> None:
     news = iter(range(1, 100))
@@ -79,6 +80,7 @@ def test_a_pg_dump_killed_later_leaves_nothing(large_database: str, store: Store
     assert_no_pg_dump()
 
 
+@pytest.mark.slow
 def test_a_pg_dump_killed_before_its_first_byte_leaves_nothing(database: str, store: Store) -> None:
     with psycopg.connect(database) as blocker, psycopg.connect(database, autocommit=True) as observer:
         blocker.execute("CREATE TABLE t (i int) PARTITION BY LIST (i)")
@@ -223,6 +225,7 @@ def test_pg_dump_and_its_query_end_with_us_even_while_it_waits_for_a_lock(
         store.assert_empty()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_command_that_is_ended_leaves_nothing(project: Project, store: Store, how: signal.Signals, code: int) -> None:
     fill(project.urls["dev"], megabytes=60)

@@ -71,12 +71,14 @@ def take_environment(url: str, store: Store) -> str:
     return take(url, store).manifest.environment
 
 
+@pytest.mark.slow
 def test_without_a_backup_the_servers_counters_serve_and_it_is_said(project: Project, store: Store) -> None:
     found = document(project, store)
     assert found["rates"].endswith("; there is no backup to compare with")
     assert found["findings"] == []
 
 
+@pytest.mark.slow
 def test_an_unreachable_bucket_costs_the_rates_and_not_the_report(project: Project, store: Store) -> None:
     settings = replace(store.settings, url="s3://not-there/team")
     found = document(project, replace(store, settings=settings))
@@ -84,6 +86,7 @@ def test_an_unreachable_bucket_costs_the_rates_and_not_the_report(project: Proje
     assert found["findings"] == []
 
 
+@pytest.mark.slow
 def test_a_protected_environment_without_backup_or_proof_is_found(project: Project, store: Store) -> None:
     project.urls = {"prod": project.urls["dev"]}
     found = document(project, store)

@@ -116,6 +116,7 @@ DENIED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("right", DENIED)
 def test_a_missing_right_is_named_as_iam_calls_it(
     right: str, store: Store, own_bucket: Callable[..., BucketSettings], project: Project
@@ -135,6 +136,7 @@ def test_a_missing_right_is_named_as_iam_calls_it(
     assert bool(unfinished(store, bucket)) == (right == "s3:AbortMultipartUpload")
 
 
+@pytest.mark.slow
 def test_where_nothing_may_be_deleted_one_probe_serves_for_ever(
     store: Store, own_bucket: Callable[..., BucketSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +178,7 @@ def test_a_lock_that_the_bucket_does_not_have_is_a_problem(store: Store, project
     store.assert_empty()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("header", "value", "request_", "right"),
     [

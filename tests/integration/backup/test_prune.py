@@ -156,6 +156,7 @@ def test_only_what_nothing_holds_goes_and_whole(kept: Project, taken: Callable[.
     assert document["removed"] is None and document["environments"][0]["backups"] == []
 
 
+@pytest.mark.slow
 def test_an_old_reference_holds_nothing(kept: Project, taken: Callable[..., Manifest]) -> None:
     old, _, _ = taken(60, "o"), taken(2), taken(1)
     kept.query(
@@ -181,6 +182,7 @@ def test_an_environment_that_cannot_be_asked_keeps_everything(
     assert there(store) == before
 
 
+@pytest.mark.slow
 def test_a_database_without_a_ledger_keeps_everything(
     kept: Project, taken: Callable[..., Manifest], new_database: Callable[[], str]
 ) -> None:
@@ -207,6 +209,7 @@ def test_a_manifest_that_cannot_be_read_is_left_to_a_person(kept: Project, store
     assert plan.doomed == ()
 
 
+@pytest.mark.slow
 def test_a_backup_that_is_half_deleted_is_no_backup_any_more(
     kept: Project, taken: Callable[..., Manifest], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +249,7 @@ back_up(target="t", environment="dev", conninfo=conninfo, run_id="killed",
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_backup_leaves_is_found_and_removed(kept: Project, store: Store, large_database: str) -> None:
     settings = store.settings
     command = [sys.executable, "-c", KILLED, large_database, settings.url, settings.endpoint_url or ""]
@@ -267,6 +271,7 @@ def test_what_a_killed_backup_leaves_is_found_and_removed(kept: Project, store: 
     store.assert_empty()
 
 
+@pytest.mark.slow
 def test_a_dump_without_a_manifest_goes_and_what_is_not_ours_stays(kept: Project, store: Store) -> None:
     ours = "dev/20250102T000000Z-f"
     foreign = {
@@ -291,6 +296,7 @@ def test_a_dump_without_a_manifest_goes_and_what_is_not_ours_stays(kept: Project
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_leftover_that_becomes_a_backup_meanwhile_stays(
     kept: Project, taken: Callable[..., Manifest], store: Store
 ) -> None:
@@ -308,6 +314,7 @@ def test_a_leftover_that_becomes_a_backup_meanwhile_stays(
 # -- locked -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_the_store_locks_is_kept_and_told(kept: Project, s3: Any, store: Store) -> None:
     name = f"locked-{os.getpid()}-prune"
     store.client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)

@@ -221,6 +221,7 @@ def test_a_damaged_backup_replaces_nothing(server: ThrowawayServer, living: str,
         assert not verify_backup(backup, Level.DIGESTS, Silent(), programs=pg_bin).holds
 
 
+@pytest.mark.slow
 def test_settings_and_grants_that_come_while_it_is_restored_are_kept(
     server: ThrowawayServer, living: str, store: Store
 ) -> None:
@@ -242,6 +243,7 @@ def test_settings_and_grants_that_come_while_it_is_restored_are_kept(
     assert "work_mem=9MB" in str(whole_shape(server, "living"))
 
 
+@pytest.mark.slow
 def test_the_owner_may_replace_without_being_a_superuser(server: ThrowawayServer, living: str, store: Store) -> None:
     execute(living, "CREATE TABLE public.t AS SELECT 1 AS i; ALTER TABLE public.t OWNER TO living_owner")
     manifest = take(living, store).manifest
@@ -275,6 +277,7 @@ def test_trouble_of_this_machine_is_no_damage(taken: Manifest, store: Store, pg_
                 verify_backup(backup, level, Silent(), programs=tmp_path)
 
 
+@pytest.mark.slow
 def test_what_only_a_superuser_may_own_is_verified(
     database: str, server: ThrowawayServer, store: Store, pg_bin: Path
 ) -> None:
@@ -313,6 +316,7 @@ def test_a_copy_that_lacks_something_is_not_what_was_backed_up(database: str) ->
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_database_that_was_left_closed_is_told_how_to_open(
     server: ThrowawayServer, living: str, store: Store
 ) -> None:

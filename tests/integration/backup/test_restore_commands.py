@@ -78,6 +78,7 @@ def test_production_goes_back_to_before_a_bad_deploy(shop: Project, pg_bin: Path
     assert shop.query("SELECT sum(total) FROM orders", "prod") == [(1253000,)]
 
 
+@pytest.mark.slow
 def test_the_way_back_that_is_printed_works(shop: Project, server: ThrowawayServer) -> None:
     bad_deploy(shop)
     name = parse_address(shop.urls["prod"]).database
@@ -95,6 +96,7 @@ def test_the_way_back_that_is_printed_works(shop: Project, server: ThrowawayServ
     assert "up to date" in shop.run("status", "prod").out
 
 
+@pytest.mark.slow
 def test_a_copy_by_url_and_by_time(shop: Project, new_database: Callable[[], str], pg_bin: Path) -> None:
     bad_deploy(shop)
     copy = new_database()
@@ -143,6 +145,7 @@ def test_a_damaged_backup_is_found_recorded_and_never_restored(
     assert refused.code == 7, refused.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "after"),
     [(signal.SIGTERM, "restore  "), (signal.SIGTERM, "comparison"), (signal.SIGKILL, "statistics")],

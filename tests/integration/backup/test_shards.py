@@ -126,6 +126,7 @@ def test_all_dumps_see_one_snapshot(
     assert difference == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["main", "shard"])
 def test_when_one_dump_is_killed_all_end_and_nothing_stays(wide: str, store: Store, victim: str) -> None:
     def kill() -> None:
@@ -141,6 +142,7 @@ def test_when_one_dump_is_killed_all_end_and_nothing_stays(wide: str, store: Sto
     assert_no_pg_dump()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_dumps(wide: str, store: Store) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -153,6 +155,7 @@ def test_ctrl_c_ends_all_dumps(wide: str, store: Store) -> None:
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("lockstep")] == []
 
 
+@pytest.mark.slow
 def test_a_part_that_cannot_be_stored_ends_all_dumps(wide: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Bucket.put_part
 
@@ -166,6 +169,7 @@ def test_a_part_that_cannot_be_stored_ends_all_dumps(wide: str, store: Store, mo
     assert_no_pg_dump()
 
 
+@pytest.mark.slow
 def test_when_the_last_object_cannot_be_made_the_others_go(wide: str, store: Store) -> None:
     def occupy() -> None:
         (key,) = [key for key in store.unfinished() if key.endswith("data-2.dump")]
@@ -177,6 +181,7 @@ def test_when_the_last_object_cannot_be_made_the_others_go(wide: str, store: Sto
     assert store.unfinished() == []
 
 
+@pytest.mark.slow
 def test_progress_is_that_of_all_dumps(wide: str, store: Store) -> None:
     seen: list[BackupProgress] = []
     manifest = take(wide, store, jobs=3, progress=seen.append).manifest
@@ -187,6 +192,7 @@ def test_progress_is_that_of_all_dumps(wide: str, store: Store) -> None:
 # -- between snapshot and locks ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("statement", ["TRUNCATE t", "ALTER TABLE t ALTER i TYPE bigint", "DROP TABLE t"])
 def test_rows_that_were_taken_away_before_the_locks_are_never_missed(
@@ -214,6 +220,7 @@ def test_rows_that_were_taken_away_before_the_locks_are_never_missed(
     assert_no_pg_dump()
 
 
+@pytest.mark.slow
 def test_a_table_that_is_always_replaced_is_named_at_last(database: str, store: Store) -> None:
     execute(database, "CREATE TABLE t AS SELECT 1 i")
     with pytest.raises(BackupFailed, match=r"public\.t was truncated, rewritten or dropped each time") as caught:
@@ -222,6 +229,7 @@ def test_a_table_that_is_always_replaced_is_named_at_last(database: str, store: 
     store.assert_empty()
 
 
+@pytest.mark.slow
 def test_vacuum_in_between_is_no_reason_to_begin_again(database: str, store: Store) -> None:
     execute(database, "CREATE TABLE t AS SELECT 1 i")
     told: list[str] = []
@@ -229,6 +237,7 @@ def test_vacuum_in_between_is_no_reason_to_begin_again(database: str, store: Sto
     assert told == []
 
 
+@pytest.mark.slow
 def test_somebody_who_waits_for_an_exclusive_lock_gets_it_when_the_dump_is_done(database: str, store: Store) -> None:
     # Our own session keeps no lock: a queued ACCESS EXCLUSIVE would stand between it and pg_dump for ever.
     execute(database, "CREATE TABLE t AS SELECT generate_series(1, 9000) i; CREATE TABLE u AS SELECT 1 i")

@@ -118,6 +118,7 @@ PASSING: dict[str, tuple[str, Fault, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PASSING)
 def test_a_fault_that_passes_costs_a_moment_and_no_backup(
     noise: str, line: FaultyStore, settings: BucketSettings, store: Store, name: str
@@ -129,6 +130,7 @@ def test_a_fault_that_passes_costs_a_moment_and_no_backup(
     assert_whole(manifest, store)
 
 
+@pytest.mark.slow
 def test_a_second_upload_that_nobody_knows_of_stays_to_be_removed(
     noise: str, line: FaultyStore, settings: BucketSettings, store: Store
 ) -> None:
@@ -161,6 +163,7 @@ STAYING: dict[str, tuple[str, Fault, dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STAYING)
 def test_a_fault_that_stays_is_no_backup_and_worth_another_try(
     noise: str, line: FaultyStore, settings: BucketSettings, store: Store, name: str, monkeypatch: pytest.MonkeyPatch
@@ -209,6 +212,7 @@ def mortal(new_store: Callable[[S3Server], Store]) -> Iterator[tuple[S3Server, S
         yield own, new_store(own)
 
 
+@pytest.mark.slow
 def test_a_store_that_is_killed_and_comes_back_costs_a_moment(
     noise: str, mortal: tuple[S3Server, Store], new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +246,7 @@ def test_a_store_that_is_killed_and_comes_back_costs_a_moment(
         assert one.execute(query).fetchone() == other.execute(query).fetchone()
 
 
+@pytest.mark.slow
 def test_a_store_that_dies_in_a_restore_leaves_the_database_empty(
     noise: str, line: FaultyStore, settings: BucketSettings, store: Store, new_database: Callable[[], str]
 ) -> None:

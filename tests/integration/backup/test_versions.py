@@ -59,6 +59,7 @@ def test_without_clients_of_its_major_it_is_refused_by_name(
     store.assert_empty()
 
 
+@pytest.mark.slow
 def test_a_setting_names_the_place_of_several_majors(server15: ThrowawayServer, store: Store, tmp_path: Path) -> None:
     (tmp_path / "15").mkdir()
     (tmp_path / "15" / "bin").symlink_to(PG15)

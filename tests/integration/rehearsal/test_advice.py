@@ -90,6 +90,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("statement", "proof"), CASES.items(), ids=list(CASES))
 def test_the_advice_runs_and_comes_to_the_same_end(
     statement: str, proof: tuple[str, tuple[object, ...]], connection: psycopg.Connection[Any]
@@ -100,6 +101,7 @@ def test_the_advice_runs_and_comes_to_the_same_end(
     assert connection.execute(proof[0].encode()).fetchone() == proof[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statement",
     [
@@ -128,6 +130,7 @@ def test_attaching_after_the_advice_looks_at_no_row(statement: str, connection: 
         assert reads() == begun + 1  # without it, every row
 
 
+@pytest.mark.slow
 def test_what_a_file_accepts_is_advised_all_the_same() -> None:
     from lockstep.core.directives import parse_directives
 
@@ -136,6 +139,7 @@ def test_what_a_file_accepts_is_advised_all_the_same() -> None:
     assert ("001-x.sql", 2) in advice_of([file], ["001-x.sql"])
 
 
+@pytest.mark.slow
 def test_from_18_on_not_null_is_added_not_valid() -> None:
     file = SqlFile(name="001-x.sql", text="ALTER TABLE public.t ALTER COLUMN a SET NOT NULL;", checksum="")
     text = advice_of([file], ["001-x.sql"], major=18)["001-x.sql", 1]

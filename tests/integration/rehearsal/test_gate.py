@@ -50,6 +50,7 @@ def test_an_override_goes_on_and_is_kept_with_who_gave_it(prod: Project) -> None
     assert "@" in details["by"]  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_a_backup_that_is_too_old_by_now_is_no_pass(prod: Project) -> None:
     prepare(prod)
     prod.toml += '[rehearsal]\nmax_backup_age = "1ms"\n'
@@ -60,6 +61,7 @@ def test_a_backup_that_is_too_old_by_now_is_no_pass(prod: Project) -> None:
     assert "old by now, and max_backup_age is 1 ms" in done.err
 
 
+@pytest.mark.slow
 def test_what_was_rehearsed_stands_beside_what_it_took_and_calibrates(prod: Project) -> None:
     prepare(prod)
     for number in range(1, 4):
@@ -77,6 +79,7 @@ def test_what_was_rehearsed_stands_beside_what_it_took_and_calibrates(prod: Proj
     assert 0.2 < found["ratio"] < 5
 
 
+@pytest.mark.slow
 def test_what_was_changed_otherwise_than_rehearsed_is_an_error(prod: Project) -> None:
     """A migration that does something else when it is not on a copy: whatever the reason, it is told."""
     prepare(prod)
@@ -92,6 +95,7 @@ def test_what_was_changed_otherwise_than_rehearsed_is_an_error(prod: Project) ->
     assert prod.query("SELECT count(*) FROM schema_migrations WHERE version = 1", "prod") == [(1,)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encrypted", [True, False])
 def test_beside_an_encrypted_backup_no_definition_lies_in_clear(prod: Project, encrypted: bool, tmp_path: Path) -> None:
     pyrage = pytest.importorskip("pyrage")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.project import Project
 
 
+@pytest.mark.slow
 def test_a_plan_that_makes_a_role_is_tried_as_often_as_it_takes(prod: Project) -> None:
     prod.query("CREATE TABLE t (id int, v text); INSERT INTO t VALUES (1, 'a')", "prod")
     assert prod.run("baseline", "prod", "--version", "none").code == 0

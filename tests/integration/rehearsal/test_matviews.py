@@ -58,6 +58,7 @@ def reading(prod: Project, trace: Path) -> Project:
 EMPTY = {"public.direct", "public.by_view", "public.by_partition", "public.by_function", "public.by_dblink"}
 
 
+@pytest.mark.slow
 def test_what_reads_a_foreign_table_is_not_refreshed_and_all_else_is(reading: Project, trace: Path) -> None:
     with staged(reading) as stage:
         assert set(stage.copy.unfilled) == EMPTY
@@ -92,6 +93,7 @@ def test_a_plan_that_works_on_an_empty_one_cannot_be_verified(
     assert not trace.exists()
 
 
+@pytest.mark.slow
 def test_a_backup_with_one_that_cannot_be_filled_is_verified(reading: Project, trace: Path) -> None:
     assert reading.run("backup", "prod").code == 0
     done = reading.run("backups", "verify", "--level", "restored")

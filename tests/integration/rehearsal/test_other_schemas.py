@@ -23,6 +23,7 @@ def test_what_a_down_drops_in_another_schema_is_lost(prod: Project) -> None:
     assert "1 row of more.t" in found[4].text
 
 
+@pytest.mark.slow
 def test_rows_that_came_later_into_another_schema_stop_a_revert(prod: Project) -> None:
     prod.query("CREATE SCHEMA app", "prod")
     prod.write("001-table.sql", "CREATE TABLE app.t (id int);")
@@ -36,6 +37,7 @@ def test_rows_that_came_later_into_another_schema_stop_a_revert(prod: Project) -
     assert prod.query("SELECT count(*) FROM app.t", "prod") == [(1000,)]
 
 
+@pytest.mark.slow
 def test_a_deploy_to_another_schema_is_as_rehearsed_and_says_that_it_is_not_compared(prod: Project) -> None:
     prod.query("CREATE SCHEMA app", "prod")
     prod.write("001-table.sql", "CREATE TABLE app.t (id int); CREATE TABLE here (id int);")

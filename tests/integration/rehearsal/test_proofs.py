@@ -36,6 +36,7 @@ def shown(found: dict[int, RevertProof]) -> dict[int, str]:
     return {version: one.text for version, one in found.items()}
 
 
+@pytest.mark.slow
 def test_a_down_that_forgets_something_is_not_proven_and_the_object_is_named(shop: Project) -> None:
     shop.query("CREATE ROLE reader_of_orders; GRANT SELECT ON orders TO reader_of_orders", "prod")
     forgotten = {
@@ -84,6 +85,7 @@ def test_every_standing(shop: Project) -> None:
     assert found[2].down_checksum is None
 
 
+@pytest.mark.slow
 def test_an_up_that_does_not_run_again_after_its_down_fails(shop: Project) -> None:
     """It leaves no object behind, but rows that a second run collides with."""
     pair(shop, 1, "INSERT INTO orders (id, customer) VALUES (1000, 'us');", "SELECT 1;")
@@ -121,6 +123,7 @@ def test_what_a_down_drops_is_counted_and_what_a_default_makes_again_is_not(shop
     assert found.text == "loses data: 100 rows of 3 columns, 40 rows of public.notes"
 
 
+@pytest.mark.slow
 def test_what_up_and_down_together_destroy_is_found(shop: Project) -> None:
     shop.query("CREATE TABLE rates (id int PRIMARY KEY, rate numeric); INSERT INTO rates SELECT n, n / 7.0 FROM generate_series(1, 50) n", "prod")  # fmt: skip
     shop.run("drift", "prod", "--accept", "rates")
@@ -149,6 +152,7 @@ def test_a_way_back_that_brings_every_value_back_is_proven(shop: Project) -> Non
     assert shown(proofs(shop)) == dict.fromkeys(range(1, 5), "proven")
 
 
+@pytest.mark.slow
 def test_repeatables_run_again_after_a_revert_and_are_no_difference(shop: Project) -> None:
     shop.write("repeatable/totals.sql", "DROP MATERIALIZED VIEW IF EXISTS totals; CREATE MATERIALIZED VIEW totals AS SELECT customer, sum(total) AS total FROM orders GROUP BY 1; CREATE UNIQUE INDEX totals_customer ON totals (customer);")  # fmt: skip
     shop.write("repeatable/names.sql", "CREATE OR REPLACE VIEW names AS SELECT id, customer FROM orders;")
@@ -167,6 +171,7 @@ def test_repeatables_run_again_after_a_revert_and_are_no_difference(shop: Projec
     assert shown(proofs(shop)) == {1: "proven"}
 
 
+@pytest.mark.slow
 def test_a_view_that_needs_the_new_column_is_in_the_way_of_its_down(shop: Project) -> None:
     pair(shop, 1, "ALTER TABLE orders ADD COLUMN note text;", "ALTER TABLE orders DROP COLUMN note;")
     shop.write("repeatable/noted.sql", "CREATE OR REPLACE VIEW noted AS SELECT id, note FROM orders;")
@@ -175,6 +180,7 @@ def test_a_view_that_needs_the_new_column_is_in_the_way_of_its_down(shop: Projec
     assert found.reason is not None and "other objects depend on it" in found.reason
 
 
+@pytest.mark.slow
 def test_outside_of_a_transaction_downs_have_their_own_directives(shop: Project) -> None:
     alone = "-- lockstep: transaction=none\n"
     pair(shop, 1, "CREATE INDEX CONCURRENTLY a ON orders (total);", alone + "DROP INDEX CONCURRENTLY a;", alone)
@@ -195,6 +201,7 @@ def test_outside_of_a_transaction_downs_have_their_own_directives(shop: Project)
     assert texts == dict.fromkeys((1, 2, 4, 5), "proven")
 
 
+@pytest.mark.slow
 def test_partitions_count_as_their_table(shop: Project) -> None:
     shop.query(
         """
@@ -221,6 +228,7 @@ def test_partitions_count_as_their_table(shop: Project) -> None:
     assert [(one.relation, one.column, one.rows) for one in found[3].losses] == [("public.events", "what", 300)]
 
 
+@pytest.mark.slow
 def test_values_of_awkward_types_are_compared_without_an_error(shop: Project) -> None:
     shop.query(
         """
@@ -246,6 +254,7 @@ def test_values_of_awkward_types_are_compared_without_an_error(shop: Project) ->
     assert [(one.relation, one.column, one.rows) for one in found[3].losses] == [("public.zoo", "t", 1)]
 
 
+@pytest.mark.slow
 def test_a_large_table_is_counted_and_that_is_said(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     import lockstep.service.rehearsal.losses as losses
 
@@ -257,6 +266,7 @@ def test_a_large_table_is_counted_and_that_is_said(shop: Project, monkeypatch: p
     assert found[2].text == "loses data: 1 row of public.orders"
 
 
+@pytest.mark.slow
 def test_where_rows_came_and_stayed_the_values_of_the_others_are_not_known(shop: Project) -> None:
     pair(
         shop, 1,
@@ -268,6 +278,7 @@ def test_where_rows_came_and_stayed_the_values_of_the_others_are_not_known(shop:
     assert found.notes == ("1 row more in public.orders than before",)
 
 
+@pytest.mark.slow
 def test_rows_of_a_table_with_an_odd_name_are_counted_as_of_any_other(shop: Project) -> None:
     name = '"my.s"."Odd ""T"" é"'
     shop.query(f'CREATE SCHEMA "my.s"; CREATE TABLE {name} AS SELECT n AS id, n AS v FROM generate_series(1, 10) n', "prod")  # fmt: skip
@@ -278,6 +289,7 @@ def test_rows_of_a_table_with_an_odd_name_are_counted_as_of_any_other(shop: Proj
     assert found[2].text == 'loses data: 2 rows of my.s.Odd "T" é'
 
 
+@pytest.mark.slow
 def test_what_code_in_a_down_raises_is_not_shown(shop: Project) -> None:
     raising = "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = 's3cret-token'; END $$;"
     pair(shop, 1, "CREATE TABLE t (id int);", raising)

@@ -14,6 +14,7 @@ def test_the_plan_is_tried_on_the_backup_and_production_stays_as_it_is(prod: Pro
     assert prod.query("SELECT to_regclass('orders')", "prod") == [(None,)]
 
 
+@pytest.mark.slow
 def test_a_migration_that_fails_on_the_data_is_found(prod: Project) -> None:
     prod.query("CREATE TABLE orders (id int); INSERT INTO orders VALUES (7), (7)", "prod")
     prod.run("baseline", "prod", "--version", "none")
@@ -22,6 +23,7 @@ def test_a_migration_that_fails_on_the_data_is_found(prod: Project) -> None:
     assert done.code == 7, done.err + done.out
 
 
+@pytest.mark.slow
 def test_a_backup_of_before_is_rehearsed_as_it_was_and_that_is_said(prod: Project) -> None:
     prod.write("001-a.sql", "CREATE TABLE a ();")
     assert prod.run("sync", "prod").code == 0
@@ -32,6 +34,7 @@ def test_a_backup_of_before_is_rehearsed_as_it_was_and_that_is_said(prod: Projec
     assert "moved on" not in prod.run("rehearse", "prod", "--fresh").err
 
 
+@pytest.mark.slow
 def test_a_migration_may_name_its_database(prod: Project) -> None:
     name = prod.query("SELECT current_database()", "prod")[0][0]
     prod.write("001-named.sql", f"ALTER DATABASE {name} SET timezone = 'UTC'; COMMENT ON DATABASE {name} IS 'shop';")
@@ -39,6 +42,7 @@ def test_a_migration_may_name_its_database(prod: Project) -> None:
     assert done.code == 0, done.err + done.out
 
 
+@pytest.mark.slow
 def test_a_lock_that_the_text_did_not_promise_is_a_note(prod: Project) -> None:
     prod.query(
         "CREATE TABLE customers (id int PRIMARY KEY); CREATE TABLE orders (id int, customer int REFERENCES customers)",

@@ -49,6 +49,7 @@ def test_what_can_be_gone_on_with_comes_to_the_same_end(shop: Project) -> None:
     assert found.cut == ("001-built.sql", "002-gone.sql", "003-filled.sql", "004-units.sql")
 
 
+@pytest.mark.slow
 def test_another_end_is_a_problem_that_names_the_object(shop: Project) -> None:
     """A sequence does not go back with the transaction that asked it."""
     shop.write(
@@ -62,6 +63,7 @@ def test_another_end_is_a_problem_that_names_the_object(shop: Project) -> None:
     )
 
 
+@pytest.mark.slow
 def test_other_rows_are_a_problem_as_well(shop: Project) -> None:
     shop.write(
         "001-first.sql",
@@ -73,6 +75,7 @@ def test_other_rows_are_a_problem_as_well(shop: Project) -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_asks_for_a_repair_by_design_is_a_note(shop: Project) -> None:
     shop.write("001-commits.sql", ALONE + "DO $$ BEGIN UPDATE orders SET total = 0; COMMIT; END $$;")
     found = resumed(shop)
@@ -81,6 +84,7 @@ def test_what_asks_for_a_repair_by_design_is_a_note(shop: Project) -> None:
     assert "ask for a repair" in found.notes[0].message
 
 
+@pytest.mark.slow
 def test_a_plan_of_transactions_alone_is_not_cut_off(shop: Project) -> None:
     shop.write("001-whole.sql", "CREATE TABLE c (id int);")
     assert resumed(shop) == Resumed()

@@ -41,6 +41,7 @@ def applied(project: Project) -> list[int]:
     return [row[0] for row in project.query("SELECT version FROM schema_migrations ORDER BY 1", "prod")]
 
 
+@pytest.mark.slow
 def test_what_the_deploy_proved_is_kept_and_lets_the_revert_go_on(shop: Project) -> None:
     assert (standing(shop, 1), standing(shop, 2)) == ("proven", "proven")
     row = shop.query("SELECT revert_proof->>'down_checksum' = down_checksum, revert_proof->>'backup' FROM schema_migrations WHERE version = 2", "prod")  # fmt: skip
@@ -80,6 +81,7 @@ def test_one_person_alone_takes_nothing_back_where_two_are_needed(shop: Project)
     assert applied(shop) == [1, 2]
 
 
+@pytest.mark.slow
 def test_rows_written_while_it_waited_for_approval_are_counted(shop: Project) -> None:
     def late(_asked: object) -> tuple[bool, str]:
         shop.query("UPDATE orders SET note = 'x' WHERE id <= 3", "prod")
@@ -107,6 +109,7 @@ def test_what_was_written_since_is_counted_and_wants_an_override(shop: Project) 
     ]
 
 
+@pytest.mark.slow
 def test_what_to_run_again_is_what_was_run(shop: Project) -> None:
     refused = shop.run("revert", "prod", "--to", "none")
     assert refused.code == 7
@@ -122,6 +125,7 @@ def test_another_down_than_the_proven_one_is_tried_on_the_backup(shop: Project) 
     assert applied(shop) == [1]
 
 
+@pytest.mark.slow
 def test_a_down_that_leaves_something_is_refused_by_the_schema_that_was_recorded(shop: Project) -> None:
     """The up would not mind: it adds the column only where there is none."""
     shop.write("003-m.sql", "ALTER TABLE orders ADD COLUMN IF NOT EXISTS extra int; CREATE INDEX IF NOT EXISTS extras ON orders (extra);")  # fmt: skip
@@ -134,6 +138,7 @@ def test_a_down_that_leaves_something_is_refused_by_the_schema_that_was_recorded
     assert "index public.extras is left over" in refused.err
 
 
+@pytest.mark.slow
 def test_a_down_that_fails_on_the_copy_never_reaches_production(shop: Project) -> None:
     shop.write("002-m.down.sql", "ALTER TABLE orders DROP COLUMN notes;")
     refused = shop.run("revert", "prod", "--steps", "1")
@@ -142,6 +147,7 @@ def test_a_down_that_fails_on_the_copy_never_reaches_production(shop: Project) -
     assert shop.query("SELECT count(*) FROM schema_migrations_log WHERE event = 'fail'", "prod") == [(0,)]
 
 
+@pytest.mark.slow
 def test_a_revert_of_all_counts_each_table_once_and_follows_a_renamed_one(shop: Project) -> None:
     pair(shop, 3, "ALTER TABLE orders RENAME TO sales;", "ALTER TABLE sales RENAME TO orders;")
     assert shop.run("sync", "prod").code == 0
@@ -152,6 +158,7 @@ def test_a_revert_of_all_counts_each_table_once_and_follows_a_renamed_one(shop: 
     assert shop.query("SELECT count(*) FROM orders", "prod") == [(10,)]
 
 
+@pytest.mark.slow
 def test_one_out_of_the_middle_goes_where_two_ways_come_to_the_same(shop: Project) -> None:
     pair(shop, 3, "CREATE TABLE other (id int);", "DROP TABLE other;")
     assert shop.run("sync", "prod").code == 0
@@ -166,6 +173,7 @@ def test_one_out_of_the_middle_goes_where_two_ways_come_to_the_same(shop: Projec
     assert applied(shop) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_one_that_a_newer_one_needs_stays(shop: Project) -> None:
     pair(shop, 3, "CREATE INDEX notes ON orders (note);", "DROP INDEX notes;")
     assert shop.run("sync", "prod").code == 0
@@ -175,6 +183,7 @@ def test_one_that_a_newer_one_needs_stays(shop: Project) -> None:
     assert applied(shop) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_where_a_newer_one_has_no_way_back_nothing_is_known(shop: Project) -> None:
     shop.write("003-m.sql", "CREATE TABLE other (id int);")
     assert shop.run("sync", "prod").code == 0
@@ -183,6 +192,7 @@ def test_where_a_newer_one_has_no_way_back_nothing_is_known(shop: Project) -> No
     assert "whether the newer ones can do without it cannot be tried: 003-m.sql has no down script" in refused.err
 
 
+@pytest.mark.slow
 def test_out_of_the_middle_of_dev_needs_a_trial_as_well(project: Project) -> None:
     for version in (1, 2, 3):
         pair(project, version, f"CREATE TABLE t{version} (id int);", f"DROP TABLE t{version};")
@@ -198,5 +208,6 @@ def test_out_of_the_middle_of_dev_needs_a_trial_as_well(project: Project) -> Non
     assert newest.code == 0, newest.err
 
 
+@pytest.mark.slow
 def test_a_version_that_is_not_there_is_a_usage_error(shop: Project) -> None:
     assert shop.run("revert", "prod", "--only", "9").code == 2

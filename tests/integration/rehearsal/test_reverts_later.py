@@ -84,6 +84,7 @@ def standing(project: Project, version: int) -> object:
     return rows[0][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_what_was_proven_on_the_rows_of_the_deploy_is_not_proven_by_now(prod: Project, name: str) -> None:
     there, up, down, later, told = CASES[name]
@@ -102,6 +103,7 @@ def test_what_was_proven_on_the_rows_of_the_deploy_is_not_proven_by_now(prod: Pr
     assert prod.query("SELECT version FROM schema_migrations WHERE version > 0", "prod") == [(1,)]
 
 
+@pytest.mark.slow
 def test_two_steps_of_which_the_older_one_empties_a_column(prod: Project) -> None:
     prod.query("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t (id) SELECT generate_series(1, 10)", "prod")
     assert prod.run("baseline", "prod", "--version", "none").code == 0
@@ -117,6 +119,7 @@ def test_two_steps_of_which_the_older_one_empties_a_column(prod: Project) -> Non
     assert "it loses data: 4 rows of public.t.v" in refused.err
 
 
+@pytest.mark.slow
 def test_two_steps_of_which_the_newer_one_gives_the_table_its_name_back(prod: Project) -> None:
     prod.query("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 10)", "prod")
     assert prod.run("baseline", "prod", "--version", "none").code == 0
@@ -129,6 +132,7 @@ def test_two_steps_of_which_the_newer_one_gives_the_table_its_name_back(prod: Pr
     assert "it loses data: 4 rows of public.u.v" in refused.err
 
 
+@pytest.mark.slow
 def test_a_table_that_others_refer_to_needs_no_trial(prod: Project) -> None:
     """What hangs on the rows of a dropped table stays: only its reference goes with the column."""
     prod.query("CREATE TABLE t (id int PRIMARY KEY)", "prod")
@@ -145,6 +149,7 @@ def test_a_table_that_others_refer_to_needs_no_trial(prod: Project) -> None:
     assert "proven when it was rehearsed" in done.err
 
 
+@pytest.mark.slow
 def test_a_table_too_large_to_be_compared_is_no_proof(prod: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     import lockstep.service.rehearsal.losses as losses
 

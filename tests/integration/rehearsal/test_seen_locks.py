@@ -44,6 +44,7 @@ def seen(request: pytest.FixtureRequest) -> tuple[str, dict[str, Sighting]]:
     return request.param[-2:], found
 
 
+@pytest.mark.slow
 def test_what_is_seen_is_what_the_table_says(
     seen: tuple[str, dict[str, Sighting]], golden: Callable[[str, str], None]
 ) -> None:
@@ -51,6 +52,7 @@ def test_what_is_seen_is_what_the_table_says(
     golden(f"locks-seen-{major}.md", HEADER + "".join(row(one) for one in found.values()))
 
 
+@pytest.mark.slow
 def test_what_the_text_promises_is_what_is_seen(seen: tuple[str, dict[str, Sighting]]) -> None:
     _, found = seen
     differences = {one.form.statement: tuple(corrected(one)) for one in found.values()}
@@ -72,6 +74,7 @@ def corrected(sighting: Sighting) -> list[str]:
 BEGIN, END = "<!-- seen: pytest --refresh-golden tests/integration/rehearsal/test_seen_locks.py -->\n", "<!-- end -->\n"
 
 
+@pytest.mark.slow
 def test_the_page_is_made_of_what_was_seen(request: pytest.FixtureRequest) -> None:
     before, _, rest = PAGE.read_text().partition(BEGIN)
     table, _, after = rest.partition(END)

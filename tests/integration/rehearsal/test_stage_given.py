@@ -67,6 +67,7 @@ def test_a_plan_is_rehearsed_there_and_nothing_stays(shop: Project, given: Throw
     assert databases(given) == ["postgres"]
 
 
+@pytest.mark.slow
 def test_with_a_role_that_may_make_roles_they_are_made_and_dropped(shop: Project, given: ThrowawayServer) -> None:
     shop.variables["REHEARSAL_SERVER_URL"] = given.url()
     assert shop.run("rehearse", "prod", "--fresh").code == 0
@@ -75,6 +76,7 @@ def test_with_a_role_that_may_make_roles_they_are_made_and_dropped(shop: Project
     assert databases(given) == ["postgres"]
 
 
+@pytest.mark.slow
 def test_a_failure_on_the_way_leaves_nothing(shop: Project, given: ThrowawayServer) -> None:
     with pytest.raises(ZeroDivisionError), staged(shop) as stage:
         stage.clone()
@@ -83,6 +85,7 @@ def test_a_failure_on_the_way_leaves_nothing(shop: Project, given: ThrowawayServ
     assert databases(given) == ["postgres"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda one: one.name)
 def test_what_a_killed_one_left_goes_with_the_next_and_what_lives_stays(
     shop: Project, given: ThrowawayServer, tmp_path: Path, how: signal.Signals
@@ -106,6 +109,7 @@ def test_what_a_killed_one_left_goes_with_the_next_and_what_lives_stays(
     assert databases(given) == ["postgres"]
 
 
+@pytest.mark.slow
 def test_what_would_leave_the_database_is_not_run_there_though_its_file_accepts_it(
     shop: Project, given: ThrowawayServer
 ) -> None:
@@ -117,6 +121,7 @@ def test_what_would_leave_the_database_is_not_run_there_though_its_file_accepts_
     assert done.document["rehearsal"]["files"] == []
 
 
+@pytest.mark.slow
 def test_a_role_that_may_not_create_databases_is_told_so(shop: Project, given: ThrowawayServer) -> None:
     with psycopg.connect(given.url(), autocommit=True) as admin:
         admin.execute("CREATE ROLE nobody_much LOGIN PASSWORD 'pw'")

@@ -96,6 +96,7 @@ def test_nothing_that_is_tried_arrives_anywhere_else(prod: Project, publisher: T
         assert admin.execute("SELECT slot_name::text FROM pg_replication_slots").fetchall() == [("feed",)]
 
 
+@pytest.mark.slow
 def test_a_plan_that_drops_the_subscription_leaves_the_slot(prod: Project, publisher: ThrowawayServer) -> None:
     prod.write("001-drop.sql", "-- lockstep: transaction=none\nDROP SUBSCRIPTION IF EXISTS feed;")
     done = prod.run("rehearse", "prod", "--fresh")
@@ -120,6 +121,7 @@ def test_its_server_has_no_network_and_a_socket_that_only_we_can_enter(prod: Pro
     assert not [folder for folder in folders if folder.exists()]
 
 
+@pytest.mark.slow
 def test_production_is_locked_by_nobody_while_its_copy_is_tried(prod: Project, publisher: ThrowawayServer) -> None:
     from lockstep.service.progress import Silent
     from lockstep.service.rehearsal.stage import open_stage

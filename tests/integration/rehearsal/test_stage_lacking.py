@@ -65,6 +65,7 @@ def test_what_needs_a_missing_extension_is_left_out_and_said(shop: Project) -> N
             assert there.execute("SELECT to_regclass('docs')").fetchone() == (None,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "outcome"),
     [
@@ -85,18 +86,21 @@ def test_a_plan_that_needs_it_cannot_be_verified_and_another_one_passes(shop: Pr
         assert "not-on-copy" in {one["rule"] for one in found["verdict"]["problems"]}
 
 
+@pytest.mark.slow
 def test_a_copy_that_is_not_whole_verifies_no_backup(shop: Project) -> None:
     shop.write("001-change.sql", "SELECT 1;")
     assert shop.run("rehearse", "prod", "--fresh").code == 0
     assert "never" in shop.run("backups", "list").out
 
 
+@pytest.mark.slow
 def test_an_extension_that_cannot_be_made_here_counts_as_missing(prod: Project) -> None:
     with psycopg.connect(prod.urls["prod"], autocommit=True) as here:
         assert prerequisites.uncreatable_extensions(here, ["hstore", "no_such_extension"]) == ("no_such_extension",)
         assert here.execute("SELECT count(*) FROM pg_extension WHERE extname = 'hstore'").fetchone() == (0,)
 
 
+@pytest.mark.slow
 @pytest.mark.postgresql15
 def test_a_source_of_a_major_that_is_not_here_is_tried_on_a_higher_one(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pg_bin: Path

@@ -107,6 +107,7 @@ def test_what_production_refuses_is_refused_on_the_copy_and_what_it_allows_is_no
         assert actual == state, f"as in production: {statement}"
 
 
+@pytest.mark.slow
 def test_roles_settings_and_the_database_itself_are_as_in_production(shop: Project) -> None:
     with staged(shop) as stage:
         clone = stage.clone()
@@ -140,6 +141,7 @@ def test_roles_settings_and_the_database_itself_are_as_in_production(shop: Proje
         assert any("app.secret" in note for note in stage.copy.notes)
 
 
+@pytest.mark.slow
 def test_a_rehearsal_verifies_the_backup_that_it_restores(shop: Project) -> None:
     shop.write("001-change.sql", "SELECT 1;")
     done = shop.run("rehearse", "prod", "--fresh")

@@ -136,12 +136,14 @@ def test_a_plan_passes_and_policies_work_though_the_services_schemas_are_not_in_
             assert there.execute(comment.encode()).fetchone() == ("whose",)
 
 
+@pytest.mark.slow
 def test_such_a_backup_is_verified_by_restoring_it(app: Project) -> None:
     assert app.run("backup", "prod").code == 0
     done = app.run("backups", "verify")
     assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 def test_a_row_that_refers_to_nobody_is_found(app: Project) -> None:
     app.write("001-a.sql", "UPDATE public.notes SET owner = gen_random_uuid() WHERE id = 1;")
     with staged(app) as stage:

@@ -50,6 +50,7 @@ def test_the_touched_tables_have_their_rows_and_all_that_they_lead_to(shop: Proj
     assert "never" in shop.run("backups", "list").out, "a part proves no backup"
 
 
+@pytest.mark.slow
 def test_what_a_statement_reaches_beyond_them_is_a_doubt(shop: Project) -> None:
     found = rehearsed(shop, "SELECT look();")
     assert found["copy"]["tier"] == "touched tables"
@@ -57,6 +58,7 @@ def test_what_a_statement_reaches_beyond_them_is_a_doubt(shop: Project) -> None:
     assert [one["rule"] for one in found["verdict"]["problems"]] == ["reduced-copy"]
 
 
+@pytest.mark.slow
 def test_a_plan_on_the_large_table_is_tried_on_definitions_alone(shop: Project) -> None:
     found = rehearsed(shop, "CREATE INDEX ON huge (id);")
     assert found["copy"]["tier"] == "schema only"
@@ -64,6 +66,7 @@ def test_a_plan_on_the_large_table_is_tried_on_definitions_alone(shop: Project) 
     assert any(note.startswith("estimated, not tried: public.huge has 40,000 rows") for note in found["copy"]["notes"])
 
 
+@pytest.mark.slow
 def test_a_data_dependent_failure_is_found_in_a_part_as_well(shop: Project) -> None:
     with psycopg.connect(shop.urls["prod"]) as there:
         there.execute("INSERT INTO users VALUES (-1)")

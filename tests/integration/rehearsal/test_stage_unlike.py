@@ -18,6 +18,7 @@ def _outcome(prod: Project) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_locale_that_is_not_here_keeps_upper_and_lower_case(prod: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     real = shape_module.create_like
 
@@ -36,6 +37,7 @@ def test_a_locale_that_is_not_here_keeps_upper_and_lower_case(prod: Project, mon
     assert _outcome(prod)["outcome"] == "failed", "as it would in production"
 
 
+@pytest.mark.slow
 def test_rows_that_break_their_own_foreign_key_are_the_news(prod: Project) -> None:
     prod.query(
         "CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p);"
@@ -51,6 +53,7 @@ def test_rows_that_break_their_own_foreign_key_are_the_news(prod: Project) -> No
     assert "987654" not in told and "full disk" not in told and "says nothing about it" not in told
 
 
+@pytest.mark.slow
 def test_a_tablespace_of_productions_machine_cannot_be_verified(prod: Project) -> None:
     prod.query("CREATE TABLE t (id int)", "prod")
     assert prod.run("baseline", "prod", "--version", "none").code == 0
@@ -60,6 +63,7 @@ def test_a_tablespace_of_productions_machine_cannot_be_verified(prod: Project) -
     assert "tablespaces are folders" in verdict["problems"][0]["message"]
 
 
+@pytest.mark.slow
 def test_a_role_that_other_clones_depend_on_cannot_be_verified(prod: Project) -> None:
     name = f"old_{prod.query('SELECT current_database()', 'prod')[0][0]}"
     prod.query(f"CREATE ROLE {name}; CREATE TABLE legacy (a int); ALTER TABLE legacy OWNER TO {name}", "prod")

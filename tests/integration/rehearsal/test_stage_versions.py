@@ -18,6 +18,7 @@ def _prepared(prod: Project, schema: str) -> None:
     assert prod.run("baseline", "prod", "--version", "none").code == 0
 
 
+@pytest.mark.slow
 def test_an_extension_is_restored_at_the_sources_version(prod: Project) -> None:
     _prepared(prod, "public")
     with staged(prod) as stage, psycopg.connect(stage.clone().admin) as copy:
@@ -26,6 +27,7 @@ def test_an_extension_is_restored_at_the_sources_version(prod: Project) -> None:
         assert stage.proof.differences == ()
 
 
+@pytest.mark.slow
 def test_what_only_a_newer_version_has_fails_on_the_copy_as_it_would_in_production(prod: Project) -> None:
     _prepared(prod, "public")
     prod.write("001-view.sql", "CREATE VIEW v AS SELECT strict_word_similarity(x, 'a') AS s FROM t;")
@@ -33,6 +35,7 @@ def test_what_only_a_newer_version_has_fails_on_the_copy_as_it_would_in_producti
     assert verdict["outcome"] == "failed", verdict
 
 
+@pytest.mark.slow
 def test_an_update_is_tried_from_the_sources_version_and_comes_as_rehearsed(prod: Project) -> None:
     _prepared(prod, "public")
     prod.write("001-update.sql", "ALTER EXTENSION pg_trgm UPDATE;")
@@ -41,6 +44,7 @@ def test_an_update_is_tried_from_the_sources_version_and_comes_as_rehearsed(prod
     assert "not all as rehearsed" not in done.out + done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "outcome"),
     [("ALTER EXTENSION pg_trgm UPDATE;", "could not verify"), ("ALTER TABLE t ADD n int;", "passed")],

@@ -37,6 +37,7 @@ def read_until(descriptor: int, pattern: str) -> str:
     return said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "code", "how", "reason"),
     [
@@ -82,6 +83,7 @@ def test_without_a_terminal_it_waits_under_its_lock_until_somebody_answers(prod:
     assert events(prod) == ["backup", "rehearse", "ask", "approve", "apply"]
 
 
+@pytest.mark.slow
 def test_what_was_changed_while_it_waited_is_rehearsed_again_and_the_approval_holds(prod: Project) -> None:
     prod.toml += '[drift]\non_drift = "warn"\n'
     prod.configure(prod="protected = true")

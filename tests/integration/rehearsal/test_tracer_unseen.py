@@ -23,6 +23,7 @@ END $$;
 """
 
 
+@pytest.mark.slow
 def test_a_loop_over_all_schemas_and_functions_does_not_meet_it(prod: Project) -> None:
     name = prod.query("SELECT current_database()", "prod")[0][0]
     prod.query(

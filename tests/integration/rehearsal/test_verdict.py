@@ -21,6 +21,7 @@ def prepare(prod: Project, rehearsal: str = "", schema: str = ORDERS) -> None:
     assert prod.run("backup", "prod").code == 0
 
 
+@pytest.mark.slow
 def test_a_rewrite_is_refused_and_its_advice_passes(prod: Project) -> None:
     prepare(prod, 'max_rewrite = "100kB"\nmax_blocking = "10min"')
     prod.write("001-token.sql", "ALTER TABLE public.orders ADD COLUMN token uuid NOT NULL DEFAULT gen_random_uuid();")
@@ -39,6 +40,7 @@ def test_a_rewrite_is_refused_and_its_advice_passes(prod: Project) -> None:
     assert "rehearsal passed: backup verified, 5 migrations pass" in passed.out
 
 
+@pytest.mark.slow
 def test_what_a_file_accepts_is_allowed_and_shown(prod: Project) -> None:
     prepare(prod, 'max_rewrite = "100kB"\nmax_blocking = "10min"')
     prod.write(
@@ -107,6 +109,7 @@ def test_a_plan_that_leaves_its_database_could_not_be_verified(prod: Project) ->
     assert "003-more.sql was not tried" in done.out
 
 
+@pytest.mark.slow
 def test_what_keeps_others_waiting_is_refused_with_where_to_begin_another_file(prod: Project) -> None:
     prepare(prod, 'max_blocking = "1ms"')
     prod.write("001-index.sql", "CREATE INDEX orders_email ON public.orders (email);")
