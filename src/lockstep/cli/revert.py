@@ -9,7 +9,7 @@ import argparse
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import TerminalProgress, show, show_json
+from lockstep.cli.terminal import show, show_json, teller
 from lockstep.errors import ExitCode
 
 EXAMPLES = """\
@@ -47,10 +47,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
-    from lockstep.service.progress import Silent
     from lockstep.service.reverting import revert
 
-    progress = Silent() if context.as_json else TerminalProgress()
+    progress = teller()
     done = revert(
         context.settings,
         context.settings.environment(arguments.environment),

@@ -7,6 +7,7 @@ It may when what was done is still what the file says, and when nothing is in do
 from __future__ import annotations
 
 from lockstep.core.comparison import Row
+from lockstep.core.counting import counted
 from lockstep.core.ledger import Entry, EntryState, Progress
 from lockstep.core.migration import SqlFile
 from lockstep.core.traits import Check
@@ -89,8 +90,8 @@ def ran(entry: Entry) -> str:
 
 def batches(progress: Progress) -> str:
     """How far a backfill came: `30,000 rows in 6 batches`."""
-    count = "1 batch" if progress.batches == 1 else f"{progress.batches:,} batches"
-    return f"{progress.rows:,} rows in {count}"
+    count = counted(progress.batches, "batch", "batches")
+    return f"{counted(progress.rows, 'row')} in {count}"
 
 
 def resume_point(row: Row, checksum: str, *, newer: bool) -> Progress | None:
