@@ -27,19 +27,19 @@ class LogProgress:
     def __init__(self) -> None:
         self._logged_at = time.monotonic()  # what has just begun need not be told
 
-    def note(self, environment: str, text: str) -> None:
-        LOG.info("%s: %s", environment, text, extra=_call("note", environment, text))
+    def note(self, environment: str, text: str, *, urgent: bool = False) -> None:
+        LOG.info("%s: %s", environment, text, extra=_call("note", environment, text, urgent=urgent))
 
     def started(self, environment: str, what: str) -> None:
         # Not for the API: the running task says as much.
         LOG.debug("%s:   %s …", environment, what, extra={**_call("started", environment, what), "send_to_api": False})
 
-    def under_way(self, environment: str, what: str, text: str) -> None:
+    def under_way(self, environment: str, what: str, text: str, share: float | None = None) -> None:
         now = time.monotonic()
         level = logging.INFO if now - self._logged_at >= LINE_EVERY else logging.DEBUG
         if level == logging.INFO:
             self._logged_at = now
-        extra = _call("under_way", environment, what, text)
+        extra = _call("under_way", environment, what, text, share)
         if level == logging.DEBUG:
             extra = {**extra, "send_to_api": False}
         LOG.log(level, "%s:   %s … %s", environment, what, text, extra=extra)
@@ -50,5 +50,5 @@ class LogProgress:
         LOG.info("%s:   %s  %s%s", environment, what, outcome, took, extra=extra)
 
 
-def _call(name: str, *arguments: object) -> Mapping[str, object]:
-    return {"lockstep": (name, arguments)}
+def _call(name: str, *arguments: object, **words: object) -> Mapping[str, object]:
+    return {"lockstep": (name, arguments, words)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lockstep.core.counting import counted
 from lockstep.core.findings import Severity
 from lockstep.errors import MigrationFileError
 from lockstep.service import validating
@@ -28,4 +29,4 @@ def validate() -> None:
             hint=first.hint or "lockstep validate",
         )
     told = f", {warnings} warnings (lockstep validate shows them)" if warnings else ""
-    run.progress.note("validate", f"{len(run.folder.migrations)} migrations checked{told}")
+    run.progress.note("validate", f"{counted(len(run.folder.migrations), 'migration')} checked{told}")

@@ -13,6 +13,7 @@ import msgspec
 
 from lockstep.core.duration import parse_duration
 from lockstep.core.ignoring import ABSENT_ROLES, KINDS, MAY_DIFFER
+from lockstep.core.nearest import meant
 from lockstep.core.size import parse_bytes
 from lockstep.errors import ConfigError
 from lockstep.settings import (
@@ -23,6 +24,7 @@ from lockstep.settings import (
     ApprovalTable,
     BackupTable,
     CheckTable,
+    DisplayTable,
     DriftTable,
     Environment,
     EnvironmentTable,
@@ -43,6 +45,7 @@ __all__ = [
     "ApprovalTable",
     "BackupTable",
     "CheckTable",
+    "DisplayTable",
     "DriftTable",
     "Environment",
     "EnvironmentTable",
@@ -97,6 +100,7 @@ def load_settings(start: Path, environ: Mapping[str, str] | None = None) -> Sett
         health=shape.health,
         approval=shape.approval,
         alerts=shape.alerts,
+        display=shape.display,
         variables=variables,
         origins=origins,
         lines=lines,
@@ -189,12 +193,9 @@ def _shape(data: dict[str, object], lines: Mapping[str, int]) -> FileShape:
         path = _named(path, data, unknown)
         key = f"{path}.{unknown}".lstrip(".") if unknown else path
         if unknown:
-            from difflib import get_close_matches
-
-            close = get_close_matches(unknown, _KNOWN, n=1)
-            problem = f"unknown key '{key}'" + (f"; did you mean '{close[0]}'?" if close else "")
-        else:
-            problem = f"{key}: {problem}" if key else problem
+            problem = f"unknown key '{key}'{meant(unknown, _KNOWN)}"
+        elif key:
+            problem = f"{key}: {problem}"
         line = lines.get(key)
         raise ConfigError(
             problem,
@@ -232,6 +233,7 @@ _KNOWN = sorted(
         *HealthTable.__struct_fields__,
         *ApprovalTable.__struct_fields__,
         *AlertsTable.__struct_fields__,
+        *DisplayTable.__struct_fields__,
         *CheckTable.__struct_fields__,
         *HealthIgnoreTable.__struct_fields__,
     }
@@ -247,7 +249,8 @@ def _environments(shape: FileShape, lines: Mapping[str, int]) -> dict[str, Envir
         for before in table.after:
             if before not in shape.environments:
                 raise ConfigError(
-                    f"environments.{name}.after names '{before}', which is no environment",
+                    f"environments.{name}.after names '{before}', which is no environment"
+                    f"{meant(before, shape.environments)}",
                     where=where(f"environments.{name}.after"),
                 )
         protected = table.protected
@@ -299,7 +302,8 @@ def _check_gates(shape: FileShape, lines: Mapping[str, int]) -> None:
     for occasion in shape.alerts.on:
         if occasion not in OCCASIONS:
             raise ConfigError(
-                f"alerts.on: there is no '{occasion}' (there are: {', '.join(OCCASIONS)})", where=where("alerts.on")
+                f"alerts.on: there is no '{occasion}' (there are: {', '.join(OCCASIONS)}){meant(occasion, OCCASIONS)}",
+                where=where("alerts.on"),
             )
     for name, table in shape.environments.items():
         if (check := table.check) is None:
@@ -331,9 +335,11 @@ def _check_drift(shape: FileShape, lines: Mapping[str, int]) -> None:
         elif rule.kind is None and rule.object is None and rule.schema is None:
             problem = "a rule of drift.ignore names no kind, object or schema, so it would hide everything"
         elif rule.kind is not None and rule.kind not in KINDS:
-            problem = f"drift.ignore: there is no kind '{rule.kind}' (there are: {', '.join(KINDS)})"
+            problem = (
+                f"drift.ignore: there is no kind '{rule.kind}' (there are: {', '.join(KINDS)}){meant(rule.kind, KINDS)}"
+            )
         elif unknown := [name for name in rule.environments if name not in shape.environments]:
-            problem = f"drift.ignore names the environment '{unknown[0]}', which is none"
+            problem = f"drift.ignore names the environment '{unknown[0]}', which is none{meant(unknown[0], shape.environments)}"
         if problem:
             line = lines.get(f"drift.ignore[{place}]")
             raise ConfigError(problem, where=f"{FILE}:{line}" if line else FILE)
@@ -341,7 +347,8 @@ def _check_drift(shape: FileShape, lines: Mapping[str, int]) -> None:
         if kind not in KINDS and kind not in MAY_DIFFER:
             line = lines.get("drift.parity_ignores", 1)
             raise ConfigError(
-                f"drift.parity_ignores: there is no kind '{kind}' (there are: {', '.join((*KINDS, ABSENT_ROLES))})",
+                f"drift.parity_ignores: there is no kind '{kind}' (there are: {', '.join((*KINDS, ABSENT_ROLES))})"
+                f"{meant(kind, (*KINDS, ABSENT_ROLES))}",
                 where=f"{FILE}:{line}",
             )
 

@@ -15,11 +15,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from lockstep.core.counting import counted
 from lockstep.core.duration import parse_duration
 from lockstep.core.ignoring import MAY_DIFFER
 from lockstep.errors import ConfigError, UsageError
 
 FILE = "lockstep.toml"
+NO_ENVIRONMENT = 'write one into lockstep.toml: [environments.dev] with url = "${DATABASE_URL}"'
 
 
 class Secret:
@@ -191,6 +193,10 @@ class HealthTable(_Table):
     ignore: list[HealthIgnoreTable] = []
 
 
+class DisplayTable(_Table):
+    timezone: str | None = None  # of times for people, on the command line
+
+
 class FileShape(_Table):
     project: ProjectTable = msgspec.field(default_factory=ProjectTable)
     environments: dict[str, EnvironmentTable] = {}
@@ -200,6 +206,7 @@ class FileShape(_Table):
     health: HealthTable = msgspec.field(default_factory=HealthTable)
     approval: ApprovalTable = msgspec.field(default_factory=ApprovalTable)
     alerts: AlertsTable = msgspec.field(default_factory=AlertsTable)
+    display: DisplayTable = msgspec.field(default_factory=DisplayTable)
 
 
 # -- the settings -------------------------------------------------------------------------------------------------
@@ -243,6 +250,7 @@ class Settings:
     health: HealthTable
     approval: ApprovalTable
     alerts: AlertsTable
+    display: DisplayTable
     variables: Mapping[str, str] = field(repr=False)  # environment over .env
     origins: Mapping[str, str] = field(repr=False)  # variable -> "environment" or ".env"
     lines: Mapping[str, int] = field(repr=False)  # dotted key -> line in lockstep.toml
@@ -257,21 +265,26 @@ class Settings:
         try:
             return self.environments[name]
         except KeyError:
-            from difflib import get_close_matches
+            from lockstep.core.nearest import question
 
             known = ", ".join(self.environments) or "none"
-            close = get_close_matches(name, self.environments, n=1)
             # Whoever gives an address instead of a name gives its password too.
             shown = "of that address" if "://" in name or "=" in name else f"'{name}'"
             raise UsageError(
                 f"there is no environment {shown} in {FILE} (there are: {known})",
-                hint=f"did you mean '{close[0]}'?" if close else None,
+                hint=question(name, self.environments) if self.environments else NO_ENVIRONMENT,
             ) from None
 
     def chosen(self, names: tuple[str, ...] | list[str]) -> tuple[Environment, ...]:
         """Return the named environments, or all of them, in promotion order."""
+        if not self.environments:
+            raise ConfigError("there is no environment yet", where=FILE, hint=NO_ENVIRONMENT)
         wanted = {self.environment(name).name for name in names} or set(self.environments)
         return tuple(e for e in self.environments.values() if e.name in wanted)
+
+    def missing_variables(self, environment: Environment) -> tuple[str, ...]:
+        """Return the variables that an environment's address needs and that are not set."""
+        return tuple(name for name in VARIABLE.findall(environment.table.url or "") if name not in self.variables)
 
     def url(self, environment: Environment) -> Secret | None:
         """The environment's URL with variables filled in; None leaves it to libpq's PG* variables.
@@ -339,7 +352,7 @@ class Settings:
         if self.backup is not None:
             for name, value in _flat("backup", self.backup):
                 shown.append(self._value(name, value))
-        for table in ("rehearsal", "approval", "alerts", "health"):
+        for table in ("rehearsal", "approval", "alerts", "health", "display"):
             for name, value in _flat(table, getattr(self, table)):
                 shown.append(self._value(name, value))
         for name, value in _flat("drift", self.drift):
@@ -397,7 +410,7 @@ def shown_url(url: str) -> str:
 def _redacted(key: str, text: str) -> str:
     if key == "alerts.urls":
         count = len(text.split(", "))
-        return f"({count} place{'' if count == 1 else 's'}: lockstep alerts list)"
+        return f"({counted(count, 'place')}: lockstep alerts list)"
     if not _address(key):
         return f"({len(text)} characters)"
     from lockstep.core.address import parse_address  # here, since core/address is needed nowhere else in this module

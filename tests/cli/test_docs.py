@@ -44,6 +44,7 @@ PAGES = (
     "docs/how-to/drift.md",
     "docs/how-to/encrypt-backups.md",
     "docs/how-to/restore-production.md",
+    "docs/how-to/shell.md",
 )
 #: Hosts that a page may point to; all others are somebody's, and could go or change.
 HOSTS = re.compile(
@@ -167,7 +168,7 @@ def test_the_tree_in_errors_py_is_the_tree_of_classes() -> None:
 
 OPTION = re.compile(r"(?<![\w-])(--?[a-z][a-z-]*)")
 WORDY: dict[str, ModuleType] = {"backups": backups, "alerts": alerts}  # commands of several words
-SHARED = {"--help", "-h", "--project", "--json"}
+SHARED = {"--help", "-h", "--project", "--json", "--quiet", "-q", "--verbose", "-v", "--timezone"}
 
 
 def options(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
@@ -207,6 +208,7 @@ def test_the_reference_has_the_options_of_all_commands_and_no_other_command() ->
         ("[[drift.ignore]]", config.IgnoreTable),
         ("[health]", config.HealthTable),
         ("[alerts]", config.AlertsTable),
+        ("[display]", config.DisplayTable),
     ],
 )
 def test_the_reference_has_every_config_key_with_its_default(heading: str, table: type[msgspec.Struct]) -> None:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from bench import backups, fingerprint, warehouse, workloads
 from bench.measuring import address

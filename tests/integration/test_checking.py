@@ -173,7 +173,7 @@ class Told(Silent):
     def __init__(self) -> None:
         self.notes: list[str] = []
 
-    def note(self, environment: str, text: str) -> None:
+    def note(self, environment: str, text: str, *, urgent: bool = False) -> None:
         self.notes.append(f"{environment}: {text}")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lockstep.cli.context import Context
 from lockstep.cli.terminal import show, show_json, talk
+from lockstep.core.counting import counted
 from lockstep.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         talk(text)
     unchanged = sum(item.change is Change.UNCHANGED for item in found.items)
     automations = sum(item.kind == "automation" and item.change is not Change.REMOVED for item in found.items)
-    show(f"{found.server}: {automations} automations of {found.project}, {unchanged} of {len(found.items)} unchanged")
+    show(
+        f"{found.server}: {counted(automations, 'automation')} of {found.project}, {unchanged} of {len(found.items)} unchanged"
+    )
     return ExitCode.DONE
 
 

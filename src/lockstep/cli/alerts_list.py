@@ -67,7 +67,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         return code
     show("\n".join([f"{one.name}  {one.shown}" for one in found]) or "no place: set [alerts] urls")
     for text in trouble:
-        talk(f"no place: {text}")
+        talk(f"no place: {text}", urgent=True)
     show(f"on: {', '.join(settings.alerts.on)}")
     show(f"heartbeat: {'after each good nightly run' if settings.alerts.heartbeat_url else 'none'}")
     for name, one in opened:

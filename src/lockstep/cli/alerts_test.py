@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import show, show_json, talk
+from lockstep.cli.terminal import show, show_json, talk, width
 from lockstep.errors import ExitCode
 
 EXAMPLES = """\
@@ -42,7 +42,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
             ]
             for one in found.proofs
         ]
-        show(render_table(["place", "way", "outcome"], rows_text))
+        show(render_table(["place", "way", "outcome"], rows_text, width=width()))
         if found.without_server:
             talk(f"{found.without_server}: what no run can tell by itself (killed, late) is told by nobody")
     return ExitCode.DONE if found.ok else ExitCode.UNREACHABLE

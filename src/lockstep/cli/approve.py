@@ -63,7 +63,7 @@ def reply(arguments: argparse.Namespace, context: Context, *, approve: bool) -> 
     answered: list[Answered] = []
     for one in found:
         if not context.as_json:
-            talk(terminal_text(one.target, one.approval))
+            talk(terminal_text(one.target, one.approval), urgent=True)
         waits = one.approval.standing is Standing.WAITING  # else that answer was given before
         if approve and waits and not _sure(arguments, context, named=wanted is not None):
             raise UsageError("nothing was answered; the run waits on", hint="lockstep approve, or: lockstep reject")
@@ -84,7 +84,7 @@ def reply(arguments: argparse.Namespace, context: Context, *, approve: bool) -> 
         by = f" by {answer.by} ({answer.role})" if answer else ""
         show(f"{done.environment}: run {request.run_id} is {done.approval.standing.value}{by}")
         if done.asleep is not None:
-            talk(f"  {done.asleep}")
+            talk(f"  {done.asleep}", urgent=True)
     return ExitCode.DONE
 
 

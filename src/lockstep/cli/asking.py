@@ -45,7 +45,7 @@ def ask(asked: Approval) -> tuple[bool, str | None] | None:
     """Show what waits and ask for an answer; None: not now, or it was answered elsewhere meanwhile."""
     from lockstep.service.approval.telling import terminal_text
 
-    talk(terminal_text(asked.request.environment, asked))
+    talk(terminal_text(asked.request.environment, asked), urgent=True)
     answer = question("Apply it? [yes, no, later] ", lambda text: text in ("y", "yes", "n", "no", "l", "later"))
     if answer is None or answer.lower() in ("later", "l"):
         return None

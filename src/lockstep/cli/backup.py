@@ -9,7 +9,7 @@ import argparse
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import TerminalProgress, show, show_json
+from lockstep.cli.terminal import detail, show, show_json, teller
 from lockstep.errors import ExitCode
 
 EXAMPLES = """\
@@ -23,11 +23,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
-    from lockstep.service.progress import Silent
     from lockstep.service.safeguard import take_backup
 
     environment = context.settings.environment(arguments.environment)
-    progress = Silent() if context.as_json else TerminalProgress()
+    progress = teller()
     manifest = take_backup(context.settings, environment, context.new_run(), progress, reason=arguments.reason).manifest
     if context.as_json:
         body = {
@@ -46,6 +45,6 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         show_json("backup", body)
     else:
         for text in manifest.not_covered:
-            show(f"not in it: {text}")
+            detail(f"not in it: {text}")
         show(f"backup {manifest.id}")
     return ExitCode.DONE

@@ -7,6 +7,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from lockstep.cli.parser import shared
+
 if TYPE_CHECKING:
     from lockstep.cli.context import Context
     from lockstep.errors import ExitCode
@@ -25,10 +27,6 @@ EXAMPLES = """\
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    # The command's own copies of these options hold the defaults; here they may stand behind the word as well.
-    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    shared.add_argument("--project", metavar="DIR", help="the folder with lockstep.toml (default: here or above)")
-    shared.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     words = parser.add_subparsers(dest="word", metavar="WORD", title="words", required=True)
     for word, (_, summary) in WORDS.items():
         module = word_module(word)
@@ -36,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             words.add_parser(
                 word,
                 help=summary,
-                parents=[shared],
+                parents=[shared(again=True)],
                 description=_filled(module.__doc__ or ""),
                 epilog=f"examples:\n{module.EXAMPLES}",
                 formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import show, show_json
+from lockstep.cli.terminal import manner, show, show_json, width, zoned
 from lockstep.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -54,12 +54,13 @@ def _table(listed: list[tuple[str, ListedBackup]], now: datetime) -> str:
         ledger = "none" if manifest.ledger is None else "empty" if version is None else f"{version:03d}"
         rows.append(
             [
-                folder.id, environment, f"{manifest.taken_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}", _size(manifest), ledger,
+                folder.id, environment, zoned(manifest.taken_at, "%Y-%m-%d %H:%M:%S"), _size(manifest), ledger,
                 _verified(backup, now), "age" if manifest.encrypted_to else "no", manifest.run_id,
             ]
         )  # fmt: skip
+    taken = "taken" if manner.zoned else "taken (UTC)"
     return render_table(
-        ["backup", "environment", "taken (UTC)", "size", "ledger", "verified", "encrypted", "run"], rows
+        ["backup", "environment", taken, "size", "ledger", "verified", "encrypted", "run"], rows, width=width()
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import error_document, show, show_error, show_json, talk
+from lockstep.cli.terminal import detail, error_document, show, show_error, show_json, talk, width
 from lockstep.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _show(plan: PrunePlan, *, dry: bool) -> None:
         kept = plan.kept.items()
         cells += [[f"  {backup}", "", "kept", ", ".join(sorted(r.value for r in why))] for backup, why in kept]
     if cells:
-        show(render_table(["  backup", "size", "what", "why"], cells))
+        detail(render_table(["  backup", "size", "what", "why"], cells, width=width()))
 
 
 def _of_what(folder: BackupFolder) -> str:
@@ -98,9 +98,12 @@ def _of_what(folder: BackupFolder) -> str:
 
 
 def _show_done(pruned: Pruned) -> None:
+    from lockstep.core.counting import counted
     from lockstep.core.size import format_bytes
 
-    show(f"removed: {pruned.backups} backups, {pruned.leftovers} leftovers, {format_bytes(pruned.size)}")
+    show(
+        f"removed: {counted(pruned.backups, 'backup')}, {counted(pruned.leftovers, 'leftover')}, {format_bytes(pruned.size)}"
+    )
     if pruned.hidden:
         talk("note: the bucket keeps old versions; a lifecycle rule must end them before the space is free")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import TerminalProgress, show, show_json
+from lockstep.cli.terminal import show, show_json, teller
 from lockstep.errors import BackupDamaged, ExitCode
 
 EXAMPLES = """\
@@ -35,14 +35,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
-    from lockstep.service.progress import Silent
     from lockstep.service.proving import verify_chosen
     from lockstep.storage.verification import Level
 
     proofs = verify_chosen(
         context.settings,
         context.new_run(),
-        Silent() if context.as_json else TerminalProgress(),
+        teller(),
         level=Level(arguments.level),
         backup=arguments.backup,
         environment=arguments.of,

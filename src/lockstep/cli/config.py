@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import show, show_json
+from lockstep.cli.terminal import show, show_json, width
 from lockstep.errors import ExitCode
 
 EXAMPLES = """\
@@ -26,5 +26,5 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         show_json("config", {"folder": str(context.settings.folder), "values": rows})
         return ExitCode.DONE
     show(f"{context.settings.folder / 'lockstep.toml'}\n")
-    show(render_table(["key", "value", "origin"], [[v.key, v.shown, v.origin] for v in values]))
+    show(render_table(["key", "value", "origin"], [[v.key, v.shown, v.origin] for v in values], width=width()))
     return ExitCode.DONE

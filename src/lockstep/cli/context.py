@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,13 @@ class Context:
 
         settings = load_settings(self.project)
         pass_on(settings)
+        if settings.display.timezone is not None:
+            from lockstep.cli.terminal import choose_zone, manner
+            from lockstep.cli.zone import configured_zone
+
+            if not manner.zoned:
+                chosen, zone = configured_zone(settings)
+                choose_zone(chosen=chosen, zone=zone)
         return settings
 
     @cached_property
@@ -43,6 +51,16 @@ class Context:
         from lockstep.service.run import new_run_id
 
         return RunInfo(run_id=new_run_id())
+
+    def choose_zone(self, given: str | None) -> None:
+        """Choose the zone of times for people, as far as this call says which. Raises UsageError."""
+        if given is None and not os.environ.get("LOCKSTEP_TIMEZONE") and not os.environ.get("TZ"):
+            return
+        from lockstep.cli.terminal import choose_zone
+        from lockstep.cli.zone import asked_zone
+
+        chosen, zone = asked_zone(given)
+        choose_zone(chosen=chosen, zone=zone)
 
     def people(self) -> tuple[list[str], str | None]:
         """Contacts and runbook for failures; nothing when the configuration itself is broken."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lockstep.cli import words
 from lockstep.cli.asking import prompt_of
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import TerminalProgress, error_document, show, show_json, talk
+from lockstep.cli.terminal import error_document, show, show_json, talk, teller
 from lockstep.errors import ExitCode, LockstepError
 
 if TYPE_CHECKING:
@@ -102,9 +102,9 @@ class _Speech:
     def __init__(self, *, silent: bool) -> None:
         self.silent = silent
 
-    def __call__(self, text: str) -> None:
+    def __call__(self, text: str, *, urgent: bool = False) -> None:
         if not self.silent:
-            talk(text)
+            talk(text, urgent=urgent)
 
 
 def _there(
@@ -153,7 +153,7 @@ def _answer(context: Context, run_id: str, say: _Speech, prompt: Prompt | None) 
     from lockstep.service.approval.answering import answer_found, find_waiting, looking
 
     if prompt is None:
-        say(f"it waits for approval: lockstep approve {run_id}  (Ctrl-C leaves it waiting)")
+        say(f"it waits for approval: lockstep approve {run_id}  (Ctrl-C leaves it waiting)", urgent=True)
         return
     run = context.new_run()
     try:
@@ -161,13 +161,13 @@ def _answer(context: Context, run_id: str, say: _Speech, prompt: Prompt | None) 
             with looking(context.settings, found, run):
                 given = prompt(found.approval)
             if given is None:
-                say(f"it waits on: lockstep approve {run_id}  (Ctrl-C leaves it waiting)")
+                say(f"it waits on: lockstep approve {run_id}  (Ctrl-C leaves it waiting)", urgent=True)
                 continue
             answered = answer_found(context.settings, found, run, approve=given[0], reason=given[1])
             if answered.asleep is not None:
-                say(answered.asleep)
+                say(answered.asleep, urgent=True)
     except LockstepError as error:
-        say(f"this answer does not count: {error.message}")
+        say(f"this answer does not count: {error.message}", urgent=True)
 
 
 def _here(
@@ -200,13 +200,13 @@ class _Lines(logging.Handler):
     def __init__(self, *, silent: bool) -> None:
         super().__init__()
         self._silent = silent
-        self._progress = TerminalProgress()
+        self._progress = teller()
 
     def emit(self, record: logging.LogRecord) -> None:
         call = getattr(record, "lockstep", None)  # see tasks/progress.py
         if call is not None and not self._silent:
-            method, values = call
-            getattr(self._progress, method)(*values)
+            method, values, named = call
+            getattr(self._progress, method)(*values, **named)
 
 
 def _document(

@@ -7,6 +7,7 @@ import argparse
 from lockstep.cli.context import Context
 from lockstep.cli.differences import difference_document, ignored_documents, ignored_line, show_difference
 from lockstep.cli.terminal import show, show_json, talk
+from lockstep.core.counting import counted
 from lockstep.errors import ExitCode, UsageError
 
 EXAMPLES = """\
@@ -55,7 +56,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         return code
     for side in (found.left, found.right):
         version = f"at {side.version:03d}" if side.version is not None else "nothing applied"
-        show(f"{side.target}: {version}, {len(side.schema.objects):,} objects, PostgreSQL {side.schema.major}")
+        show(f"{side.target}: {version}, {counted(len(side.schema.objects), 'object')}, PostgreSQL {side.schema.major}")
     for schema in found.absent:
         show(f"schema {schema} is in neither: look at [project] schemas in lockstep.toml")
     if not found.same_migrations:
@@ -70,8 +71,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     if not found.found:
         show("the schemas are equal")
     else:
-        count = len(found.found)
-        what = "1 object differs" if count == 1 else f"{count} objects differ"
+        what = counted(len(found.found), "object differs", "objects differ")
         show(f"out of parity: the same migrations are applied, and still {what}" if found.out_of_parity else what)
     wording = {
         Action.CREATED: f"only {right.name}:",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
 from lockstep.cli.terminal import paint, show
+from lockstep.core.counting import counted
 from lockstep.core.drift import definition_diff
 from lockstep.core.fingerprint import label
 from lockstep.core.remedy import remedy
@@ -41,7 +42,7 @@ def show_difference(
         if text:
             show(f"      {words.safe(text)}")
     if len(lines) > LINES:
-        show(f"      … {len(lines) - LINES} more lines: --json")
+        show(f"      … {counted(len(lines) - LINES, 'more line')}: --json")
     if when:
         show(f"    {when}")
     if change.key in renamed:

@@ -8,12 +8,11 @@ Read-only, but for a probe object in the bucket, which is removed again.
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import paint, show, show_json, talk
+from lockstep.cli.terminal import is_live, paint, show, show_json, talk
 from lockstep.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         environments = settings.chosen(arguments.environments)
     except ConfigError as error:
         settings, environments = error, ()
-    if not context.as_json and sys.stderr.isatty():
+    if not context.as_json and is_live():
         talk("looking at everything at once; what does not answer takes some seconds …")
     found = examine(settings, environments, context.new_run())
     if context.as_json:

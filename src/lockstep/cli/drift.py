@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
 from lockstep.cli.differences import difference_document, ignored_documents, ignored_line, show_difference
-from lockstep.cli.terminal import error_document, paint, show, show_json, talk
+from lockstep.cli.terminal import error_document, show, show_json, show_problem, talk
+from lockstep.core.counting import counted
 from lockstep.errors import ExitCode, LockstepError, UsageError
 
 if TYPE_CHECKING:
@@ -75,9 +75,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
                 left = ", ".join(words.safe(text) for text in proposal.left_out)
                 talk(f"{one.environment}: not in a file, write it yourself: {left}")
     for problem in errors.values():
-        talk(f"{paint('error:', 'red', sys.stderr)} {problem.message}")
-        if problem.hint:
-            talk(f"  next: {problem.hint}")
+        show_problem(problem.message, hint=problem.hint)
     if errors:
         return max(problem.exit_code for problem in errors.values())
     verdicts = {one.verdict for one in reports}
@@ -96,7 +94,7 @@ def _accept(environment: Environment, reason: str, context: Context) -> ExitCode
         show_json("drift", {"environments": [_document(report, None)], "accepted": reason})
         return ExitCode.DONE
     count = len(report.found)
-    what = "the schema as it stands" if not count else "1 difference" if count == 1 else f"{count} differences"
+    what = counted(count, "difference") if count else "the schema as it stands"
     show(f"{report.target}: {what} accepted ({reason})")
     for one in report.found:
         show(f"  {words.action(one.difference.change.action)} {words.safe(one.difference.change.label)}")
@@ -126,8 +124,7 @@ def _show(one: DriftReport) -> None:
     if one.verdict is Verdict.NONE:
         show(f"{one.target}: no drift: the schema is {left}")
     else:
-        count = len(one.found)
-        what = "1 object differs" if count == 1 else f"{count} objects differ"
+        what = counted(len(one.found), "object differs", "objects differ")
         show(f"{one.target}: {what} from the schema {left}")
         if one.verdict is Verdict.STALE:
             show(

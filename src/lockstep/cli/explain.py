@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import paint, show, show_json
+from lockstep.cli.terminal import paint, show, show_json, width
 from lockstep.errors import ExitCode, LockstepError
 
 EXAMPLES = """\
@@ -40,7 +40,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         return ExitCode.DONE
     from lockstep.core.explanation_text import explanation_text
 
-    show(explanation_text(found, now=datetime.now(UTC), paint=paint))
+    show(explanation_text(found, now=datetime.now(UTC), width=width(), paint=paint))
     return ExitCode.DONE
 
 

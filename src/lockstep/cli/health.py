@@ -5,12 +5,11 @@ pg_monitor suffices, and what a role may not see is said."""
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import error_document, paint, show, show_json, talk
+from lockstep.cli.terminal import error_document, paint, show, show_json, show_problem
 from lockstep.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -55,11 +54,7 @@ def _show(one: HealthReport, *, everything: bool) -> None:
     from lockstep.core.health.text import listing, summary, unjudged
 
     if one.error is not None:
-        talk(f"{paint('error:', 'red', sys.stderr)} {one.error.message}")
-        if one.error.hint:
-            talk(f"  next: {one.error.hint}")
-        if one.error.more:
-            talk(f"  more: docs/guide.md#{one.error.more}")
+        show_problem(one.error.message, hint=one.error.hint, more=one.error.more)
         return
     text = summary(one.findings, checks=one.checks, hidden=one.hidden, ignored=len(one.ignored))
     show(f"{one.target}: {text}")

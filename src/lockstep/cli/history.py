@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import show, show_json
+from lockstep.cli.terminal import show, show_json, width
 from lockstep.core.approval import ANSWERS
+from lockstep.core.counting import counted
 from lockstep.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ def table(events: Sequence[LoggedEvent], now: datetime) -> str:
     headers = ["#", "when", "event", "what", "took", "by", "run", "details"]
     if not any(row[-1] for row in rows):
         headers, rows = headers[:-1], [row[:-1] for row in rows]
-    return render_table(headers, rows)
+    return render_table(headers, rows, width=width())
 
 
 def _short(text: str, width: int) -> str:
@@ -272,9 +273,7 @@ def _about(event: str, details: Mapping[str, object]) -> str:
         return str(details.get("backup", ""))
     if event == "drift":
         count = details.get("differences")
-        return (
-            "1 difference accepted" if count == 1 else f"{count} differences accepted" if count else "schema accepted"
-        )
+        return f"{counted(count, 'difference')} accepted" if isinstance(count, int) and count else "schema accepted"
     if event == "refuse":
         why = str(details.get("why", ""))
         return f"lock held by {details['lock']}" if "lock" in details else _REFUSED.get(why) or _spaced(why)
@@ -285,7 +284,7 @@ def _about(event: str, details: Mapping[str, object]) -> str:
         return f"rows up to {details.get('up_to', '?')}"
     if event == "remove":
         gone = details.get("backups")
-        return f"{len(gone) if isinstance(gone, list) else '?'} backups"
+        return counted(len(gone), "backup") if isinstance(gone, list) else "? backups"
     return ""
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from lockstep.cli.context import Context
 from lockstep.cli.history import moment
-from lockstep.cli.terminal import TerminalProgress, show, show_json
+from lockstep.cli.terminal import show, show_json, teller
+from lockstep.core.counting import counted
 from lockstep.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     from lockstep.service.auditpruning import LogPruned, plan_log_pruning, prune_log
-    from lockstep.service.progress import Silent
 
     names = arguments.environments[1:]
     before = moment(arguments.before, "--before", datetime.now(UTC))
@@ -30,7 +30,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     if arguments.dry_run:
         done = LogPruned(plan=plan_log_pruning(context.settings, environment, before))
     else:
-        progress = Silent() if context.as_json else TerminalProgress()
+        progress = teller()
         done = prune_log(context.settings, environment, before, context.new_run(), progress, reason=arguments.reason)
     if context.as_json:
         plan = done.plan
@@ -57,9 +57,11 @@ def _show(done: LogPruned, *, dry: bool) -> None:
         return
     verb = "would be exported and removed" if dry else "exported and removed"
     if plan.rows:
-        show(f"{name}: {plan.rows} rows {verb}: {plan.first} to {plan.up_to} of {plan.newest}")
+        show(f"{name}: {counted(plan.rows, 'row')} {verb}: {plan.first} to {plan.up_to} of {plan.newest}")
     else:
-        show(f"{name}: nothing {'would go' if dry else 'went'}, though {old} rows are older than {before}")
+        show(
+            f"{name}: nothing {'would go' if dry else 'went'}, though {counted(old, 'row is', 'rows are')} older than {before}"
+        )
     if plan.up_to < plan.wanted:
         for stop in plan.stops:
             show(f"  from row {stop.number} on all stays: {stop.why}")

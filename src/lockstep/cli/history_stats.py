@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lockstep.cli.context import Context
 from lockstep.cli.history import LIMIT, moment
-from lockstep.cli.terminal import show, show_json
+from lockstep.cli.terminal import show, show_json, width
 from lockstep.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def times(rows: Sequence[Compared], environments: Sequence[str]) -> str:
         ]
         for row in rows
     ]
-    return render_table(["migration", *environments, ""], cells)
+    return render_table(["migration", *environments, ""], cells, width=width())
 
 
 def _time(timing: Timing | None) -> str:
@@ -102,7 +102,7 @@ def run_table(trends: Sequence[Trend], now: datetime) -> str:
                     what,
                 ]
             )
-    return render_table(["run", "environment", "began", "took", "what"], rows)
+    return render_table(["run", "environment", "began", "took", "what"], rows, width=width())
 
 
 def waiting(trends: Sequence[Trend]) -> list[str]:
@@ -115,11 +115,12 @@ def waiting(trends: Sequence[Trend]) -> list[str]:
 
 
 def _waits(name: str, waits: Waits) -> list[str]:
+    from lockstep.core.counting import counted
     from lockstep.core.duration import format_ms
     from lockstep.core.text import printable
 
     gave_up = f", {waits.gave_up} of them in vain" if waits.gave_up else ""
-    count = "1 migration" if waits.migrations == 1 else f"{waits.migrations} migrations"
+    count = counted(waits.migrations, "migration")
     took = (
         f": {format_ms(waits.total_ms)} before the try that held, {format_ms(waits.worst_ms)} at worst"
         if waits.total_ms

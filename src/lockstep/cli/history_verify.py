@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lockstep.cli.context import Context
 from lockstep.cli.history import moment
 from lockstep.cli.terminal import error_document, show, show_json, talk
+from lockstep.core.counting import counted
 from lockstep.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def findings(one: Verified) -> list[str]:
     wrong = one.check.wrong
     lines += [_wrong(head, chain) for head in wrong[:5]]
     if len(wrong) > 5:
-        lines.append(f"and {len(wrong) - 5} more such ends")
+        lines.append(f"and {counted(len(wrong) - 5, 'more such end')}")
     lines += [
         f"audit log broken at row {restore.number}: it says that backup {restore.backup} of {restore.of} was restored, and "
         "that backup's log did not end right before it"
@@ -122,12 +123,14 @@ def notes(one: Verified) -> list[str]:
         if check.passed_over:
             lines.append(f"{_ends(check.passed_over)} of backups before --since, and were passed over")
         if check.unreadable:
-            lines.append(f"{len(check.unreadable)} manifests cannot be read, so the ends in them are not known")
+            lines.append(
+                f"{counted(len(check.unreadable), 'manifest')} cannot be read, so the ends in them are not known"
+            )
         if check.trouble is not None:
             lines.append(f"the ends in the backups' manifests could not be read: {check.trouble.message}")
     if not one.is_whole:
         return lines
-    whole = f"{chain.length} rows, {chain.first} to {chain.newest}" if chain.first > 1 else f"{chain.length} rows"
+    whole = counted(chain.length, "row") + (f", {chain.first} to {chain.newest}" if chain.first > 1 else "")
     text = f"audit log whole: {whole}, head {chain.head[:12]}"
     if check is not None and check.trouble is not None:
         text = f"chain whole in itself, its end not compared: {whole}, head {chain.head[:12]}"
@@ -148,12 +151,12 @@ def _compared(one: Verified) -> str:
         return "compared with no end that somebody else saw, so rows missing at the end would not show"
     when = f", {_at(newest.at)}" if newest.at else ""
     more = "" if newest.number == one.chain.newest else f"; rows {newest.number + 1} to {one.chain.newest} are newer"
-    ends = "1 end that was" if fitting == 1 else f"{fitting} ends that were"
+    ends = counted(fitting, "end that was", "ends that were")
     return f"it fits {ends} noted outside, the newest at row {newest.number} ({newest.source}{when}){more}"
 
 
 def _ends(count: int) -> str:
-    return "1 noted end is" if count == 1 else f"{count} noted ends are"
+    return counted(count, "noted end is", "noted ends are")
 
 
 def _at(at: datetime | None) -> str:

@@ -7,6 +7,7 @@ import argparse
 from lockstep.cli import words
 from lockstep.cli.context import Context
 from lockstep.cli.terminal import show, show_json, talk
+from lockstep.core.counting import counted
 from lockstep.errors import ExitCode
 
 EXAMPLES = """\
@@ -32,17 +33,23 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
             what = f"ledger {result.ledger} created"
         elif upgrade.adopted or upgrade.unverified:
             what = (
-                f"ledger {result.ledger} upgraded: {upgrade.adopted} entries verified, {upgrade.unverified} unverified"
+                f"ledger {result.ledger} upgraded: {counted(upgrade.adopted, 'entry', 'entries')} verified, "
+                f"{upgrade.unverified} unverified"
             )
         else:
-            what = f"ledger {result.ledger} is there, {result.entries} entries"
+            what = f"ledger {result.ledger} is there, {counted(result.entries, 'entry', 'entries')}"
         show(f"{result.target}: {what}")
         if result.occupied:
-            tables = "1 table" if result.occupied == 1 else f"{result.occupied} tables"
+            tables = counted(result.occupied, "table")
             talk(
                 f"{environment.name}: the database holds {tables} already. Say how far it is before the "
                 f"first sync: lockstep baseline {environment.name} --version N"
             )
+    made = [name for name, result in done if result.upgrade.created and not result.occupied]
+    if made and not context.as_json:
+        from lockstep.cli.hints import after_init
+
+        talk(after_init(first=made[0], migrations=len(context.folder.migrations)))
     if context.as_json:
         rows = [
             {

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from lockstep import __version__
+from lockstep.cli.parser import Parser, shared
 from lockstep.errors import ExitCode, LockstepError
 
 if TYPE_CHECKING:
@@ -50,11 +51,16 @@ COMMANDS = {
     "alerts": ("alerts", "where alerts go, the server's part of them, and whether they arrive"),
     "doctor": ("doctor", "is everything set up: programs, TLS, pooler, roles, bucket, Prefect"),
     "config": ("config", "every configured value and where it comes from"),
+    "completion": ("completion", "a script that lets your shell complete commands, options and names"),
 }
 
 
 def run() -> None:
     """Console entry point."""
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
+        from lockstep.cli.completing import answer
+
+        answer()
     # Modules and rows stay until the end, so looking through them for garbage finds nothing: a tenth of a short call.
     gc.set_threshold(500_000, 20, 20)
     # SIGTERM ends like Ctrl-C: locks are let go, an upload is aborted, a transaction is rolled back.
@@ -65,7 +71,7 @@ def run() -> None:
         if sys.stdout is not None:  # closed by whoever started us
             sys.stdout.flush()  # here, where a reader that has gone is no surprise
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted\n")
+        _end_line("interrupted")
         code = 130
     except BrokenPipeError:
         # The reader of our output has gone (head, less). Not our failure.
@@ -76,26 +82,45 @@ def run() -> None:
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
-    sys.stderr.write("\nterminated\n")
+    _end_line("terminated")
     raise SystemExit(143)
+
+
+def _end_line(text: str) -> None:
+    """Say how it ended, on a line of its own."""
+    if (terminal := sys.modules.get("lockstep.cli.terminal")) is not None:
+        terminal.clear()
+    sys.stderr.write(f"\n{text}\n")
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command line; return its exit code."""
-    parser = _parser(argv)
+    called = command_of(argv)
+    if called is not None and called not in COMMANDS:
+        return _no_command(called)
+    parser = parser_for(called, help_wanted=not {"-h", "--help"}.isdisjoint(argv))
     try:
-        arguments = parser.parse_args(argv)
+        arguments = parser.parse_known_options(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
     if arguments.command is None:
         parser.print_help()
+        from lockstep.cli.hints import first_step
+
+        sys.stdout.write(f"\n{first_step(Path())}\n")
         return int(ExitCode.USAGE)
     from lockstep.cli.context import Context
-    from lockstep.cli.terminal import show_error
+    from lockstep.cli.terminal import show_error, speak
 
     context = Context(project=Path(arguments.project), as_json=arguments.json)
+    speak(quiet=arguments.quiet, as_json=arguments.json)
     module = import_module(f"lockstep.cli.{COMMANDS[arguments.command][0]}")
     try:
+        if arguments.verbose:
+            from lockstep.cli.verbose import listen
+
+            listen()
+        context.choose_zone(arguments.timezone)
         return int(module.execute(arguments, context))
     except LockstepError as error:
         contacts, runbook = context.people()
@@ -134,45 +159,50 @@ def _unexpected(error: Exception, context: Context) -> LockstepError:
     )
 
 
-def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+def command_of(words: Sequence[str]) -> str | None:
+    """Return the word that names the command."""
+    return next((word for word in words if not word.startswith("-")), None)
+
+
+def _no_command(called: str) -> int:
+    from lockstep.core.nearest import nearest
+
+    close = nearest(called, COMMANDS)
+    hint = f"did you mean: lockstep {close}?" if close else "lockstep --help lists the commands"
+    sys.stderr.write(f"error: there is no command '{called}'\n  next: {hint}\n")
+    return int(ExitCode.USAGE)
+
+
+def parser_for(called: str | None, *, help_wanted: bool = False) -> Parser:
     """The parser; only the called command's own options are added to it."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="lockstep",
         description="Keeps every PostgreSQL environment of a team in step.",
         epilog="lockstep COMMAND --help shows a command's options and examples.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"lockstep {__version__}")
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument(
-        "--project", metavar="DIR", default=".", help="the folder with lockstep.toml (default: here or above)"
-    )
-    shared.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     # With `prog` it need not format a usage line to find the name.
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", prog="lockstep")
-    called = next((word for word in argv if not word.startswith("-")), None)
     for name, (module_name, summary) in COMMANDS.items():
-        if called in COMMANDS and name != called:
-            commands.add_parser(name, help=summary)
+        if name != called:
+            commands.add_parser(name, help=summary, add_help=False)
             continue
-        module = import_module(f"lockstep.cli.{module_name}") if name == called else None
+        module = import_module(f"lockstep.cli.{module_name}")
         command = commands.add_parser(
             name,
             help=summary,
-            parents=[shared],
-            description=_description(module.__doc__, argv) if module else summary,
-            epilog=f"examples:\n{module.EXAMPLES}" if module else None,
+            parents=[shared()],
+            description=_description(module.__doc__) if help_wanted else module.__doc__,
+            epilog=f"examples:\n{module.EXAMPLES}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if module:
-            module.configure(command)
+        module.configure(command)
     return parser
 
 
-def _description(text: str | None, argv: Sequence[str]) -> str:
-    """A module's docstring in lines of a terminal's width, when it will be shown."""
-    if not {"-h", "--help"}.intersection(argv):
-        return text or ""
+def _description(text: str | None) -> str:
+    """A module's docstring in lines of a terminal's width."""
     from textwrap import fill
 
     return "\n\n".join(fill(paragraph, 80) for paragraph in (text or "").strip().split("\n\n"))

@@ -6,12 +6,11 @@ Nothing of the environment is changed, and nothing of the copy remains.
 from __future__ import annotations
 
 import argparse
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import TerminalProgress, paint, show, show_json, talk
+from lockstep.cli.terminal import paint, quiet, show, show_json, talk, teller, width
 from lockstep.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -37,14 +36,14 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     from datetime import UTC, datetime
 
     from lockstep.core.rehearsal.rendering import rehearsal_text
+    from lockstep.core.rehearsal.summary import headline
     from lockstep.core.rehearsal.verdict import Outcome
-    from lockstep.service.progress import Silent
     from lockstep.service.rehearsal.rehearse import moved_on, rehearse
     from lockstep.service.safeguard import take_backup
     from lockstep.service.store import open_store
 
     environment = context.settings.environment(arguments.environment)
-    progress = Silent() if context.as_json else TerminalProgress()
+    progress = teller()
     run = context.new_run()
     with open_store(context.settings) as store:
         if arguments.fresh:
@@ -63,16 +62,20 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     else:
         if moved:
             talk(f"note: {moved}")
-        show(rehearsal_text(found, width=_width(), statements=arguments.statements, paint=paint))
+        if quiet():
+            show(f"{environment.name}: rehearsal {headline(found)}")
+        else:
+            show(rehearsal_text(found, width=_width(), statements=arguments.statements, paint=paint))
     tried_all = found.held is None and (found.planned or not moved)
     return ExitCode.DONE if found.verdict.outcome is Outcome.PASSED and tried_all else ExitCode.REFUSED
 
 
 _WIDEST = 120  # columns; longer lines are hard to read
+_WHERE_NOBODY_SEES = 100
 
 
 def _width() -> int:
-    return min(shutil.get_terminal_size((100, 24)).columns, _WIDEST)
+    return min(width() or _WHERE_NOBODY_SEES, _WIDEST)
 
 
 def _document(found: Rehearsal) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import TerminalProgress, show, show_json, talk
+from lockstep.cli.terminal import detail, show, show_json, talk, teller
 from lockstep.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
-    from lockstep.service.progress import Silent
     from lockstep.service.project import destination
     from lockstep.service.restoring import RestoreChoices, chosen_line, restore
     from lockstep.service.store import open_store, programs_of
@@ -71,7 +70,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
             backup,
             into,
             context.new_run(),
-            Silent() if context.as_json else TerminalProgress(),
+            teller(),
             RestoreChoices(
                 replace=arguments.replace,
                 confirm=_confirmation(arguments.yes_i_mean, ask=not context.as_json),
@@ -95,7 +94,7 @@ def _confirmation(given: str | None, *, ask: bool) -> Callable[[Replacement], No
         name = replacement.database
         if ask:
             for line in loss(replacement):
-                talk(line)
+                talk(line, urgent=True)
         answer = given
         if answer is None and ask and sys.stdin.isatty():
             sys.stderr.write(f"Type {name} to replace it, anything else to leave it as it is: ")
@@ -114,9 +113,9 @@ def _tell(report: RestoreReport, environment: str | None) -> None:
         talk(f"note: {notice}")
     show(f"{report.target}: backup {report.backup} is restored: {report.proof.text} ({took(report)})")
     for line in afterwards(report):
-        show(line)
+        detail(line)
     if environment is not None and report.proof.ledger is not None:
-        show(f"next: lockstep plan {environment}")
+        detail(f"next: lockstep plan {environment}")
 
 
 def _document(report: RestoreReport) -> dict[str, object]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lockstep.cli import words
 from lockstep.cli.asking import prompt_of
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import TerminalProgress, show, show_json
+from lockstep.cli.terminal import show, show_json, teller
 from lockstep.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -54,10 +54,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
-    from lockstep.service.progress import Silent
     from lockstep.service.reverting import revert
 
-    run, progress = context.new_run(), Silent() if context.as_json else TerminalProgress()
+    run, progress = context.new_run(), teller()
 
     def work() -> Reverted:
         return revert(

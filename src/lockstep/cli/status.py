@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lockstep.cli import words
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import error_document, paint, show, show_json, talk
+from lockstep.cli.terminal import error_document, in_colour, paint, show, show_json, show_problem, width
 from lockstep.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         for pair in compared:
             show(f"parity: {pair.text}")
         for problem in _folder_problems(context.folder):
-            talk(f"{paint('error:', 'red', sys.stderr)} {problem.message}\n  next: {problem.hint}")
+            show_problem(problem.message, hint=problem.hint)
     unreachable = [one.error for one in found if one.error is not None]
     if unreachable and len(unreachable) == len(found):
         return unreachable[0].exit_code
@@ -68,15 +67,11 @@ def _table(found: tuple[TargetStatus, ...]) -> None:
     readable = [one for one in found if one.error is None]
     columns = {one.environment: one.rows for one in readable}
     if columns:
-        show(matrix(columns, now=datetime.now(UTC), paint=_colour if sys.stdout.isatty() else None))
+        show(matrix(columns, now=datetime.now(UTC), paint=_colour if in_colour() else None, width=width()))
         show("")
     for one in found:
         if one.error is not None:
-            talk(f"{paint('error:', 'red', sys.stderr)} {one.error.message}")
-            if one.error.hint:
-                talk(f"  next: {one.error.hint}")
-            if one.error.more:
-                talk(f"  more: docs/guide.md#{one.error.more}")
+            show_problem(one.error.message, hint=one.error.hint, more=one.error.more)
             continue
         place = (one.target or one.environment).removeprefix(one.environment).strip(" ()")
         text = (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lockstep.cli import words
 from lockstep.cli.asking import prompt_of
 from lockstep.cli.context import Context
-from lockstep.cli.terminal import TerminalProgress, error_document, show, show_json, talk
+from lockstep.cli.terminal import error_document, show, show_json, talk, teller
 from lockstep.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -37,11 +37,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
-    from lockstep.service.progress import Silent
     from lockstep.service.syncing import summary, sync
 
     chosen = context.settings.chosen(arguments.environments)
-    run, progress = context.new_run(), Silent() if context.as_json else TerminalProgress()
+    run, progress = context.new_run(), teller()
 
     def work() -> SyncReport:
         return sync(
@@ -83,7 +82,10 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
         show_json("sync", {"run_id": report.run_id, "environments": rows, "not_started": report.not_started})
         return error.exit_code if error else ExitCode.DONE
     if report.not_started:
-        talk(f"not started, because {report.results[-1].environment} failed: {', '.join(report.not_started)}")
+        talk(
+            f"not started, because {report.results[-1].environment} failed: {', '.join(report.not_started)}",
+            urgent=True,
+        )
     if error is not None:
         raise error
     applied = {r.environment: len(r.applied) for r in report.results}

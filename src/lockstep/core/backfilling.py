@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lockstep.core.counting import counted
+
 #: Batches of the same size, smaller than the largest, that are taken for the same rows.
 SAME = 20
 #: Rows touched, as a multiple of the table's, from which on they must be the same ones. Estimates may be old.
@@ -29,7 +31,7 @@ class Pace:
         self._largest = max(self._largest, rows)
         if self._same >= SAME and rows < self._largest:
             return (
-                f"the last {SAME} batches touched {rows:,} {'row' if rows == 1 else 'rows'} each, which must be the same "
+                f"the last {SAME} batches touched {counted(rows, 'row')} each, which must be the same "
                 "ones: the statement does not change what it looks for (NULL stays NULL?)"
             )
         if self.table_rows is not None and self.rows > max(TIMES * self.table_rows, FEWEST):

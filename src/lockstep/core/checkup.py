@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
 
+from lockstep.core.counting import counted
 from lockstep.core.text import display_width
 from lockstep.errors import ExitCode
 
@@ -60,7 +61,7 @@ class Checkup:
     def summary(self) -> str:
         """The closing line: `3 problems, 2 warnings`."""
         counts = [(self.count(Outcome.PROBLEM), "problem"), (self.count(Outcome.WARNING), "warning")]
-        said = [f"{n or 'no'} {word}{'' if n == 1 else 's'}" for n, word in counts]
+        said = [counted(n, word) if n else f"no {word}s" for n, word in counts]
         unknown = self.count(Outcome.NOT_CHECKED)
         return ", ".join([*said, *([f"{unknown} not checked"] if unknown else [])])
 

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from lockstep.core.duration import parse_duration
+from lockstep.core.nearest import meant
 from lockstep.errors import MigrationFileError
 
 
@@ -176,15 +177,13 @@ def _items(body: str, file: str, line: int) -> list[tuple[str, str | None]]:
             )
         name = match[1].lower()
         if name not in _NAMES:
-            from difflib import get_close_matches
-
-            close = get_close_matches(name, _NAMES, n=1)
+            close = meant(name, _NAMES)
             hint = "the directives are listed in docs/reference/file-format.md"
             if items and items[-1][0] in _TEXTS and items[-1][1] and "=" not in match[0]:
                 text = f"{items[-1][1]} {_NEXT.split(body[at:].strip())[0]}"
-                close, hint = [], f'a value with spaces stands in double quotes: {items[-1][0]}="{text}"'
+                close, hint = "", f'a value with spaces stands in double quotes: {items[-1][0]}="{text}"'
             raise MigrationFileError(
-                f"unknown directive '{name}'" + (f"; did you mean '{close[0]}'?" if close else ""),
+                f"unknown directive '{name}'{close}",
                 file=file,
                 line=line,
                 hint=hint,

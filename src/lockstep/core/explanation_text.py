@@ -21,14 +21,16 @@ def _plain(text: str, _colour: str) -> str:
     return text
 
 
-def explanation_text(found: Explanation, *, now: datetime, zone: tzinfo | None = None, paint: Paint = _plain) -> str:
-    """Return the whole screen. Times are in `zone`; None means the machine's own."""
+def explanation_text(
+    found: Explanation, *, now: datetime, zone: tzinfo | None = None, width: int | None = None, paint: Paint = _plain
+) -> str:
+    """Return the whole screen. `zone` and `width` as `format_moment` and `render_table` take them."""
 
     def moment(at: datetime) -> str:
         return format_moment(at, now, zone).strip()
 
-    parts = [_head(found, moment), _why(found, moment, paint), _ran(found, moment), _now(found, moment)]
-    parts += [_ways(place, paint) for place in found.places if place.ways_back]
+    parts = [_head(found, moment), _why(found, moment, paint), _ran(found, moment, width), _now(found, moment, width)]
+    parts += [_ways(place, width, paint) for place in found.places if place.ways_back]
     parts.append(f"next: {paint(next_command(found), 'bold')}")
     if found.contacts:
         parts[-1] += f"\ncontacts: {', '.join(found.contacts)}"
@@ -88,12 +90,12 @@ def _stop(stop: Stop) -> str:
     return printable(f"{head}{stop.what}")
 
 
-def _ran(found: Explanation, moment: Callable[[datetime], str]) -> str:
+def _ran(found: Explanation, moment: Callable[[datetime], str], width: int | None) -> str:
     rows = []
     for place in found.places:
         for number, text in enumerate(_did(place, moment)):
             rows.append([place.environment if not number else "", printable(text)])
-    return "what ran\n" + _table(rows) if rows else ""
+    return "what ran\n" + _table(rows, width) if rows else ""
 
 
 def _did(place: Place, moment: Callable[[datetime], str]) -> list[str]:
@@ -136,7 +138,7 @@ def _approval(asked: Asked, moment: Callable[[datetime], str]) -> str:
     return f"approval: {asked.standing}{who}{how}{at}" + (f": {asked.reason}" if asked.reason else "")
 
 
-def _now(found: Explanation, moment: Callable[[datetime], str]) -> str:
+def _now(found: Explanation, moment: Callable[[datetime], str], width: int | None) -> str:
     rows = []
     for place in found.places:
         if place.error is not None:
@@ -152,7 +154,7 @@ def _now(found: Explanation, moment: Callable[[datetime], str]) -> str:
     if prefect is not None:
         word = "waits for an answer" if prefect.waits else "alive" if prefect.alive else "over"
         rows.append(["Prefect", f"{prefect.state}: {word}"])
-    return "now\n" + _table(rows)
+    return "now\n" + _table(rows, width)
 
 
 def _named(labels: Sequence[str]) -> str:
@@ -161,7 +163,7 @@ def _named(labels: Sequence[str]) -> str:
     return f"{', '.join(labels[: _LISTED - 1])}, … {labels[-1]} ({len(labels)})"
 
 
-def _ways(place: Place, paint: Paint) -> str:
+def _ways(place: Place, width: int | None, paint: Paint) -> str:
     rows = []
     for way in place.ways_back:
         took = format_ms(way.ms) if way.ms is not None else "–"
@@ -170,9 +172,9 @@ def _ways(place: Place, paint: Paint) -> str:
         if way.command:
             rows.append(["", "", paint(printable(way.command), "bold")])
     measured = place.measured or "not measured"
-    return f"the ways back of {place.environment} ({printable(measured)})\n{_table(rows)}"
+    return f"the ways back of {place.environment} ({printable(measured)})\n{_table(rows, width)}"
 
 
-def _table(rows: list[list[str]]) -> str:
-    lines = render_table(rows[0], rows[1:]).splitlines()
+def _table(rows: list[list[str]], width: int | None) -> str:
+    lines = render_table(None, rows, width=width - 2 if width else None).splitlines()
     return "\n".join(f"  {line}" for line in lines)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 from lockstep import __version__
+from lockstep.core.counting import counted
 from lockstep.core.findings import Finding, Report, Severity
 from lockstep.core.rules import RULES, rule_of
 
@@ -29,12 +30,8 @@ def _text(text: str) -> str:
 
 def summary(report: Report) -> str:
     """The last line for people: how many files, errors, warnings."""
-
-    def count(number: int, word: str) -> str:
-        return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
     errors, warnings = report.count(Severity.ERROR), report.count(Severity.WARNING)
-    return f"{count(len(report.files), 'file')} checked: {count(errors, 'error')}, {count(warnings, 'warning')}"
+    return f"{counted(len(report.files), 'file')} checked: {counted(errors, 'error')}, {counted(warnings, 'warning')}"
 
 
 # -- SARIF --------------------------------------------------------------------------------------------------------

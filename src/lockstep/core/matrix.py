@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from lockstep.core.comparison import BEGUN, DISAGREEING, WAITING, Row, State
+from lockstep.core.counting import counted
 from lockstep.core.migration import label
 from lockstep.core.moments import format_moment
 from lockstep.core.table import render_table
@@ -25,7 +26,7 @@ def words(row: Row) -> str:
     """The state; of what was begun also how far it came: `failed 2/3`."""
     progress = row.entry.progress if row.entry is not None else None
     if row.state in BEGUN and progress is not None and progress.backfill:
-        return f"{row.state.value} {progress.rows:,} rows"
+        return f"{row.state.value} {counted(progress.rows, 'row')}"
     if row.state in BEGUN and row.entry is not None and row.entry.statements_total:
         return f"{row.state.value} {row.entry.statements_done or 0}/{row.entry.statements_total}"
     return row.state.value
@@ -46,9 +47,13 @@ def row_of(rows: Sequence[Row], name: str, version: int | None) -> Row | None:
 
 
 def matrix(
-    columns: Mapping[str, Sequence[Row]], *, now: datetime, paint: Callable[[str, str], str] | None = None
+    columns: Mapping[str, Sequence[Row]],
+    *,
+    now: datetime,
+    paint: Callable[[str, str], str] | None = None,
+    width: int | None = None,
 ) -> str:
-    """Return the table. `paint(state, padded cell)` may colour cells."""
+    """Return the table. `paint(state, padded cell)` may colour cells; `width`: of the terminal, in cells."""
     environments = list(columns)
     # A version is a number and a repeatable's name a text, so either is a key.
     indexed = [{(r.name if r.version is None else r.version): r for r in columns[e]} for e in environments]
@@ -75,10 +80,10 @@ def matrix(
         state = _DONE.sub("", padded.split("  ", 1)[0].strip())
         return paint(state, padded) if paint and column and state in states else padded
 
-    return render_table(["migration", *environments], table, decorate if paint else None)
+    return render_table(["migration", *environments], table, decorate if paint else None, width=width)
 
 
-_DONE = re.compile(r" (?:\d+/\d+|[\d,]+ rows)$")
+_DONE = re.compile(r" (?:\d+/\d+|[\d,]+ rows?)$")
 
 
 def summary(environment: str, rows: Sequence[Row]) -> str:

@@ -7,8 +7,18 @@ from datetime import UTC, datetime, tzinfo
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
+_zone: tzinfo | None = None
+
+
+def show_in(zone: tzinfo | None) -> None:
+    """Choose the zone of this process's times for people, once, at its start. None: the machine's own."""
+    global _zone  # as the C library's TZ, which programs that we start would take up as well
+    _zone = zone
+
+
 def format_moment(moment: datetime, now: datetime, zone: tzinfo | None = None) -> str:
-    """Return a short text. Both times carry a zone; `zone` None means the machine's own."""
+    """Return a short text. Both times carry a zone; `zone` None means the one that was chosen for this process."""
+    zone = zone or _zone
     there, here = moment.astimezone(zone), now.astimezone(zone)
     if there.date() == here.date():
         return f"today {there:%H:%M}"

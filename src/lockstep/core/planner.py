@@ -15,6 +15,7 @@ from itertools import pairwise
 
 from lockstep.core.checksum import settings_digest
 from lockstep.core.comparison import BEGUN, Row, State, compare, effective_checksum
+from lockstep.core.counting import counted
 from lockstep.core.ledger import Entry, Hold, Ledger, Progress
 from lockstep.core.migration import Folder, Migration, label
 from lockstep.errors import ExitCode
@@ -371,13 +372,13 @@ def described(step: Step) -> str:
     """How a step runs, in words: `one transaction, 2 statements`."""
     up = step.migration.up
     count = len(up.script().statements)
-    statements = "1 statement" if count == 1 else f"{count} statements"
+    statements = counted(count, "statement")
     if up.directives.repeat_until_empty:
         return "a backfill in batches"
     if up.transactional:
         return f"one transaction, {statements}"
     if step.resume is not None and step.resume.units:
         left = len(up.units()) - step.resume.units
-        return f"goes on outside of a transaction, {'1 unit' if left == 1 else f'{left} units'} left"
+        return f"goes on outside of a transaction, {counted(left, 'unit')} left"
     units = len(up.units())
-    return f"outside of a transaction, {statements} in {'1 unit' if units == 1 else f'{units} units'}"
+    return f"outside of a transaction, {statements} in {counted(units, 'unit')}"

@@ -7,6 +7,7 @@ It may when what was done is still what the file says, and when nothing is in do
 from __future__ import annotations
 
 from lockstep.core.comparison import Row
+from lockstep.core.counting import counted
 from lockstep.core.ledger import Entry, EntryState, Progress
 from lockstep.core.migration import SqlFile
 from lockstep.core.traits import Check
@@ -89,12 +90,12 @@ def ran(entry: Entry) -> str:
 
 def batches(progress: Progress) -> str:
     """How far a backfill came: `30,000 rows in 6 batches`."""
-    return f"{progress.rows:,} {'row' if progress.rows == 1 else 'rows'} in {committed_batches(progress)}"
+    return f"{counted(progress.rows, 'row')} in {committed_batches(progress)}"
 
 
 def committed_batches(progress: Progress) -> str:
     """The batches of a backfill by its ledger entry, whose rows are those before the last one: `6 batches`."""
-    return "1 batch" if progress.batches == 1 else f"{progress.batches:,} batches"
+    return counted(progress.batches, "batch", "batches")
 
 
 def resume_point(row: Row, checksum: str, *, newer: bool) -> Progress | None:

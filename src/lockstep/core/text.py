@@ -30,15 +30,33 @@ def excerpt(text: str, line: int, column: int | None = None) -> str:
 
 
 def display_width(text: str) -> int:
-    """Return how many terminal cells `text` takes: wide East Asian characters take two, combining ones none."""
+    """Return how many terminal cells `text` takes: wide East Asian characters take two, combining ones none.
+
+    As terminals count: a joiner takes none, and what stands behind it nothing either; a selector that makes a sign an
+    emoji makes it wide.
+    """
     if text.isascii():
         return len(text)
-    cells = 0
+    cells = last = 0
+    joined = False
     for char in text:
-        if unicodedata.combining(char):
+        if char == "\ufe0f":  # the sign before it is shown as an emoji
+            cells, last = cells + (last == 1), 2
             continue
-        cells += 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        if _takes_no_cell(char):
+            joined = char == "\u200d"
+            continue
+        last = 0 if joined else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        cells += last
+        joined = False
     return cells
+
+
+def _takes_no_cell(char: str) -> bool:
+    """Marks on other characters, joiners, and the later parts of a Hangul syllable."""
+    if char == "\u00ad":  # a soft hyphen is drawn
+        return False
+    return unicodedata.category(char) in {"Mn", "Me", "Cf"} or "\u1160" <= char <= "\u11ff"
 
 
 def printable(text: str) -> str:

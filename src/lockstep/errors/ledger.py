@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lockstep.core.counting import counted
 from lockstep.errors.base import ExitCode, LockstepError
 
 
@@ -125,7 +126,7 @@ class DriftFound(LedgerError):
         self, *, target: str, environment: str, since: str, lines: tuple[str, ...], more_lines: int = 0
     ) -> None:
         count = len(lines) + more_lines
-        what = "1 object differs" if count == 1 else f"{count} objects differ"
+        what = counted(count, "object differs", "objects differ")
         listed = _listed(lines, more_lines)
         super().__init__(
             f"{target}: drift: {what} from the schema {since}. Nothing was applied.\n{listed}",

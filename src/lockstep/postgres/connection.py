@@ -17,6 +17,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 
+from lockstep.core import steps
 from lockstep.core.address import Address
 from lockstep.errors import Unreachable, UsageError
 from lockstep.postgres.poolers import session_mode_hint, shares_backends
@@ -250,7 +251,13 @@ def _connect(
 ) -> psycopg.Connection:
     """Connect. Poolers may refuse `options`: then, before any password is asked for, `without_settings` is tried."""
     try:
-        return psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
+        with steps.step(f"{target.name}: connecting"):
+            connection = psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
+        if steps.listening():
+            from lockstep.postgres.spoken import SpokenCursor
+
+            connection.cursor_factory = SpokenCursor
+        return connection
     except psycopg.OperationalError as error:
         asked = error.pgconn is not None and (error.pgconn.used_password or error.pgconn.needs_password)
         late = isinstance(error, psycopg.errors.ConnectionTimeout)

@@ -12,11 +12,13 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 
+from lockstep.core import steps
 from lockstep.errors import BackupFailed
 from lockstep.postgres.children import environment_of, network_of
 from lockstep.postgres.programs import Program
@@ -54,6 +56,7 @@ class PgDump:
         self._talk = bytearray()
         self._process: subprocess.Popen[bytes] | None = None
         self._listener: threading.Thread | None = None
+        self._began = 0.0
 
     @property
     def pid(self) -> int:
@@ -62,6 +65,7 @@ class PgDump:
         return self._process.pid
 
     def __enter__(self) -> PgDump:
+        self._began = time.monotonic()
         # setpriv asks the kernel to end pg_dump when we (this thread) die, however we die. Where it is missing, pg_dump ends at its
         # next write, since nobody reads any more; only one that waits for a lock stays until LOCK_WAIT_MS.
         setpriv = shutil.which("setpriv")
@@ -165,6 +169,7 @@ class PgDump:
             self.end()
         finally:
             process.wait()
+            steps.done(f"{self._snapshot.target}: pg_dump {self._program.version}", time.monotonic() - self._began)
             if listener is not None and listener.ident is not None:
                 listener.join()
             for pipe in (process.stdout, process.stderr):

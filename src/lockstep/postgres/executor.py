@@ -18,6 +18,8 @@ from psycopg import pq
 from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
+from lockstep.core import steps
+from lockstep.core.counting import counted
 from lockstep.errors import Unreachable
 from lockstep.postgres.connection import Session, guard, redact
 from lockstep.postgres.message import Frame, Message, Part, Segment
@@ -158,11 +160,13 @@ class Reader:
         self.rows = 0
         self.index = 0  # of the part's statement whose result is being read
         self._part: Part | None = None
+        self._since = 0.0  # when the statement whose result is awaited was begun, as far as that is seen here
         self._broken = False  # the reset after COMMIT did not go through
 
     def begin(self, part: Part) -> None:
         self._part = part
         self.index = 0
+        self._since = time.monotonic()
 
     @property
     def clean(self) -> bool:
@@ -175,6 +179,8 @@ class Reader:
             self._failed(result)
             return
         segment = segment_at(self._part, self.index)
+        if steps.listening() and result.command_status:
+            self._tell(result, segment)
         if result.ntuples and segment is not None and segment.verifies and self.error is None:
             self.error = unverified(result, self.index, segment)
         if not result.command_status:
@@ -183,6 +189,20 @@ class Reader:
             self.rows += result.command_tuples or 0
         self.committed = self.committed or result.command_status == b"COMMIT"
         self.index += 1
+
+    def _tell(self, result: PGresult, segment: Segment | None) -> None:
+        """Tell of a statement of a file: its place and kind, never its text. Ours come with a frame's kind alone."""
+        now = time.monotonic()
+        took, self._since = now - self._since, now
+        if segment is None:
+            words = (result.command_status or b"").decode(errors="replace")
+            if words == "COMMIT":
+                steps.done("COMMIT, with the rows of ledger and audit log", took)
+            return
+        statement = segment.script.statements[segment.first + self.index - segment.index]
+        rows = f", {counted(result.command_tuples, 'row')}" if result.command_tuples else ""
+        kind = statement.kind.removesuffix("_stmt").replace("_", " ")
+        steps.done(f"{segment.script.file}:{statement.line}: {kind}{rows}", took)
 
     def _failed(self, result: PGresult) -> None:
         assert self._part is not None

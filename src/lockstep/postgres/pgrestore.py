@@ -21,6 +21,7 @@ from typing import IO
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from lockstep.core import steps
 from lockstep.errors import RestoreFailed
 from lockstep.postgres.archivelist import Entry, as_list, read_entries
 from lockstep.postgres.children import environment_of, network_of
@@ -296,7 +297,8 @@ def _running(
     )
     running = _Process(process, program, target, environment.get("PGPASSWORD", ""))
     try:
-        yield running
+        with steps.step(f"{target}: pg_restore {program.version}"):
+            yield running
     finally:
         running.end()
 

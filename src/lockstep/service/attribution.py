@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from lockstep.config import Environment, Settings
 from lockstep.core.changes import Change
+from lockstep.core.counting import counted
 from lockstep.core.fingerprint import Fingerprint, SchemaObject, portable
 from lockstep.errors import LockstepError
 from lockstep.postgres.connection import Session, open_session
@@ -41,7 +42,7 @@ def not_its_own(
                 if not _same(c.after, there.objects.get(c.key), there.major == session.facts.version // 10000)
             ]
     own = len(found) - len(rest)
-    word = "1 object that it changed is" if own == 1 else f"{own} objects that it changed are"
+    word = counted(own, "object that it changed is", "objects that it changed are")
     notice = f"the run before was cut off before it could record the schema: {word} recorded now"
     return tuple(rest), [notice] if own else []
 

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING
 import psycopg
 
 from lockstep.config import Environment, Settings
+from lockstep.core.counting import counted
 from lockstep.core.duration import format_ms, parse_duration
 from lockstep.core.rehearsal.waysback import way_lines
 from lockstep.core.text import printable
@@ -103,7 +104,7 @@ def _ask(url: str, seconds: float, progress: Progress, name: str) -> str | None:
             return None
         pause = _BETWEEN[min(tries, len(_BETWEEN)) - 1]
         if time.monotonic() + pause >= until:
-            return f"{shown} {answer.text} ({tries} {'try' if tries == 1 else 'tries'} within {format_ms(seconds * 1_000)})"
+            return f"{shown} {answer.text} ({counted(tries, 'try', 'tries')} within {format_ms(seconds * 1_000)})"
         progress.under_way(name, "check", f"{shown} {answer.text}")
         time.sleep(pause)
 

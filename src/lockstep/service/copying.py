@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 
+from lockstep.core.counting import counted
 from lockstep.postgres.copycheck import CopyCheck, check_copy
 from lockstep.postgres.ledger import read_head
 from lockstep.service.filling import StoredBackup
@@ -27,7 +28,7 @@ class CopyProof:
         tables, rows = self.check.tables, self.check.rows
         if not tables and self.ledger is None:
             return "restored; the backup carries no list to compare it with"
-        words = [f"{tables:,} {'table' if tables == 1 else 'tables'}, {rows:,} {'row' if rows == 1 else 'rows'}"]
+        words = [f"{counted(tables, 'table')}, {counted(rows, 'row')}"]
         if self.check.compared < tables:
             words.append(f"{self.check.compared:,} of them compared by exact count")
         if self.ledger is not None and self.ledger.version is not None:
@@ -57,4 +58,4 @@ def _words(head: LedgerHead | None) -> str:
     if head is None:
         return "missing"
     where = "empty" if head.version is None else f"at {head.version:03d}"
-    return f"{where} ({head.entries} entries, audit log up to row {head.audit_length or 0})"
+    return f"{where} ({counted(head.entries, 'entry', 'entries')}, audit log up to row {head.audit_length or 0})"

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from lockstep import errors
+from lockstep.core.counting import counted
 from lockstep.core.ledger import Entry, EntryState
 from lockstep.core.migration import label
 from lockstep.core.planner import Plan
@@ -127,7 +128,7 @@ def _span(files: Sequence[str]) -> str:
     if digits:
         parts.append(digits[0] if len(digits) == 1 else f"{digits[0]}–{digits[-1]}")
     if others:
-        parts.append("1 repeatable" if others == 1 else f"{others} repeatables")
+        parts.append(counted(others, "repeatable"))
     return " and ".join(parts)
 
 

@@ -20,6 +20,7 @@ from lockstep.errors import IdentityMissing, RestoreRefused, UsageError
 from lockstep.postgres.pgrestore import RestoreOptions, restore_files, restore_stream
 from lockstep.postgres.prerequisites import lock_capacity
 from lockstep.postgres.programs import find_program
+from lockstep.service.telling import ArchiveProgress
 from lockstep.storage.archive import archives_of, read_archive
 from lockstep.storage.bucket import Bucket
 from lockstep.storage.encryption import Identity
@@ -29,7 +30,11 @@ from lockstep.storage.manifest import Manifest
 MOST_JOBS = 4  # sessions at once that nobody asked for
 WORTH_JOBS = 64 * 1024 * 1024  # bytes of archives from which a local copy and several sessions pay
 LOCKS_PER_TABLE = 8  # of a restore in one transaction: the table, its TOAST table and index, its indexes, its sequence
-TELL_EVERY = 10.0  # seconds between lines of progress
+TELL_EVERY = 0.1  # seconds between two words about how far it is
+
+
+#: Hears how far it is: in words, and the share of the whole where that is known.
+Far = Callable[[str, float | None], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +89,12 @@ def fill(
     jobs: int | None = None,
     programs: Path | None = None,
     tell: Callable[[str], None] = lambda _text: None,
+    far: Far = lambda _text, _share: None,
 ) -> bool:
     """Restore the backup into the empty database that `connection` is in. Returns whether it was one transaction.
 
     `atomic` asks for that, and gets it where the server can hold that many locks, one archive has everything, and
-    nobody asked for `jobs`; then a failure leaves nothing. Else a large backup is fetched first, into files without a
+    nobody asked for `jobs`; then a failure leaves nothing. `far` hears how far it is. Else a large backup is fetched first, into files without a
     name, and several sessions restore it. Raises RestoreFailed, RestoreRefused, ProgramMissing, BackupDamaged,
     IdentityMissing, BucketError, UsageError (no space for a local copy that is needed).
     """
@@ -97,7 +103,7 @@ def fill(
     archives = archives_of(backup.manifest)
     whole = atomic and len(archives) == 1 and (jobs or 1) == 1 and _fits(connection, backup.contents)
     sessions = 1 if whole else jobs or (min(os.cpu_count() or 1, MOST_JOBS) if backup.size >= WORTH_JOBS else 1)
-    meter = _Meter(backup.size, tell)
+    meter = _Meter(backup.size, far)
     if sessions > 1 or len(archives) > 1:
         if has_room(archives):
             with local_copies(backup.bucket, archives, identity=backup.identity, meter=meter.fetched) as files:
@@ -118,7 +124,9 @@ def fill(
             write(chunk)
             meter.restored(len(chunk))
 
+        meter.begin()  # it is read twice where only a part of it is wanted, the first time for its list
         read_archive(backup.bucket, archives[0], metered, identity=backup.identity)
+        far("all read; indexes and constraints are made", None)
 
     restore_stream(program, connection, source, chosen, target=target)
     return whole
@@ -156,9 +164,12 @@ def _fits(connection: psycopg.Connection[Any], contents: Contents | None) -> boo
 class _Meter:
     """Tells how far a restore is, now and then."""
 
-    def __init__(self, size: int, tell: Callable[[str], None]) -> None:
+    def __init__(self, size: int, far: Far) -> None:
         self._size = size
-        self._tell = tell
+        self._far = far
+        self.begin()
+
+    def begin(self) -> None:
         self._done = 0
         self._started = self._told = time.monotonic()
 
@@ -168,10 +179,11 @@ class _Meter:
     def restored(self, count: int) -> None:
         self._add(count, "read")
 
-    def _add(self, count: int, what: str) -> None:
+    def _add(self, count: int, how: str) -> None:
         self._done += count
         now = time.monotonic()
         if now - self._told >= TELL_EVERY:
             self._told = now
-            rate = self._done / (now - self._started)
-            self._tell(f"{format_bytes(self._done)} of {format_bytes(self._size)} {what}, {format_bytes(int(rate))}/s")
+            elapsed = round((now - self._started) * 1_000)
+            news = ArchiveProgress(done=self._done, size=self._size, elapsed_ms=elapsed, how=how)
+            self._far(str(news), news.share)

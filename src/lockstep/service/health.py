@@ -18,6 +18,7 @@ from lockstep.core.health.facts import Earlier
 from lockstep.core.health.findings import Finding, Hidden, Ignore, Severity, divided, sorted_findings
 from lockstep.core.health.judging import judge, unseen
 from lockstep.core.health.thresholds import Limits, Thresholds
+from lockstep.core.nearest import meant
 from lockstep.core.size import parse_bytes
 from lockstep.errors import ConfigError, ExitCode, LockstepError
 from lockstep.postgres.connection import open_session
@@ -230,11 +231,7 @@ def _ignores(settings: Settings) -> tuple[Ignore, ...]:
     for place, one in enumerate(settings.health.ignore):
         key = f"ignore[{place}]"
         if one.check not in BY_ID:
-            from difflib import get_close_matches
-
-            close = get_close_matches(one.check, BY_ID, n=1)
-            hint = f"; did you mean '{close[0]}'?" if close else ""
-            raise _bad(settings, f"{key}.check", f"there is no check '{one.check}'{hint}")
+            raise _bad(settings, f"{key}.check", f"there is no check '{one.check}'{meant(one.check, BY_ID)}")
         if not one.reason.strip():
             raise _bad(settings, f"{key}.reason", "say why: whoever reads this next must know")
         made.append(Ignore(check=one.check, object=one.object, reason=one.reason))

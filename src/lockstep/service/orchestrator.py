@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +39,7 @@ _PROBE_TIMEOUT = 5.0  # seconds for a server to answer at all
 _POLL = 0.5  # seconds between looks at a run
 _LATE_LOGS = 2.0  # seconds after a run's end in which its last lines may still come
 _PATIENCE = 60.0  # seconds without an answer of the server while a run is followed
+_TOOK = re.compile(r"  (?:[\d.]+ m?s|\d+ min \d\d s|\d+ h \d\d min)$")  # at the end of a line: core.duration.format_ms
 _OVERLAP = 10.0  # seconds: lines are asked for again, since several processes write them
 
 
@@ -188,6 +190,8 @@ class Following:
     url: str | None
     _seen: set[UUID] = field(default_factory=set)
     _newest: Any = None  # time of the newest line
+    _told: set[str] = field(default_factory=set)  # lines, as they were given out
+    _waited: bool = False  # it has waited for approval, and goes on from its beginning
 
     @classmethod
     def start(cls, deployment: Deployment, parameters: Mapping[str, Any], name: str) -> Following:
@@ -258,6 +262,7 @@ class Following:
             if state is not None and state.is_paused() != asked:
                 asked = not asked
                 if asked:
+                    self._waited = True
                     asks(self.run_id)
             if not told and state is not None and state.is_scheduled() and time.monotonic() - started > 20:
                 told = True
@@ -282,8 +287,17 @@ class Following:
             if line.id not in self._seen:
                 self._seen.add(line.id)
                 self._newest = line.timestamp if self._newest is None else max(self._newest, line.timestamp)
-                if line.name == PROGRESS_LOGGER:
+                if line.name == PROGRESS_LOGGER and not self._again(line.message):
+                    self._told.add(line.message)
                     yield line.message
+
+    def _again(self, text: str) -> bool:
+        """Whether it tells what was told before the wait.
+
+        A run that goes on begins anew and finds what it did: such a line is the same, or has no time any more. What was
+        done once more has a time of its own.
+        """
+        return self._waited and (text in self._told or any(_TOOK.sub("", old) == text for old in self._told))
 
     def end(self) -> Ended:
         """Return how the run ended."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from lockstep.config import Environment, Settings
 from lockstep.core.changes import Mismatch, Touched, joined, mismatches, print_of, touched
+from lockstep.core.counting import counted
 from lockstep.core.expressions import same_meaning
 from lockstep.core.fingerprint import Key, SchemaObject
 from lockstep.core.ignoring import ABSENT_ROLES, roles_in
@@ -131,7 +132,7 @@ def check_changes(
     `applied`: all that the ledger holds after the run (core.ledger.applied_set). A rehearsal knows best.
     """
     count = len(recording.changes)
-    what = "no object changed" if not count else "1 object changed" if count == 1 else f"{count} objects changed"
+    what = f"{counted(count, 'object')} changed" if count else "no object changed"
     prediction = rehearsed(rehearsal, ran) if rehearsal is not None else None
     if prediction is None:
         prediction = predict(settings, environment, recording, ran, applied)

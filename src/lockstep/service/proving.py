@@ -290,6 +290,9 @@ def _restored(
             ledger_schema=ledger_schema,
             programs=programs,
             tell=lambda text: progress.note(backup.manifest.environment, text),
+            far=lambda text, share: progress.under_way(
+                backup.manifest.environment, f"backup {backup.manifest.id}", f"restored: {text}", share
+            ),
         )
     for notice in copy.notes:
         progress.note(backup.manifest.environment, notice)

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from lockstep.core.contents import DatabaseShape
+from lockstep.core.counting import counted
 from lockstep.errors import RestoreFailed, RestoreRefused
 from lockstep.postgres.connection import Session, open_session
 from lockstep.postgres.entries import RunInfo
@@ -89,7 +90,9 @@ def replace_database(
     finally:
         home.close()
     if lost.rows:
-        progress.note(name, f"{lost.rows:,} rows that were written since the backup are in {kept} only")
+        progress.note(
+            name, f"{counted(lost.rows, 'row that was', 'rows that were')} written since the backup: in {kept} only"
+        )
     progress.note(name, f"{database} is the restored database now; the old one is {kept}, closed to connections")
     return RestoreReport(
         backup=backup.manifest.id, target=target.name, database=database, proof=proof, duration_ms=0, kept=kept,

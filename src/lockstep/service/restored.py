@@ -35,7 +35,7 @@ from lockstep.postgres.roles import create_roles
 from lockstep.postgres.shape import create_like
 from lockstep.postgres.standins import stand_in
 from lockstep.service.copying import CopyProof, prove_copy
-from lockstep.service.filling import StoredBackup, add, fill
+from lockstep.service.filling import Far, StoredBackup, add, fill
 
 
 class Host(Protocol):
@@ -87,6 +87,7 @@ def restore_copy(
     partly: bool = False,
     rows_of: frozenset[Table] | None = None,
     tell: Callable[[str], None] = lambda _text: None,
+    far: Far = lambda _text, _share: None,
 ) -> RestoredCopy:
     """Restore a backup into a new database `name` of a throw-away server, and compare it with what was backed up.
 
@@ -154,7 +155,7 @@ def restore_copy(
             choose=choice.choose,
             failed=choice.failed.append if tolerant or lacking else None,
         )
-        fill(backup, copy, options, target=what, atomic=False, programs=programs, tell=tell)
+        fill(backup, copy, options, target=what, atomic=False, programs=programs, tell=tell, far=far)
         if outside is not None:
             fill_keys(copy, outside)
             again = replace(options, choose=choice.choose_later)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 
+from lockstep.core.counting import counted
 from lockstep.core.duration import format_ms
 from lockstep.core.size import format_bytes
 from lockstep.errors import LockstepError, RestoreFailed, RestoreRefused, Unreachable
@@ -246,6 +247,7 @@ def load(
         jobs=choices.jobs,
         programs=choices.programs,
         tell=lambda text: progress.note(name, text),
+        far=lambda text, share: progress.under_way(name, "restore", text, share),
     )
     size = format_bytes(backup.size)
     progress.finished(name, "restore", f"{size} of backup {backup.manifest.id}", _since(started))
@@ -319,8 +321,8 @@ def loss(replacement: Replacement) -> tuple[str, ...]:
         told = "no row of a table was written since the backup, by the server's count (TRUNCATE, definitions and large objects do not count)"
     else:
         tables = ", ".join(f"{name} {count:,}" for name, count in writes.tables[:5])
-        more = f" and {len(writes.tables) - 5} more tables" if len(writes.tables) > 5 else ""
-        told = f"{writes.rows:,} rows were written to it since the backup, and would be in the old one only: {tables}{more}"
+        more = f" and {counted(len(writes.tables) - 5, 'more table')}" if len(writes.tables) > 5 else ""
+        told = f"{counted(writes.rows, 'row was', 'rows were')} written to it since the backup, and would be in the old one only: {tables}{more}"
     lines = [f"database {replacement.database} holds {', '.join(replacement.occupants)}", told]
     if replacement.migrations:
         lines.append(f"applied since the backup, and pending again: {', '.join(replacement.migrations)}")

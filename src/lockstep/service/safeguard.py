@@ -79,7 +79,7 @@ def take_backup(
         jobs=dump_jobs(settings),
         programs=programs_of(settings),
         read_ledger=ledger_head,
-        progress=lambda news: progress.under_way(name, "backup", str(news)),
+        progress=lambda news: progress.under_way(name, "backup", str(news), news.known_share),
         note=lambda text: progress.note(name, text),
         may_reuse=lambda found: stale(settings, environment, run, found) is None,
     )

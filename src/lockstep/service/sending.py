@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lockstep.core.counting import counted
 from lockstep.core.ledger import Progress
 from lockstep.core.planner import Plan, Step
 from lockstep.core.units import Unit, UnitKind, done_digest, replayed
@@ -51,12 +52,12 @@ def _step(frame: Frame, scribe: Scribe, step: Step) -> str:
     units = up.units()
     progress = step.resume or Progress(backfill=up.directives.repeat_until_empty)
     begun = transaction_message(frame, up, script, scribe.begun(step, len(script.statements)), span=(0, 0))
-    parts = [f"-- {step.name}: outside of a transaction, {len(units)} units\n-- it begins\n{begun.text}"]
+    parts = [f"-- {step.name}: outside of a transaction, {counted(len(units), 'unit')}\n-- it begins\n{begun.text}"]
     for number in range(progress.units, len(units)):
         parts.append(_unit(frame, scribe, step, number, progress))
         progress = replace(progress, units=number + 1, digest=done_digest(units, number + 1))
-    counted = {"batches": "BATCHES", "rows": "ROWS"} if up.directives.repeat_until_empty else {}
-    finished = transaction_message(frame, up, script, scribe.finished(step, counted), span=(0, 0), verify=verify)
+    totals = {"batches": "BATCHES", "rows": "ROWS"} if up.directives.repeat_until_empty else {}
+    finished = transaction_message(frame, up, script, scribe.finished(step, totals), span=(0, 0), verify=verify)
     return "\n\n".join([*parts, f"-- it is done\n{finished.text}"])
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 
 from lockstep.config import Environment, Settings
+from lockstep.core.counting import counted
 from lockstep.core.ledger import Entry, EntryState
 from lockstep.core.migration import label
 from lockstep.core.resuming import committed_batches
@@ -165,7 +166,7 @@ def _says_enough(details: Mapping[str, Any], how: str) -> bool:
 def _count(sessions: Ended) -> str:
     if not sessions.found:
         return "no session was left"
-    words = "1 session was" if sessions.found == 1 else f"{sessions.found} sessions were"
+    words = counted(sessions.found, "session was", "sessions were")
     left = f", {sessions.left} of them could not be" if sessions.left else ""
     return f"{words} ended{left}"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from lockstep.config import Environment, Settings
+from lockstep.core.counting import counted
 from lockstep.core.duration import format_ms
 from lockstep.core.migration import Folder
 from lockstep.core.planner import Plan, Step
@@ -252,7 +253,7 @@ def verify_applied(
     from lockstep.service.verifying import verify
 
     checked = verify(settings, environment, folder, [applied.name for applied in result.applied])
-    word = "1 verify script holds" if checked.scripts == 1 else f"{checked.scripts} verify scripts hold"
+    word = counted(checked.scripts, "verify script holds", "verify scripts hold")
     scripts = f", {word}" if checked.scripts else ""
     took = format_ms(sum(a.execution_ms for a in result.applied))
     rows = predicted_and_actual(result)
@@ -337,7 +338,7 @@ def refuse_held(target: str, plan: Plan) -> None:
 def tell_plan(progress: Progress, name: str, target: str, plan: Plan) -> None:
     """Tell what a plan is going to do, and what it warns of."""
     count = len(plan.steps)
-    what = "nothing to do" if not count else "1 migration to apply" if count == 1 else f"{count} migrations to apply"
+    what = f"{counted(count, 'migration')} to apply" if count else "nothing to do"
     progress.note(name, f"{target.removeprefix(name).strip(' ()')}: {what}")
     for notice in plan.notices if plan.steps else ():
         progress.note(name, f"note: {notice.message}")

@@ -1,4 +1,7 @@
-"""How far a backup is, in words and not more often than somebody wants to read it."""
+"""How far a backup or a restore is, in words and not more often than somebody wants to read it.
+
+What is left is reckoned from what was measured, and said with "about"; where nothing was, nothing is said.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,41 @@ class BackupProgress:
         text = f"{format_bytes(self.size)}, {format_bytes(rate)}/s"
         if self.share is None or not LEAST_SHARE <= self.share < 1:
             return text
-        left = self.elapsed_ms * (1 - self.share) / self.share
-        return f"{text}, about {self.share:.0%} of the tables, {format_ms(left)} left"
+        return (
+            f"{text}, about {self.share:.0%} of the tables, about {format_ms(_left(self.elapsed_ms, self.share))} left"
+        )
+
+    @property
+    def known_share(self) -> float | None:
+        """The share, where enough of it is done to rely on it."""
+        return self.share if self.share is not None and self.share >= LEAST_SHARE else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveProgress:
+    """How far an archive is fetched or read."""
+
+    done: int  # bytes
+    size: int  # of the whole
+    elapsed_ms: int
+    how: str  # fetched, read
+
+    def __str__(self) -> str:
+        text = f"{format_bytes(self.done)} of {format_bytes(self.size)} {self.how}"
+        if not self.elapsed_ms:
+            return text
+        text += f", {format_bytes(self.done * 1000 // self.elapsed_ms)}/s"
+        if not LEAST_SHARE <= self.share < 1:
+            return text
+        return f"{text}, about {format_ms(_left(self.elapsed_ms, self.share))} until all is {self.how}"
+
+    @property
+    def share(self) -> float:
+        return min(self.done / self.size, 1.0) if self.size else 1.0
+
+
+def _left(elapsed_ms: int, share: float) -> float:
+    return elapsed_ms * (1 - share) / share
 
 
 class Teller:

@@ -9,6 +9,7 @@ import psycopg
 
 from lockstep.config import Environment, Settings
 from lockstep.core.comparison import State, compare
+from lockstep.core.counting import counted
 from lockstep.core.ledger import applied_set
 from lockstep.core.migration import Folder
 from lockstep.errors import LedgerError, MigrationFailed, Unreachable
@@ -38,7 +39,7 @@ def verify(settings: Settings, environment: Environment, folder: Folder, names: 
     try:
         return _verify(target, folder, names)
     except Unreachable as lost:
-        count = "1 migration is" if len(names) == 1 else f"{len(names)} migrations are"
+        count = counted(len(names), "migration is", "migrations are")
         raise lost.noting(
             f"{count} applied; only the check after them is missing.", hint=f"lockstep status {environment.name}"
         ) from None

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, NamedTuple, Protocol, Self, TypedDict
 from urllib.parse import urlencode
 
+from lockstep.core import steps
 from lockstep.errors import BucketError, ConfigError
 from lockstep.storage.refusals import FORBIDDEN, MISSING, NO_LOCK, TAKEN, explained
 from lockstep.storage.signing import reuse_digests
@@ -187,6 +188,10 @@ class Bucket:
         except BotoCoreError as error:
             raise explained(error, settings) from error
         reuse_digests(self._client)
+        if steps.listening():
+            from lockstep.storage.spoken import tell_requests  # late: only --verbose wants it
+
+            tell_requests(self._client)
 
     def close(self) -> None:
         """Close the connections."""

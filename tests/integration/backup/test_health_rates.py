@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
+import pytest
 
 from lockstep.storage.backups import Backups, folder_of
 from lockstep.storage.bucket import Bucket

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.integration.rehearsal.proving import proofs
 from tests.project import Project
 

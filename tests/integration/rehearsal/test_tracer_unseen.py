@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import psycopg
+import pytest
 
 from lockstep.postgres.tracing import install_reasons
 from tests.integration.rehearsal.stages import staged, tried

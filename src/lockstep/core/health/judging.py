@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lockstep.core.counting import counted
 from lockstep.core.health import activity, indexes, keys, server, tables
 from lockstep.core.health.facts import Facts
 from lockstep.core.health.findings import Finding, Hidden
@@ -81,7 +82,7 @@ def unseen(facts: Facts, thresholds: Thresholds) -> Iterator[Hidden]:
     grant = f"GRANT pg_monitor TO {role};"
     hidden = sum(one.hidden for one in facts.sessions or ())
     if hidden:
-        why = f"the state of {hidden} {'session' if hidden == 1 else 'sessions'} of other roles is hidden from {role}"
+        why = f"the state of {counted(hidden, 'session')} of other roles is hidden from {role}"
         yield Hidden(check="idle-in-transaction", why=why, fix=grant)
         yield Hidden(check="long-transaction", why=why, fix=grant)
     if any(one.hidden for one in facts.replicas or ()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
+from lockstep.core.counting import counted
 from lockstep.core.health.checks import BY_ID
 from lockstep.core.health.findings import Finding, Hidden, Severity
 
@@ -23,11 +24,11 @@ def summary(findings: Sequence[Finding], *, checks: int, hidden: Sequence[Hidden
     ):
         if count := sum(finding.severity is severity for finding in findings):
             counts.append(f"{count} {one if count == 1 else many}")
-    words = [", ".join(counts) or "nothing found", f"{checks} checks"]
+    words = [", ".join(counts) or "nothing found", counted(checks, "check")]
     if unjudged := len({one.check for one in hidden}):
         words[1] += f", {unjudged} of them not judged in full"
     if ignored:
-        words[1] += f", {ignored} {'finding' if ignored == 1 else 'findings'} ignored by lockstep.toml"
+        words[1] += f", {counted(ignored, 'finding')} ignored by lockstep.toml"
     return "; ".join(words)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lockstep.core.counting import counted
 from lockstep.core.locking.lock_modes import Mode
 from lockstep.core.locking.locks import RelationLock, StatementLocks
 from lockstep.core.table import render_table
@@ -96,6 +97,6 @@ def lock_table(locks: FileLocks) -> str:
         table = render_table(["line", "statement", "lock", "on", "blocks"], rows)
         text += [f"  {line}" for line in table.splitlines()]
     if quiet:
-        count = "1 statement locks" if quiet == 1 else f"{quiet} statements lock"
+        count = counted(quiet, "statement locks", "statements lock")
         text.append(f"  {count} nothing that others use")
     return "\n".join(text)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from lockstep.core.counting import counted
 from lockstep.core.rehearsal.proof import Loss
 
 DROPPED_TABLE = "the table is dropped"
@@ -118,4 +119,4 @@ def _lost_values(name: str, column: str, old: Holding, new: Holding, written: Ma
 
 
 def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
+    return counted(count, "row")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from lockstep.core.counting import counted
 from lockstep.core.duration import format_ms
 from lockstep.core.locking.lock_modes import Mode, strongest
 from lockstep.core.migration import SqlFile
@@ -201,7 +202,7 @@ def _rewrites(file: FileTrace, budgets: Budgets, advice: Mapping[Place, str]) ->
 
 
 def _others(count: int) -> str:
-    return "1 other relation" if count == 1 else f"{count} other relations"
+    return counted(count, "other relation")
 
 
 def _under(statement: StatementTrace, relation: str, held: Mapping[str, Mode]) -> Mode | None:
@@ -261,7 +262,7 @@ def _notes(file: FileTrace, budgets: Budgets) -> Iterable[Note]:
             rows = sum(table.updated + table.deleted for table in changed)
             tables = " and ".join(table.relation for table in changed[:2])
             yield Note(
-                message=f"{rows:,} rows of {tables} that {one.kind} changes stay locked for {format_ms(held)}: "
+                message=f"{counted(rows, 'row')} of {tables} that {one.kind} changes {'stays' if rows == 1 else 'stay'} locked for {format_ms(held)}: "
                 "whoever changes one of them waits",
                 file=file.name,
                 line=one.line,

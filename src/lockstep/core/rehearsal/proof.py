@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from lockstep.core.counting import counted
+
 
 class Standing(Enum):
     """What the trial of a down script gave."""
@@ -76,7 +78,7 @@ def losses_text(losses: tuple[Loss, ...]) -> str:
 
 
 def _rows(count: int) -> str:
-    return f"{count:,} {'row' if count == 1 else 'rows'}"
+    return counted(count, "row")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable, Iterable
 from textwrap import wrap
 
+from lockstep.core.counting import counted
 from lockstep.core.duration import format_ms
 from lockstep.core.migration import label
 from lockstep.core.moments import utc_minute
 from lockstep.core.rehearsal.proof import Standing
 from lockstep.core.rehearsal.report import Rehearsal
 from lockstep.core.rehearsal.rules import BINDING, page_of
-from lockstep.core.rehearsal.summary import counted, in_short, split_advice
+from lockstep.core.rehearsal.summary import in_short, noteworthy, split_advice
 from lockstep.core.rehearsal.trace import FileTrace, StatementTrace
 from lockstep.core.rehearsal.verdict import Outcome, Problem
 from lockstep.core.rehearsal.windows import worst_window
@@ -23,7 +24,7 @@ from lockstep.core.text import display_width
 Paint = Callable[[str, str], str]  # (text, colour) -> decorated text
 
 _COLOURS = {Outcome.PASSED: "green", Outcome.FAILED: "red", Outcome.UNVERIFIED: "yellow"}
-_SHOWN = 25  # migrations from which the quiet ones are counted and not listed
+_SHOWN = 25  # migrations from which the quiet ones are noteworthy and not listed
 _QUIET_MS = 100  # what nobody notices
 _TELLING_WAL = 1_000_000  # bytes
 
@@ -61,7 +62,7 @@ def _verdict(rehearsal: Rehearsal, paint: Paint) -> str:
 
 
 def _first(rehearsal: Rehearsal, width: int, paint: Paint) -> str:
-    """The verdict. What is wrong stands below, so that it is only counted here."""
+    """The verdict. What is wrong stands below, so that it is only noteworthy here."""
     text = wrap(_unbroken(f"{_verdict(rehearsal, _plain)}: {in_short(rehearsal)}"), width, subsequent_indent="  ")
     return _broken("\n".join(text)).replace(_verdict(rehearsal, _plain), _verdict(rehearsal, paint), 1)
 
@@ -152,8 +153,8 @@ def _row(file: FileTrace, standing: Standing | None) -> list[str]:
         format_ms(worst.ms) if worst else "nobody",
         f"{worst.mode.value} on {worst.relation}" if worst else "",
         format_bytes(sum(one.bytes for one in rewritten)) if rewritten else "",
-        counted(read),
-        counted(written),
+        noteworthy(read),
+        noteworthy(written),
         standing.value if standing else "",
     ]
 
@@ -202,7 +203,7 @@ def _did(one: StatementTrace) -> list[str]:
 
 
 def _rows(count: int) -> str:
-    return f"{count:,} row{'' if count == 1 else 's'}"
+    return counted(count, "row")
 
 
 def problems_text(problems: Iterable[Problem], *, width: int = 100) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lockstep.core.counting import counted
 from lockstep.core.duration import format_ms
 from lockstep.core.migration import label
 from lockstep.core.rehearsal.proof import RevertProof, Standing
@@ -23,12 +24,12 @@ def headline(rehearsal: Rehearsal) -> str:
 
 
 def in_short(rehearsal: Rehearsal) -> str:
-    """Return what came of it where all problems stand below: they are only counted."""
+    """Return what came of it where all problems stand below: they are only noteworthy."""
     problems = rehearsal.verdict.problems
     if not problems:
         return ", ".join([copy_words(rehearsal), *passed_words(rehearsal)])
     files = list(dict.fromkeys(label(one.file) for one in problems if one.file))
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    count = counted(len(problems), "problem")
     return f"{count} in {', '.join(files[:3])}{' …' if len(files) > 3 else ''}" if files else count
 
 
@@ -42,7 +43,7 @@ def copy_words(rehearsal: Rehearsal) -> str:
 def passed_words(rehearsal: Rehearsal) -> list[str]:
     """What the trials say: how many pass, who waits for how long, the way back."""
     count = len(rehearsal.files)
-    words = ["nothing to apply" if not count else f"{count} migration{' passes' if count == 1 else 's pass'}"]
+    words = ["nothing to apply" if not count else counted(count, "migration passes", "migrations pass")]
     if rehearsal.held:
         words.append(f"stops before {label(rehearsal.held)}, which is held there: what is behind it was not tried")
     if not count:
@@ -55,7 +56,7 @@ def passed_words(rehearsal: Rehearsal) -> list[str]:
     if back := revert_words(rehearsal.proofs):
         words.append(back)
     if allowed := len(rehearsal.verdict.allowed):
-        words.append(f"{allowed} finding{'' if allowed == 1 else 's'} allowed by the files")
+        words.append(f"{counted(allowed, 'finding')} allowed by the files")
     return words
 
 
@@ -88,6 +89,6 @@ def split_advice(advice: str) -> tuple[str, str]:
     return line.removesuffix(":"), statements
 
 
-def counted(number: int) -> str:
+def noteworthy(number: int) -> str:
     """A number of rows; "" below a thousand, which nobody needs to know."""
     return f"{number:,}" if number >= 1_000 else ""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from lockstep.core.contents import TableContents
+from lockstep.core.counting import counted
 from lockstep.core.duration import format_ms
 from lockstep.core.rehearsal.closure import Table
 from lockstep.core.size import format_bytes
@@ -66,7 +67,9 @@ def reduced(
     if fits(part, budget_ms, rate):
         names = frozenset((one.schema, one.name) for one in chosen) | always
         return Rows(
-            tier=Tier.TOUCHED, tables=names, notes=(f"{why}: rows of {len(chosen)} tables, {format_bytes(part)}",)
+            tier=Tier.TOUCHED,
+            tables=names,
+            notes=(f"{why}: rows of {counted(len(chosen), 'table')}, {format_bytes(part)}",),
         )
     notes = [f"{why}, and of the tables that the plan may touch {format_ms(estimate_ms(part, rate))}: no rows"]
     largest = sorted(chosen, key=lambda one: -one.size)[:_NAMED]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from lockstep.core.counting import counted
 from lockstep.core.rehearsal.violations import Check, Duplicate, Misfit, Null, Orphan, Violation
 from lockstep.errors import MigrationFailed
 
@@ -29,7 +30,7 @@ _LONGEST = 120  # characters of an expression
 def violation_words(violation: Violation, table: str, found: Found) -> str:
     """Return one line: `public.users: 2 rows have the same value in (email), for example id = 17 and id = 23`."""
     one = found.rows == 1 and found.exact
-    count = "some rows" if found.rows is None else f"{found.rows:,} row{'' if found.rows == 1 else 's'}"
+    count = "some rows" if found.rows is None else counted(found.rows, "row")
     if not found.exact and found.rows is not None:
         count = f"at least {count}"
     if isinstance(violation, Duplicate):

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from lockstep.config import Settings
 from lockstep.core.alert import DEPLOY, Alert, incident_id
 from lockstep.core.approval import Approval
+from lockstep.core.counting import counted
 from lockstep.core.duration import format_ms
 from lockstep.core.migration import label
 from lockstep.core.rehearsal.report import Rehearsal
@@ -112,7 +113,7 @@ def of_waiting(settings: Settings, asked: Approval, *, url: str | None) -> Alert
     if request.change_digest:
         digests.append(f"changes: {request.change_digest[:_SHOWN]}")
     digests.append(f"expires: {request.expires_at:%Y-%m-%d %H:%M} UTC")
-    files = "1 migration" if len(request.what) == 1 else f"{len(request.what)} migrations"
+    files = counted(len(request.what), "migration")
     return Alert(
         occasion="waiting",
         # Each request has a row of its own: one with other changes, or of another try, waits for somebody anew.

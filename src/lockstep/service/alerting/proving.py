@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lockstep.config import Settings
+from lockstep.core.counting import counted
 from lockstep.errors import LockstepError
 from lockstep.service.alerting.automations import TEST, name_prefix
 from lockstep.service.alerting.delivery import deliver
@@ -55,7 +56,7 @@ def prove(settings: Settings, tell: Callable[[str], None] = lambda _: None) -> P
     """Send a test alert to each place by each way, and wait for each. Raises ConfigError and UsageError."""
     found = all_places(settings)
     secrets = known_secrets(settings)
-    tell(f"sending to {len(found)} {'place' if len(found) == 1 else 'places'} …")
+    tell(f"sending to {counted(len(found), 'place')} …")
     began = time.monotonic()
     made = deliver(found, redacted(of_test(settings, DIRECTLY), secrets), secrets)
     ms = round((time.monotonic() - began) * 1000)

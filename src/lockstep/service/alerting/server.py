@@ -162,7 +162,10 @@ def _run_url(server: PrefectApi) -> str:
 
 def _notes(place: Place) -> Iterable[str]:
     if place.webhook:
-        yield f"{place.shown}: what the server itself sends there has two fields, subject and body"
+        yield (
+            f"{place.shown}: alerts of runs that were killed, hang or are late are sent there by the Prefect server, and "
+            "hold a subject and a body only; all others have the fields of docs/how-to/alerts.md as well"
+        )
         carried = notifier(place.carried().reveal())
         if carried is None or not _same(carried, place):
             yield f"{place.shown}: the server cannot send there: Apprise writes this address otherwise"

@@ -174,11 +174,13 @@ def _answered(
                                 settings, environment, run, asked, approve=given[0], reason=given[1], how=How.PROMPT
                             )
                         except ApprovalRefused as refused:  # somebody else was first, for one
-                            progress.note(name, f"this answer does not count: {refused.message}")
+                            progress.note(name, f"this answer does not count: {refused.message}", urgent=True)
                 while (found := standing(session, run, asked)).standing is Standing.WAITING:
                     if not told:
                         until = utc_minute(request.expires_at)
-                        progress.note(name, f"waits for approval until {until}: lockstep approve {request.run_id}")
+                        progress.note(
+                            name, f"waits for approval until {until}: lockstep approve {request.run_id}", urgent=True
+                        )
                         told = True
                     time.sleep(LOOK_EVERY)
                 return found

@@ -12,6 +12,7 @@ from contextlib import closing
 
 from lockstep.config import Environment, Settings
 from lockstep.core.checkup import Check, not_checked, ok, problem, warning
+from lockstep.core.counting import counted
 from lockstep.core.setup_rules import clock, endpoint, room, secret_key_file
 from lockstep.core.size import format_bytes
 from lockstep.errors import BackupDamaged, BucketError, ConfigError
@@ -176,7 +177,7 @@ def _encryption(findings: Findings, settings: Settings) -> None:
     if not keys:
         findings.add(ok("encryption", "backups are not encrypted (no encrypt_to)"))
         return
-    said = f"to {len(keys)} public key{'' if len(keys) == 1 else 's'}"
+    said = f"to {counted(len(keys), 'public key')}"
     if settings.rehearsal.identity is None:
         findings.add(ok("encryption", f"{said}; this machine has no secret key, and cannot restore them"))
         return

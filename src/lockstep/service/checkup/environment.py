@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lockstep.config import Environment, Settings
 from lockstep.core.checkup import not_checked, ok, problem, warning
+from lockstep.core.counting import counted
 from lockstep.core.setup_rules import clock, program_versions, tls
 from lockstep.errors import ConfigError, ExitCode, LedgerMissing, LockstepError, ProgramMissing, UsageError
 from lockstep.postgres.connection import Session, Target, open_session, stays_local
@@ -171,9 +172,7 @@ def _ledger(findings: Findings, session: Session, role: RoleLook | None) -> None
             findings.add(warning("ledger", f"there is none yet ({target.ledger})", error.hint))
         return
     refuse_unowned(session)
-    findings.add(
-        ok("ledger", f"{target.ledger}, {entries} {'entry' if entries == 1 else 'entries'}, owned by the role")
-    )
+    findings.add(ok("ledger", f"{target.ledger}, {counted(entries, 'entry', 'entries')}, owned by the role"))
 
 
 def _schemas(findings: Findings, session: Session, role: RoleLook, names: Sequence[str]) -> None:

@@ -290,6 +290,7 @@ def _restored(
             partly=True,
             rows_of=rows.tables,
             tell=lambda text: progress.note(environment.name, text),
+            far=lambda text, share: progress.under_way(environment.name, "rehearsal", f"the copy: {text}", share),
         )
         findings = restored.proof.differences
     except BackupDamaged as error:
