@@ -28,4 +28,5 @@ def validate() -> None:
             hint=first.hint or "lockstep validate",
         )
     told = f", {warnings} warnings (lockstep validate shows them)" if warnings else ""
-    run.progress.note("validate", f"{len(run.folder.migrations)} migrations checked{told}")
+    count = len(run.folder.migrations)
+    run.progress.note("validate", f"{count} migration{'s' if count != 1 else ''} checked{told}")
