@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: help setup demo test test-slow soak soak-backups soak-fingerprint test-majors check bench bench-backup bench-rehearsal bench-health bench-fingerprint bench-orchestration format lock wheel clean
+.PHONY: help setup demo test test-slow soak soak-backups soak-fingerprint test-majors check bench bench-backup bench-rehearsal bench-health bench-fingerprint bench-orchestration screenshots format lock wheel clean
 
 help:
 	@echo "make demo    the main job end to end, on real servers (Ctrl-C stops it)"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench-fingerprint  a schema read beside pg_dump --schema-only (about five minutes)"
 	@echo "make bench-health  what lockstep health costs at 50, 500 and 5,000 tables (about a minute)"
 	@echo "make bench-orchestration  what Prefect costs a deploy of ten migrations (about five minutes)"
+	@echo "make screenshots  the pictures of README and docs, of a real demo run (needs chromium; about five minutes)"
 	@echo "make format  format and fix what ruff can"
 	@echo "make lock    renew requirements.lock from pyproject.toml"
 	@echo "make wheel   build the wheel into dist/"
@@ -82,6 +83,9 @@ bench-health: $(STAMP)
 
 bench-orchestration: $(STAMP)
 	@$(BIN)/python -m bench.orchestration
+
+screenshots: $(STAMP)
+	@$(BIN)/python -m demo.screenshots
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix . || true

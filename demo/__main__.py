@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -99,13 +100,13 @@ class Demo:
         give_prod_its_past(self.prod.url("shop"), self.project / "migrations")
         _say("  prod runs an application: migrations 001-003 applied by an older script, with its data")
 
-    def first_deploy(self) -> None:
-        """From an old ledger to a deploy with a backup."""
+    def first_deploy(self, *, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """From an old ledger to a deploy with a backup. `meanwhile` is called while it waits for approval."""
         _title("The ledger: created on dev, the older script's table upgraded in place on prod")
         self._lockstep("init")
         self._lockstep("status")
         _title("Deploy what is pending: dev, then prod: backed up to S3, rehearsed on that backup, approved, applied")
-        self._approved_deploy()
+        self._approved_deploy(meanwhile)
         self._lockstep("status")
         self._lockstep("history", "prod")
         self._show_backup()
@@ -210,7 +211,7 @@ class Demo:
         if done.returncode != expect:
             raise SystemExit(f"demo: `lockstep {' '.join(words)}` exited {done.returncode}, not {expect}")
 
-    def _approved_deploy(self) -> None:
+    def _approved_deploy(self, meanwhile: Callable[[], None]) -> None:
         """Deploy; when the run waits, somebody else approves it in another terminal."""
         _say("$ lockstep deploy")
         with subprocess.Popen(
@@ -228,6 +229,7 @@ class Demo:
                 for line in deploy.stdout:
                     _say(line.rstrip("\n"))
                     if found := re.match(r"it waits for approval: lockstep approve (\S+)", line):
+                        meanwhile()
                         _say("\nMeanwhile, in another terminal:\n")
                         self._lockstep("approve", found[1], "--reason", "read the rehearsal")
             finally:

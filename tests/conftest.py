@@ -18,6 +18,7 @@ from psycopg import sql
 
 from lockstep.postgres.throwaway import FAST, ThrowawayServer
 from tests.integration.pooler import find_pgbouncer
+from tests.played import install_wheel
 from tests.project import Project
 from tests.summary import LINES, NOT_RUN
 
@@ -100,6 +101,12 @@ def server(pg_bin: Path) -> Iterator[ThrowawayServer]:
     """The session's cluster. Tests that stop or kill a server start one of their own."""
     with ThrowawayServer(pg_bin, folder=_in_memory(), settings={**FAST, "max_wal_size": "256MB"}) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment that has the wheel, built from this checkout, and its dependencies: no source."""
+    return install_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,116 +1,24 @@
-"""The documentation is true: links resolve, references name all there is, and the commands run as they are printed.
-
-The console blocks of the pages in PAGES run on a real server and a real S3 store, in order, with the wheel alone
-installed, as a reader would have it. What they print is compared with what the page says; times, run ids and digests
-may differ.
-"""
+"""The references are true: they name every command, option, key, code, document and column that there is, and no other."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import re
-import subprocess
-import sys
-import sysconfig
-import tempfile
-import venv
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import msgspec
 import pytest
 
-from demo.s3server import S3Server
 from lockstep import config, errors
 from lockstep.cli import alerts, backups
 from lockstep.cli.main import COMMANDS, main
 from lockstep.core import directives, planner
-from lockstep.core.address import parse_address
 from lockstep.errors import ExitCode, LockstepError
+from tests.documents import DOCS, ROOT, anchors, rows, section
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
-#: Pages whose console blocks run. A block is exempt below an HTML comment `not run: reason`.
-PAGES = (
-    "README.md",
-    "docs/tutorial.md",
-    "docs/guide.md",
-    "docs/how-to/large-tables.md",
-    "docs/how-to/drift.md",
-    "docs/how-to/encrypt-backups.md",
-    "docs/how-to/restore-production.md",
-    "docs/how-to/shell.md",
-)
-#: Hosts that a page may point to; all others are somebody's, and could go or change.
-HOSTS = re.compile(
-    r"(?:[\w-]+\.)*example(?:\.com)?|localhost|127\.0\.0\.1|keepachangelog\.com|semver\.org|diataxis\.fr|age-encryption\.org"
-)
-
-
-# -- Markdown -----------------------------------------------------------------------------------------------------
-
-
-def pages() -> list[Path]:
-    return sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
-
-
-def prose(text: str) -> str:
-    """The page without fenced blocks, so that a `#` of a shell is no heading."""
-    return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
-
-
-def anchors(text: str) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
-    found: set[str] = set()
-    for heading in re.findall(r"^#+ +(.+?) *$", prose(text), re.MULTILINE):
-        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
-        slug = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
-        numbered = (f"{slug}-{n}" for n in range(1, 100))
-        found.add(slug if slug not in found else next(s for s in numbered if s not in found))
-    return found
-
-
-def section(page: Path, heading: str) -> str:
-    """The text below one second-level heading, without the heading."""
-    match = re.search(rf"^## {re.escape(heading)}$\n(.*?)(?=^## |\Z)", page.read_text(), re.DOTALL | re.MULTILINE)
-    assert match, f"{page.name} has no section '{heading}'"
-    return match[1]
-
-
-def rows(text: str) -> list[list[str]]:
-    """The cells of a table's rows, header left out."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-    return [row for index, row in enumerate(cells) if index > 1]
-
-
-def test_every_relative_link_and_anchor_resolves() -> None:
-    broken = []
-    for page in pages():
-        text = page.read_text()
-        for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose(text))):
-            if re.match(r"[a-z]+:", link):
-                continue
-            name, _, anchor = link.partition("#")
-            target = (page.parent / name).resolve() if name else page
-            if not target.exists() or (anchor and anchor not in anchors(target.read_text())):
-                broken.append(f"{page.relative_to(ROOT)}: {link}")
-    assert not broken
-
-
-def test_pages_point_to_no_foreign_host() -> None:
-    found = [
-        f"{page.relative_to(ROOT)}: {host}"
-        for page in pages()
-        for host in re.findall(r"https?://([^/\s:)\"'`>]+)", page.read_text())
-        if not HOSTS.fullmatch(host)
-    ]
-    assert not found
 
 
 def test_the_guide_links_to_itself_alone() -> None:
@@ -287,158 +195,3 @@ def test_every_bad_input_has_an_exit_code_and_a_test() -> None:
 
 def _text(file: Path) -> str:
     return file.read_text() if file.is_file() else ""
-
-
-# -- console blocks -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Command:
-    """One command of a page, and what the page says it prints."""
-
-    line: int
-    text: str
-    printed: tuple[str, ...]  # empty: only its exit code is looked at
-
-
-def read_commands(text: str) -> list[Command]:
-    """The commands of a page in order: its console blocks, and the stage directions in `<!-- setup … -->`."""
-    found: list[Command] = []
-    state, exempt = "", False
-    for number, line in enumerate(text.splitlines(), start=1):
-        if state == "setup" and line == "-->":
-            state = ""
-        elif state == "setup":
-            found[-1] = Command(found[-1].line, f"{found[-1].text}\n{line}".lstrip("\n"), ())
-        elif state and line.startswith("```"):
-            state, exempt = "", False
-        elif state == "console" and not exempt:
-            _read_line(found, line, number)
-        elif not state and line == "<!-- setup":
-            state = "setup"
-            found.append(Command(number, "", ()))
-        elif not state and line.startswith("```"):
-            state = line[3:] or "text"
-        elif not state and line.strip():
-            exempt = bool(re.fullmatch(r"<!-- not run: .+ -->", line))
-    assert not state, f"a block is not closed ({state})"
-    return found
-
-
-def _read_line(found: list[Command], line: str, number: int) -> None:
-    if line.startswith("$ "):
-        found.append(Command(number, line[2:], ()))
-        return
-    last = found[-1]
-    if re.match(r"> |>$", line) and not last.printed:
-        found[-1] = Command(last.line, f"{last.text}\n{line[2:]}", ())
-    else:
-        found[-1] = Command(last.line, last.text, (*last.printed, line))
-
-
-MARK = "\x1e"
-
-#: What differs from run to run, by what stands for it.
-VARYING = (
-    (r"\d{8}-\d{6}-[0-9a-f]{4}", "RUN"),
-    (r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d| UTC)|\d{8}T\d{6}Z|\d{4}-\d\d-\d\dT[\d:.]+Z", "MOMENT"),
-    (r"today \d\d:\d\d|\d{1,2} [A-Z][a-z]{2} (?:\d\d:\d\d|\d{4})", "WHEN"),
-    (r"\b\d+ min \d\d s\b|\b\d+(?:\.\d+)? (?:ms|s)\b", "TIME"),
-    (r"\b(plan|head) [0-9a-f]{12}\b", r"\1 DIGEST"),
-    (r"\b\d+(?:\.\d+)? (?:bytes|[kKMG]i?B)", "SIZE"),
-    (r"\b[0-9a-f]{64}\b", "SHA256"),
-    (r"\bage1[a-z0-9]{58}\b", "AGE-KEY"),
-    (r"\bby \S+@[\w.-]+", "by WHO"),
-    (r"[ \t]+", " "),
-)
-
-
-def settled(text: str) -> str:
-    text = re.sub(r"^\w+:   \w+ … .*\n?", "", text, flags=re.MULTILINE)  # how far it is: only where it takes long
-    for form, word in VARYING:
-        text = re.sub(form, word, text)
-    return "\n".join(line.strip() for line in text.strip().splitlines())
-
-
-def play(commands: list[Command], folder: Path, environment: Mapping[str, str]) -> list[tuple[str, int]]:
-    """Run all commands in one shell; return what each printed, both streams in order, and its exit status."""
-    script = "".join(
-        f'{{ {command.text}\n}} </dev/null\n__status=$?; printf \'\\n{MARK}%s\\n\' "$__status"; (exit "$__status")\n'
-        for command in commands
-    )
-    done = subprocess.run(
-        ["bash", "--noprofile", "--norc"],
-        input=script, text=True, cwd=folder, env=dict(environment), timeout=600, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    parts = re.split(rf"\n{MARK}(\d+)\n", done.stdout)
-    return [(printed, int(status)) for printed, status in zip(parts[::2], parts[1::2], strict=False)]
-
-
-def fits(printed: tuple[str, ...], actual: str) -> bool:
-    """Whether the output is what the page says; a line `…` stands for any lines."""
-    form = "".join(
-        r"(?:.*\n)*?" if line.strip() == "…" else re.escape(line) + r"\n"
-        for line in settled("\n".join(printed)).splitlines()
-    )
-    return re.fullmatch(form, settled(actual) + "\n") is not None
-
-
-@pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an environment that has the wheel, built from this checkout, and its dependencies: no source."""
-    folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True)
-    (wheel,) = folder.glob("pg_lockstep-*.whl")
-    venv.create(folder / "venv", symlinks=True)
-    python = folder / "venv" / "bin" / "python"
-    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*install, str(wheel)], check=True, capture_output=True)
-    # The dependencies are those of the tests' own environment. A .pth inside of it (our source) is not followed.
-    base = {"base": str(folder / "venv"), "platbase": str(folder / "venv")}
-    site = Path(sysconfig.get_path("purelib", "venv", base))
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return python.parent
-
-
-@pytest.fixture(scope="session")
-def store() -> Iterator[S3Server]:
-    with S3Server() as running:
-        yield running
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_the_commands_of_a_page_print_what_it_says(
-    page: str, tmp_path: Path, installed: Path, pg_bin: Path, store: S3Server, new_database: Callable[[], str]
-) -> None:
-    bucket = f"docs-{Path(page).stem.lower()}"
-    store.make_bucket(bucket)
-    # What a page calls the databases, by the variable that holds their address.
-    urls = {name: new_database() for name in ("DATABASE_URL", "PRODUCTION_DATABASE_URL", "RESTORED_DATABASE_URL")}
-    shown = dict(zip(urls, ("localhost/shop_dev", "db.example.com/shop", "db.example.com/shop_restored"), strict=True))
-    environment = {
-        **urls,
-        "PATH": os.pathsep.join([str(installed), str(Path(sys.executable).parent), str(pg_bin), os.environ["PATH"]]),
-        "HOME": str(tmp_path),
-        "TMPDIR": tempfile.gettempdir(),
-        "LANG": "C.UTF-8",
-        "BACKUP_BUCKET": f"s3://{bucket}/lockstep",
-        "S3_ENDPOINT_URL": store.endpoint_url,
-        "AWS_ACCESS_KEY_ID": store.access_key,
-        "AWS_SECRET_ACCESS_KEY": store.secret_key,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    commands = read_commands((ROOT / page).read_text())
-    assert commands
-    played = play(commands, tmp_path, environment)
-    assert len(played) == len(commands), f"the shell ended after {commands[len(played)].text}"
-    wrong = []
-    for index, (command, (actual, status)) in enumerate(zip(commands, played, strict=True)):
-        for name, url in urls.items():
-            actual = actual.replace(parse_address(url).shown, shown[name])
-        actual = actual.replace(bucket, "company-db-backups")
-        shows_status = index + 1 < len(commands) and commands[index + 1].text == "echo $?"
-        if (status and not shows_status) or (command.printed and not fits(command.printed, actual)):
-            wrong.append(f"{page}:{command.line}: $ {command.text}\n{actual.strip()}\n(exit {status})")
-    assert not wrong, "\n\n".join(wrong)

@@ -143,3 +143,17 @@ def test_what_both_starter_and_watchdog_left_is_wiped_before_the_next_one(pg_bin
 def _major(pg_bin: Path) -> str:
     text = subprocess.run([pg_bin / "postgres", "--version"], check=True, capture_output=True, text=True).stdout
     return text.split(")")[1].split(".")[0].strip()
+
+
+def test_the_tutorials_server_has_the_databases_that_were_named_and_is_gone_at_its_end() -> None:
+    command = [sys.executable, "-m", "lockstep.tryout", "shop_dev", "shop"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as trial:
+        assert trial.stdout is not None
+        urls = [trial.stdout.readline().strip() for _ in range(2)]
+        for url, name in zip(urls, ("shop_dev", "shop"), strict=True):
+            with psycopg.connect(url) as connection:
+                assert connection.info.dbname == name
+        trial.send_signal(signal.SIGINT)
+        assert trial.wait(60) == 0
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(urls[0], connect_timeout=2)
