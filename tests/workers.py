@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parent
 LONG = ("tests/flows/", "tests/integration/backup/", "tests/integration/", "tests/cli/")
 
 #: Of Prefect what mostly waits, and for long: worth a server of its own.
-APART = ("test_alerts.py", "test_stopping.py")
+APART = ("test_alerts.py", "test_stopping.py", "test_running.py")
 
 #: More hardly gain anything: a few files take most of the time.
 MOST = 4

@@ -109,7 +109,7 @@ def _checkout() -> Path:
 
 
 #: What a project gets: in the wheel they lie under lockstep/project, in a checkout at its root.
-_PARTS = ("flows", "tasks", "prefect.yaml", "docs")
+_PARTS = ("flows", "tasks", "prefect.yaml", "docs", "deploy")
 _STARTERS = {"lockstep.toml": "lockstep.toml", ".env.example": "env.example", ".gitignore": "gitignore"}
 
 #: What the example schema's repeatable migration needs, put into both environments and into .env.example.
