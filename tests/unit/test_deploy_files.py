@@ -21,7 +21,9 @@ def test_systemd_takes_every_line_of_the_units(tmp_path: Path) -> None:
     assert len(UNITS) == 2
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
-        NOT_RUN.append("the units of deploy/systemd were not verified: systemd-analyze is not installed: apt-get install systemd")
+        NOT_RUN.append(
+            "the units of deploy/systemd were not verified: systemd-analyze is not installed: apt-get install systemd"
+        )
         return
     for unit in UNITS:  # it wants to see the programs
         text = unit.read_text().replace("/opt/lockstep/venv/bin/", f"{Path(sys.executable).parent}/")
@@ -43,7 +45,9 @@ def test_prefect_knows_every_setting_of_the_env_files(name: str) -> None:
         "print(*_get_settings_fields(Settings))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    known = {word.upper() for word in done.stdout.split()} | {"PREFECT_SERVER_ENCRYPTION_KEY"}  # read from the environment
+    known = {word.upper() for word in done.stdout.split()} | {
+        "PREFECT_SERVER_ENCRYPTION_KEY"
+    }  # read from the environment
     named = set(re.findall(r"^#? ?(PREFECT_\w+)=", (DEPLOY / "env" / name).read_text(), re.MULTILINE))
     assert named and named <= known
 

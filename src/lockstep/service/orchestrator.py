@@ -426,7 +426,9 @@ def is_over(flow_run_id: str) -> bool:
             state = client.read_flow_run(UUID(flow_run_id)).state
     except ObjectNotFound:
         return True
-    except (LockstepError, *_http_errors()):
+    except LockstepError:
+        return False
+    except _http_errors():
         return False
     return state is not None and state.is_final()
 

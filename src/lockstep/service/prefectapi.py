@@ -125,7 +125,7 @@ class PrefectApi:
     def _vouch(self, opener: OpenerDirector, request: Request) -> bool:
         """Add what a server with PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED wants to see; False: it wants no such thing."""
         client = str(uuid.uuid4())
-        asked = Request(f"{self.url}/csrf-token?client={client}")  # noqa: S310  # http(s), as configured_server saw to
+        asked = Request(f"{self.url}/csrf-token?client={client}")  # http(s), as configured_server saw to
         if self.authorization:
             asked.add_header("authorization", self.authorization)
         try:
