@@ -25,7 +25,7 @@ help:
 	@echo "make bench-orchestration  what Prefect costs a deploy of ten migrations (about five minutes)"
 	@echo "make screenshots  the pictures of README and docs, of a real demo run (needs chromium; about five minutes)"
 	@echo "make format  format and fix what ruff can"
-	@echo "make lock    renew requirements.lock from pyproject.toml"
+	@echo "make lock    renew requirements.lock from pyproject.toml, and what of it a machine in service gets"
 	@echo "make wheel   build the wheel into dist/"
 
 # One recipe makes the environment; it runs only when the lock or the project's metadata changed.
@@ -95,6 +95,8 @@ lock: $(STAMP)
 	@$(BIN)/python -m pip install --quiet "uv>=0.9"
 	@$(BIN)/uv pip compile pyproject.toml --extra demo --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet --upgrade -o requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml -c requirements.lock --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-emit-index-url --no-emit-find-links --no-header --quiet -o deploy/requirements.lock
 
 wheel: $(STAMP)
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null && ls dist

@@ -149,6 +149,7 @@ class PrefectServer:
             "PREFECT_UI_STATIC_DIRECTORY": str(self.folder / "ui"),  # by default it writes beside the package
             "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self.database}",
             "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+            "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P90D",
         }
         words = ["server", "start", "--host", "127.0.0.1", "--port", str(self.port), "--analytics-off"]
         self._launch(words, self.folder, environment, "server.log")

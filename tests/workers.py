@@ -29,6 +29,9 @@ LONG = ("tests/flows/", "tests/integration/backup/", "tests/integration/", "test
 #: Of Prefect what mostly waits, and for long: worth a server of its own when its slow tests run.
 APART = ("test_alerts.py", "test_stopping.py")
 
+#: Has a server of its own in any case.
+OWN = ("test_running.py",)
+
 #: More hardly gain anything: a few files take most of the time.
 MOST = 4
 
@@ -54,7 +57,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::", 1)[0]
-            together = file.startswith("tests/flows/") and not (slow and file.endswith(APART))
+            together = file.startswith("tests/flows/") and not file.endswith((*OWN, *APART) if slow else OWN)
             return "tests/flows" if together else file
 
     config.option.loadscopereorder = False  # it would put files of many short tests first

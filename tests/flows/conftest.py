@@ -236,18 +236,21 @@ def failure(ended: Ended) -> LockstepError:
 @pytest.fixture
 def app(tmp_path: Path, new_database: Callable[[], str], prefect_server: PrefectServer, s3: S3Server) -> Iterator[App]:
     """A project with three migrations, two fresh databases whose ledgers are made, and the example's flows and tasks."""
-    folder = tmp_path / "project"
+    path, names = list(sys.path), set(os.environ)
+    yield make_app(tmp_path / "project", new_database(), new_database(), prefect_server, s3)
+    sys.path[:] = path
+    for name in set(os.environ) - names:  # .env's own, passed on to libraries
+        del os.environ[name]
+
+
+def make_app(folder: Path, dev: str, prod: str, server: PrefectServer, s3: S3Server) -> App:
     for name in ("flows", "tasks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "prefect.yaml", folder)
     (folder / "migrations").mkdir()
     (folder / "lockstep.toml").write_text(_TOML)
-    made = App(folder=folder, dev=new_database(), prod=new_database(), server=prefect_server, s3=s3)
+    made = App(folder=folder, dev=dev, prod=prod, server=server, s3=s3)
     made.add(*(f"CREATE TABLE t{number} (id bigint PRIMARY KEY);" for number in (1, 2, 3)))
     made.write_env()
-    path, names = list(sys.path), set(os.environ)
     made.initialise()
-    yield made
-    sys.path[:] = path
-    for name in set(os.environ) - names:  # .env's own, passed on to libraries
-        del os.environ[name]
+    return made

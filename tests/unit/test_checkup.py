@@ -11,11 +11,14 @@ from lockstep.core.setup_rules import (
     ClockReading,
     Encryption,
     clock,
+    duration,
     endpoint,
     env_file,
+    flows,
     prefect_server,
     prefect_versions,
     program_versions,
+    retention,
     room,
     secret_key_file,
     tls,
@@ -180,3 +183,28 @@ def test_a_line_a_check_with_its_remedy_below_and_one_line_for_all_that_had_no_c
         "",
         "1 problem, no warnings, 3 not checked",
     ]
+
+
+@pytest.mark.parametrize(
+    "events, runs, outcome, remedy",
+    [
+        ("P90D", None, Outcome.OK, None),
+        ("P7D", None, Outcome.WARNING, "on the server: PREFECT_SERVER_EVENTS_RETENTION_PERIOD=P90D"),
+        ("PT2160H", "31536000", Outcome.OK, None),
+        ("P90D", "P90D", Outcome.WARNING, "on the server: PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD=31536000"),
+    ],
+)
+def test_a_server_that_forgets_early_is_a_warning(
+    events: str, runs: str | None, outcome: Outcome, remedy: str | None
+) -> None:
+    found = retention(duration(events), duration(runs) if runs else None)
+    assert (found.outcome, found.remedy) == (outcome, remedy)
+
+
+def test_flows_of_another_version_are_a_warning_and_ones_that_a_project_changed_are_not() -> None:
+    assert flows((), laid_out_by=None, installed="2.0").outcome is Outcome.OK
+    assert "changed here: tasks/plan.py" in flows(("tasks/plan.py",), laid_out_by="2.0", installed="2.0").text
+    older = flows(("a", "b", "c", "d"), laid_out_by="1.0", installed="2.0")
+    assert older.outcome is Outcome.WARNING
+    assert older.text == "a, b, c and 1 more: of Lockstep 1.0, and 2.0 is installed"
+    assert flows(("a",), laid_out_by=None, installed="2.0").outcome is Outcome.WARNING

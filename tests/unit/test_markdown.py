@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from lockstep.cli.main import _parser
+from lockstep.cli.main import command_of, parser_for
 from lockstep.config import load_settings
 from lockstep.core.statements import parse_script
 from tests.documents import DOCS, ROOT, Block, anchors, blocks, links, pages, prose
@@ -179,7 +179,7 @@ def refusal(command: str) -> str | None:
     words = shlex.split(NUMBER.sub("7", command), comments=True)[1:]
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            _parser(words).parse_args(words)
+            parser_for(command_of(words)).parse_args(words)
     except SystemExit as stop:
         return f"{command}: {said.getvalue().strip().splitlines()[-1]}" if stop.code else None
     return None

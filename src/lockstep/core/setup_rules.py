@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
@@ -161,6 +162,48 @@ def prefect_server(server: str, client: str | None) -> Check:
     if numbers(server) < numbers(client):
         return warning("server version", f"{text}: older than its clients", "update the server first, then its clients")
     return ok("server version", text)
+
+
+EVENTS_KEPT = timedelta(days=90)  # what we recommend, and deploy/env/server.env sets
+RUNS_KEPT = timedelta(days=365)
+
+
+def retention(events: timedelta, runs: timedelta | None) -> Check:
+    """Judge how long Prefect's server keeps events, and runs with their logs and artifacts (None: for ever)."""
+    said = f"events for {events.days} days, runs " + (f"for {runs.days} days" if runs is not None else "for ever")
+    if runs is not None and runs < RUNS_KEPT:
+        remedy = f"on the server: PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD={RUNS_KEPT.days * 86400}"
+        return warning("retention", f"{said}: what the UI shows is gone sooner than in a year", remedy)
+    if events < EVENTS_KEPT:
+        remedy = f"on the server: PREFECT_SERVER_EVENTS_RETENTION_PERIOD=P{EVENTS_KEPT.days}D"
+        return warning(
+            "retention", f"{said}: what alerts were about is gone from the UI sooner than in a season", remedy
+        )
+    return ok("retention", said)
+
+
+def duration(text: str) -> timedelta:
+    """Read a duration as JSON has it: ISO 8601 (`P90D`, `PT1H30M`), or seconds. Raises ValueError."""
+    found = re.fullmatch(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?)?", text)
+    if found is None:
+        return timedelta(seconds=float(text))
+    days, hours, minutes, seconds = found.groups(default="0")
+    return timedelta(days=int(days), hours=int(hours), minutes=int(minutes), seconds=float(seconds))
+
+
+def flows(changed: tuple[str, ...], *, laid_out_by: str | None, installed: str) -> Check:
+    """Judge a project's flows and tasks: `changed` are the files that differ from those of the installed version."""
+    if not changed:
+        return ok("flows", f"those of Lockstep {installed}")
+    names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+    if laid_out_by == installed:
+        return ok("flows", f"those of Lockstep {installed}, changed here: {names}")
+    whose = f"of Lockstep {laid_out_by}" if laid_out_by else "of another version, or changed here"
+    return warning(
+        "flows",
+        f"{names}: {whose}, and {installed} is installed",
+        "take those of this version over: docs/how-to/upgrade.md",
+    )
 
 
 def numbers(version: str) -> tuple[int, ...]:

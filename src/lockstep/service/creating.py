@@ -9,6 +9,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lockstep import __version__
 from lockstep.config import Settings
 from lockstep.core.filename import parse_file_name
 from lockstep.core.text import printable
@@ -108,8 +109,11 @@ def _checkout() -> Path:
     return root
 
 
+#: Which version laid a project's flows and tasks out: a project's own file, so that it goes with them.
+FLOWS_VERSION = "flows/.lockstep-version"
+
 #: What a project gets: in the wheel they lie under lockstep/project, in a checkout at its root.
-_PARTS = ("flows", "tasks", "prefect.yaml", "docs")
+_PARTS = ("flows", "tasks", "prefect.yaml", "docs", "deploy")
 _STARTERS = {"lockstep.toml": "lockstep.toml", ".env.example": "env.example", ".gitignore": "gitignore"}
 
 #: What the example schema's repeatable migration needs, put into both environments and into .env.example.
@@ -143,4 +147,13 @@ def _copy(source: Path, folder: Path, with_example_schema: bool) -> list[str]:
         write(name, text.encode())
     if not with_example_schema:
         write("migrations/.gitkeep", b"")
+    write(FLOWS_VERSION, f"{__version__}\n".encode())
     return made
+
+
+def shipped_flows() -> dict[str, bytes]:
+    """Return the flows and tasks of this version as `new-project` lays them out: relative name -> content."""
+    with as_file(files("lockstep").joinpath("project")) as source:
+        root = source if source.is_dir() else _checkout()
+        found = (file for part in ("flows", "tasks") for file in (root / part).glob("*.py"))
+        return {str(file.relative_to(root)): file.read_bytes() for file in found}

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
-from lockstep.errors import Unreachable, UsageError
+from lockstep.errors import LockstepError, Unreachable, UsageError
 from lockstep.service.approval.prompting import Prompt, asking
 from lockstep.service.deploying import NOT_APPROVED, artifact_key, run_id_of
+from lockstep.service.prefectapi import Missing, PrefectApi, server_of_settings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -36,6 +37,7 @@ FLOW_FILE = "flows/deploy.py"
 ENTRYPOINT = f"{FLOW_FILE}:deploy"
 
 _PROBE_TIMEOUT = 5.0  # seconds for a server to answer at all
+_PROBE_TRIES = 10  # where it says that it is busy
 _POLL = 0.5  # seconds between looks at a run
 _LATE_LOGS = 2.0  # seconds after a run's end in which its last lines may still come
 _PATIENCE = 60.0  # seconds without an answer of the server while a run is followed
@@ -100,15 +102,14 @@ def quiet() -> None:
 def find_place(folder: Path, *, look_for_deployment: bool = True) -> Place:
     """Ask the configured server, if there is one, for this project's deployment and for a worker that runs it.
 
-    Raises UsageError when its work pool is paused: somebody stopped deploys on purpose.
+    Raises UsageError when its work pool is paused: somebody stopped deploys on purpose; and when it refuses the credentials
+    or shows a certificate that is not trusted: that mends nobody by running elsewhere.
     """
-    from prefect.settings import get_current_settings
-
-    url = get_current_settings().api.url
-    if not url:
+    server = _server()
+    if server is None:
         return Place(server=None, deployment=None, why_here="no Prefect server is configured")
-    shown = without_credentials(url)
-    if not _answers(url):
+    shown = server.shown
+    if not _answers(server):
         return Place(server=None, deployment=None, why_here=f"the Prefect server {shown} does not answer")
     if not look_for_deployment:
         return Place(server=shown, deployment=None, why_here="as asked")
@@ -167,14 +168,29 @@ def _deployment_name(folder: Path) -> str:
     return str(found[0]) if found else "deploy"
 
 
-def _answers(url: str) -> bool:
-    import httpx
+def _server() -> PrefectApi | None:
+    """The server that Prefect's client is set to; what it reads besides the environment and profiles counts as well."""
+    from prefect.settings import get_current_settings
 
+    api = get_current_settings().api
+    if not api.url:
+        return None
+    secrets = {"PREFECT_API_AUTH_STRING": api.auth_string, "PREFECT_API_KEY": api.key}
+    values = {name: secret.get_secret_value() for name, secret in secrets.items() if secret}
+    values |= {"PREFECT_API_URL": api.url, "PREFECT_API_SSL_CERT_FILE": api.ssl_cert_file or ""}
+    values["PREFECT_API_TLS_INSECURE_SKIP_VERIFY"] = str(api.tls_insecure_skip_verify)
+    return server_of_settings(values, patience=_PROBE_TIMEOUT, tries=_PROBE_TRIES)
+
+
+def _answers(server: PrefectApi) -> bool:
+    """Whether it takes our calls; False: nobody is there. Raises UsageError where the calls would be refused."""
     try:
-        httpx.get(f"{url.rstrip('/')}/health", timeout=_PROBE_TIMEOUT)
-    except (httpx.HTTPError, httpx.InvalidURL):
+        server.get("/admin/version")
+    except Missing:
+        return True  # Prefect Cloud has no such thing, and answers
+    except Unreachable:
         return False
-    return True  # also when it wants credentials: then the next call says so
+    return True
 
 
 # -- there ---------------------------------------------------------------------------------------------------------------
@@ -415,16 +431,17 @@ def is_over(flow_run_id: str) -> bool:
     """Whether a flow run has ended, or is not there any more. False also where the server cannot be asked."""
     quiet()
     from prefect.exceptions import ObjectNotFound
-    from prefect.settings import get_current_settings
 
-    url = get_current_settings().api.url
-    if not url or not _answers(url):
-        return False
     try:
+        server = _server()
+        if server is None or not _answers(server):
+            return False
         with _client() as client:
             state = client.read_flow_run(UUID(flow_run_id)).state
     except ObjectNotFound:
         return True
+    except LockstepError:
+        return False
     except _http_errors():
         return False
     return state is not None and state.is_final()
@@ -433,13 +450,13 @@ def is_over(flow_run_id: str) -> bool:
 def wake(flow_run_id: str, *, approve: bool, reason: str | None) -> str | None:
     """Let a suspended flow run go on, to read its answer. Returns why it could not be done, in words; None: it was."""
     quiet()
-    from prefect.settings import get_current_settings
-
-    url = get_current_settings().api.url
-    if not url or not _answers(url):
-        where = (
-            f"the Prefect server {without_credentials(url)} does not answer" if url else "no Prefect server is known"
-        )
+    try:
+        server = _server()
+        there = server is not None and _answers(server)
+        where = f"the Prefect server {server.shown} does not answer" if server else "no Prefect server is known"
+    except LockstepError as error:
+        there, where = False, error.message
+    if not there:
         return f"the answer stands, but the run was not woken: {where}; resume it in Prefect's UI, or answer again"
     try:
         with _client() as client:

@@ -5,22 +5,25 @@ It must not start anything, and reads no run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from lockstep.config import Settings
-from lockstep.core.checkup import not_checked, ok, problem, warning
-from lockstep.core.setup_rules import prefect_server, prefect_versions, worker
+from lockstep.core.checkup import Check, not_checked, ok, problem, warning
+from lockstep.core.setup_rules import duration, prefect_server, prefect_versions, retention, worker
 from lockstep.errors import ExitCode, LockstepError
 from lockstep.service.checkup.alerts import check_automations
-from lockstep.service.checkup.findings import Findings
-from lockstep.service.prefectapi import Missing, PrefectApi, configured_server
+from lockstep.service.checkup.findings import Findings, problem_of
+from lockstep.service.checkup.flows import check_flows
+from lockstep.service.prefectapi import Missing, PrefectApi, Unauthorized, configured_server
 
 POOL = "lockstep"  # as prefect.yaml names it, where there is none to read
 
-_ASKED = ("server version", "work pool", "worker", "deployments", "automations")
+_ASKED = ("server version", "retention", "work pool", "worker", "deployments", "automations")
 
 
 def check_prefect(findings: Findings, settings: Settings) -> None:
@@ -32,6 +35,8 @@ def check_prefect(findings: Findings, settings: Settings) -> None:
         findings.add(warning("server", error.message, error.hint))
     installed = _version("prefect")
     findings.add(prefect_versions(installed, _version("fastapi"), own_server=server is None))
+    with findings.checking("flows"):
+        check_flows(findings, settings.folder)
     if server is None:
         findings.skip(("server",), "none is configured (PREFECT_API_URL): lockstep deploy runs in its own process")
         return
@@ -43,12 +48,22 @@ def check_prefect(findings: Findings, settings: Settings) -> None:
     if not answered:
         findings.skip(_ASKED, "no answer")
         return
+    welcome = True
     with findings.checking("server version"):
-        findings.add(prefect_server(str(server.get("/admin/version")), installed))
+        try:
+            findings.add(prefect_server(str(server.get("/admin/version")), installed))
+        except Unauthorized as error:  # said once, not by every check
+            welcome = False
+            findings.add(problem_of("credentials", error))
+    if not welcome:
+        findings.skip(_ASKED, "it refuses the credentials")
+        return
+    with findings.checking("retention"):
+        findings.add(_retention(server))
     wanted = _wanted(findings, settings.folder)
     for pool in dict.fromkeys(pool for _, pool in wanted) or (POOL,):
         _pool(findings, server, pool)
-    if _deployments(findings, server, [name for name, _ in wanted]):
+    if _deployments(findings, server, settings.folder, [name for name, _ in wanted]):
         with findings.checking("automations"):
             check_automations(findings, settings, server)
     else:
@@ -122,13 +137,37 @@ def _moment(text: object) -> datetime | None:
         return None
 
 
-def _deployments(findings: Findings, server: PrefectApi, names: list[str]) -> bool:
+def _retention(server: PrefectApi) -> Check:
+    """How long the server keeps what its UI shows. What it calls its settings is not promised: it may not be found."""
+    try:
+        found = server.get("/admin/settings")["server"]
+        vacuum = found["services"]["db_vacuum"]
+        on = vacuum["enabled"]
+        removed = on is True or (isinstance(on, list) and "flow_runs" in on)
+        events = duration(str(found["events"]["retention_period"]))
+        runs = duration(str(vacuum["retention_period"])) if removed else None
+    except (Missing, KeyError, TypeError, ValueError):
+        return not_checked("retention", "this server does not tell how long it keeps its record")
+    return retention(events, runs)
+
+
+def _other_folder(deployment: Mapping[str, Any], folder: Path) -> str | None:
+    """The folder whose files a deployment runs, where it is another of this machine; one of its worker's may be anywhere."""
+    steps = [arguments for step in deployment.get("pull_steps") or [] for arguments in step.values()]
+    named = [one["directory"] for one in steps if isinstance(one, dict) and one.get("directory")]
+    if any(isinstance(one, dict) and one.get("repository") for one in steps):
+        return None
+    path = Path(str(named[-1] if named else deployment.get("path") or folder))
+    return str(path) if path.is_dir() and path.resolve() != folder.resolve() else None
+
+
+def _deployments(findings: Findings, server: PrefectApi, folder: Path, names: list[str]) -> bool:
     """Check them; return whether there is any."""
     there = 0
     if not names:
         return False
     with findings.checking("deployments"):
-        missing, paused = [], []
+        missing, paused, elsewhere = [], [], {}
         for name in names:
             flow, _, own = name.partition("/")
             try:
@@ -138,8 +177,15 @@ def _deployments(findings: Findings, server: PrefectApi, names: list[str]) -> bo
             else:
                 there += 1
                 paused += [name] if found.get("paused") else []
+                if (other := _other_folder(found, folder)) is not None:
+                    elsewhere[name] = other
         if missing:
             findings.add(warning("deployments", f"not on the server: {', '.join(missing)}", "prefect deploy --all"))
+        elif elsewhere:
+            text = f"with the files of {', '.join(sorted(set(elsewhere.values())))}, not of this folder: "
+            findings.add(
+                warning("deployments", text + ", ".join(elsewhere), "prefect deploy --all, where they should be")
+            )
         elif paused:
             findings.add(
                 warning("deployments", f"paused: {', '.join(paused)}", "prefect deployment schedule resume NAME")
