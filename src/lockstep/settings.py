@@ -191,6 +191,10 @@ class HealthTable(_Table):
     ignore: list[HealthIgnoreTable] = []
 
 
+class ReportTable(_Table):
+    html: str | None = None
+
+
 class FileShape(_Table):
     project: ProjectTable = msgspec.field(default_factory=ProjectTable)
     environments: dict[str, EnvironmentTable] = {}
@@ -200,6 +204,7 @@ class FileShape(_Table):
     health: HealthTable = msgspec.field(default_factory=HealthTable)
     approval: ApprovalTable = msgspec.field(default_factory=ApprovalTable)
     alerts: AlertsTable = msgspec.field(default_factory=AlertsTable)
+    report: ReportTable = msgspec.field(default_factory=ReportTable)
 
 
 # -- the settings -------------------------------------------------------------------------------------------------
@@ -243,6 +248,7 @@ class Settings:
     health: HealthTable
     approval: ApprovalTable
     alerts: AlertsTable
+    report: ReportTable
     variables: Mapping[str, str] = field(repr=False)  # environment over .env
     origins: Mapping[str, str] = field(repr=False)  # variable -> "environment" or ".env"
     lines: Mapping[str, int] = field(repr=False)  # dotted key -> line in lockstep.toml
@@ -301,6 +307,14 @@ class Settings:
         return self._resolved(text, key)
 
     @property
+    def report_place(self) -> str | None:
+        """Where the page goes: a file below the project's folder, or s3://BUCKET/KEY; None: nobody wants it.
+
+        Raises ConfigError naming the variable that is not set.
+        """
+        return self.resolved(self.report.html, "report.html") or None if self.report.html else None
+
+    @property
     def backup_place(self) -> str:
         """Where backups go, for messages."""
         return self.resolved(self.backup.bucket, "backup.bucket") if self.backup else "[backup], which is not there"
@@ -339,7 +353,7 @@ class Settings:
         if self.backup is not None:
             for name, value in _flat("backup", self.backup):
                 shown.append(self._value(name, value))
-        for table in ("rehearsal", "approval", "alerts", "health"):
+        for table in ("rehearsal", "approval", "alerts", "health", "report"):
             for name, value in _flat(table, getattr(self, table)):
                 shown.append(self._value(name, value))
         for name, value in _flat("drift", self.drift):
