@@ -197,6 +197,10 @@ class DisplayTable(_Table):
     timezone: str | None = None  # of times for people, on the command line
 
 
+class ReportTable(_Table):
+    html: str | None = None
+
+
 class FileShape(_Table):
     project: ProjectTable = msgspec.field(default_factory=ProjectTable)
     environments: dict[str, EnvironmentTable] = {}
@@ -207,6 +211,7 @@ class FileShape(_Table):
     approval: ApprovalTable = msgspec.field(default_factory=ApprovalTable)
     alerts: AlertsTable = msgspec.field(default_factory=AlertsTable)
     display: DisplayTable = msgspec.field(default_factory=DisplayTable)
+    report: ReportTable = msgspec.field(default_factory=ReportTable)
 
 
 # -- the settings -------------------------------------------------------------------------------------------------
@@ -251,6 +256,7 @@ class Settings:
     approval: ApprovalTable
     alerts: AlertsTable
     display: DisplayTable
+    report: ReportTable
     variables: Mapping[str, str] = field(repr=False)  # environment over .env
     origins: Mapping[str, str] = field(repr=False)  # variable -> "environment" or ".env"
     lines: Mapping[str, int] = field(repr=False)  # dotted key -> line in lockstep.toml
@@ -314,6 +320,14 @@ class Settings:
         return self._resolved(text, key)
 
     @property
+    def report_place(self) -> str | None:
+        """Where the page goes: a file below the project's folder, or s3://BUCKET/KEY; None: nobody wants it.
+
+        Raises ConfigError naming the variable that is not set.
+        """
+        return self.resolved(self.report.html, "report.html") or None if self.report.html else None
+
+    @property
     def backup_place(self) -> str:
         """Where backups go, for messages."""
         return self.resolved(self.backup.bucket, "backup.bucket") if self.backup else "[backup], which is not there"
@@ -352,7 +366,7 @@ class Settings:
         if self.backup is not None:
             for name, value in _flat("backup", self.backup):
                 shown.append(self._value(name, value))
-        for table in ("rehearsal", "approval", "alerts", "health", "display"):
+        for table in ("rehearsal", "approval", "alerts", "health", "report", "display"):
             for name, value in _flat(table, getattr(self, table)):
                 shown.append(self._value(name, value))
         for name, value in _flat("drift", self.drift):

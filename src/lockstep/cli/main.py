@@ -44,6 +44,7 @@ COMMANDS = {
     "health": ("health", "what a DBA would look at: keys, indexes, sessions, replication, …"),
     "history": ("history", "who applied what, when, and how long it took"),
     "explain": ("explain", "one run on one screen: what ran, why it stopped, the ways back"),
+    "report": ("report", "one page about all of it: in step, proven, healthy, the last deploys"),
     "new": ("new", "start a migration: up and down skeletons with the next number"),
     "new-project": ("new_project", "start a project folder of your own"),
     "baseline": ("baseline", "declare what an existing database has already"),

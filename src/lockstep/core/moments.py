@@ -31,3 +31,8 @@ def format_moment(moment: datetime, now: datetime, zone: tzinfo | None = None) -
 def utc_minute(moment: datetime) -> str:
     """Return a time for messages that are read elsewhere: `2026-03-12 10:15 UTC`."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def minute(moment: datetime) -> str:
+    """Return a time in UTC for a table whose head says so: `2026-03-12 10:15`."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"

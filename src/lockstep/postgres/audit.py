@@ -136,6 +136,14 @@ def read_log(session: Session, *, limit: int | None, wanted: Wanted = ALL) -> li
     ]  # fmt: skip
 
 
+def count_log(session: Session) -> int:
+    """Return how many rows the log has. Raises LedgerMissing, LedgerFiltered."""
+    statement = sql.SQL("SELECT count(*) FROM {}.schema_migrations_log").format(
+        sql.Identifier(session.target.ledger_schema)
+    )
+    return int(log_rows(session, statement, ())[0][0])
+
+
 #: Events that a run is known by. What only looks (a verification, a refusal of the lock) makes none the newest run.
 _OF_RUNS = ["begin", "apply", "fail", "revert", "start", "resume", "rehearse", "refuse", "ask", "override", "check"]
 

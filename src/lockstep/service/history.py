@@ -7,9 +7,10 @@ from datetime import datetime
 
 from lockstep.config import Environment, Settings
 from lockstep.core.audit import Chain, HeadCheck, KnownHead, judge_heads
+from lockstep.core.chronicle import Chronicle
 from lockstep.core.trend import Trend
 from lockstep.postgres.audit import LoggedEvent, Wanted, read_log
-from lockstep.postgres.connection import open_session
+from lockstep.postgres.connection import Session, open_session
 from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
 
@@ -112,3 +113,38 @@ def trend(
         )
     finally:
         session.close()
+
+
+#: Of each environment, where nobody says how many.
+DEPLOYS = 20
+MIGRATIONS = 100
+
+
+def chronicle(
+    settings: Settings, environment: Environment, *, deploys: int = DEPLOYS, migrations: int = MIGRATIONS
+) -> Chronicle:
+    """Return the newest deploys and migrations of one target. Raises Unreachable, LedgerMissing, LedgerFiltered."""
+    target = target_of(settings, environment, with_settings=False)
+    session = open_session(target, run_id=new_run_id(), read_only=True)
+    try:
+        return chronicle_of(session, environment.name, deploys=deploys, migrations=migrations)
+    finally:
+        session.close()
+
+
+def chronicle_of(
+    session: Session, environment: str, *, deploys: int = DEPLOYS, migrations: int = MIGRATIONS
+) -> Chronicle:
+    """The same over a session that is open."""
+    from lockstep.postgres.timings import read_deploys, read_ran
+
+    runs, older = read_deploys(session, environment, limit=deploys)
+    ran, earlier = read_ran(session, limit=migrations)
+    return Chronicle(
+        environment=environment,
+        target=session.target.name,
+        deploys=runs,
+        ran=ran,
+        deploys_left_out=older,
+        ran_left_out=earlier,
+    )
