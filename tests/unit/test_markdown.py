@@ -166,7 +166,7 @@ def named_commands(page: Path) -> list[tuple[str, bool]]:
 
 CALLED = re.compile(r"(?:[A-Z_]+=\S+ )*lockstep ")
 #: A form (`[ENV…]`, `a|b`, `alerts WORD`), and no command.
-FORM = re.compile(r"[\[|…<]|\bWORD\b")
+FORM = re.compile(r"[\[|…<]|\b(?:WORD|SHELL)\b")
 #: What stands for a number.
 NUMBER = re.compile(r"\b(?:VERSION|NUMBER|N)\b")
 #: What the command line says where a word is missing.
