@@ -26,11 +26,11 @@ from lockstep.postgres.entries import RunInfo
 from lockstep.service.applying import ApplyRun
 from lockstep.service.deploying import files_of, run_id_of, run_name
 from lockstep.service.orchestrator import ui_url
+from lockstep.service.overview import EnvironmentOverview, Overview
 from lockstep.service.planning import TargetPlan
 from lockstep.service.project import read_folder
 from lockstep.service.proving import Proof
 from lockstep.service.redaction import known_secrets, redact
-from lockstep.service.status import TargetStatus
 from lockstep.service.syncing import EnvironmentResult, summary
 from lockstep.storage.manifest import Manifest
 from tasks.lookout import looking_out
@@ -53,7 +53,8 @@ class Run:
     results: dict[str, EnvironmentResult] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)  # of the backups that were taken
     tries: dict[str, int] = field(default_factory=dict)  # of backup and rehearsal that were not to be relied on
-    statuses: dict[str, TargetStatus] = field(default_factory=dict)
+    looks: dict[str, EnvironmentOverview] = field(default_factory=dict)  # of the nightly run
+    overview: Overview | None = None  # of all of them
     approvals: dict[str, Approval] = field(default_factory=dict)
     proofs: dict[str, tuple[Proof, ...]] = field(default_factory=dict)  # of backups
     failures: dict[str, LockstepError] = field(default_factory=dict)  # of environments that do not stop the others

@@ -20,7 +20,7 @@ from lockstep.core.health.judging import judge, unseen
 from lockstep.core.health.thresholds import Limits, Thresholds
 from lockstep.core.size import parse_bytes
 from lockstep.errors import ConfigError, ExitCode, LockstepError
-from lockstep.postgres.connection import open_session
+from lockstep.postgres.connection import Session, open_session
 from lockstep.postgres.health.reading import read_facts
 from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
@@ -83,25 +83,28 @@ def check_health(settings: Settings, environment: Environment) -> HealthReport:
     Read-only, takes no lock that anybody waits for, reads no row of a table. boto3 is loaded only where there is a
     [backup]; a bucket that cannot be reached costs the rates, not the report. Raises ConfigError for a wrong [health].
     """
-    wanted = thresholds(settings)
+    thresholds(settings)
     name: str | None = None
     try:
         target = target_of(settings, environment, with_settings=False)
         name = target.name
         # Asked while the database is connected to and read; joined before tables are sized.
-        observation = _Observation(settings, environment.name)
+        observation = Observation(settings, environment.name)
         session = open_session(target, run_id=new_run_id(), read_only=True)
         try:
-            reading = read_facts(
-                session,
-                timeout_ms=wanted.timeout_ms,
-                earlier=observation.wait,
-                backups=environment.protected,
-            )
+            return session_health(settings, environment, session, observation)
         finally:
             session.close()
     except LockstepError as error:
         return HealthReport(environment=environment.name, target=name, error=error)
+
+
+def session_health(
+    settings: Settings, environment: Environment, session: Session, observation: Observation
+) -> HealthReport:
+    """Do the same over an open session. Raises Unreachable, and ConfigError for a wrong [health]."""
+    wanted = thresholds(settings)
+    reading = read_facts(session, timeout_ms=wanted.timeout_ms, earlier=observation.wait, backups=environment.protected)
     found, ignored = divided(judge(reading.facts, wanted, environment.name), wanted.ignore)
     order = [check.id for check in CHECKS]
     hidden = [*reading.hidden, *unseen(reading.facts, wanted)]
@@ -109,7 +112,7 @@ def check_health(settings: Settings, environment: Environment) -> HealthReport:
     server = reading.facts.server
     return HealthReport(
         environment=environment.name,
-        target=name,
+        target=session.target.name,
         findings=sorted_findings(found, order),
         ignored=tuple(Ignored(finding=finding, reason=reason) for finding, reason in ignored),
         hidden=tuple(sorted((h for h in hidden if h.check not in silent), key=lambda h: order.index(h.check))),
@@ -120,7 +123,7 @@ def check_health(settings: Settings, environment: Environment) -> HealthReport:
 # -- rates --------------------------------------------------------------------------------------------------------
 
 
-class _Observation:
+class Observation:
     """An earlier backup, looked for in a thread of its own. Nothing where there is no [backup]."""
 
     def __init__(self, settings: Settings, environment: str) -> None:
