@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from lockstep.core.text import printable
 
 #: What Markdown, GitHub's tables and HTML take for more than a character.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#|~&!$@^=])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~&$@])")
 #: What is made a link without being asked for.
 _LINKS = re.compile(r"://|\bwww\.", re.IGNORECASE)
 

@@ -17,7 +17,7 @@ from lockstep.core.approval import ANSWERS, ASK, BEGIN, RESTORE
 from lockstep.errors import LedgerFiltered
 from lockstep.postgres.audit import BackupRecord, backup_record
 from lockstep.postgres.connection import Session, guard
-from lockstep.postgres.ledger import missing, query, reads_all_rows
+from lockstep.postgres.ledger import locked, missing, query, reads_all_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,8 @@ def read_standing(session: Session) -> Standing:
         return _read(session, "off")
     except psycopg.errors.UndefinedTable:
         raise missing(session) from None
+    except psycopg.errors.LockNotAvailable:
+        raise locked(session) from None
     except psycopg.errors.InsufficientPrivilege:
         try:
             if reads_all_rows(session):

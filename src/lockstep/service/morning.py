@@ -60,8 +60,13 @@ def _outcomes(found: Overview, every: Sequence[Outcome]) -> str:
     for one, come in zip(found.environments, every, strict=True):
         mark = f"**{come.grade.value}**" if come.grade is Grade.WRONG else come.grade.value
         place = text((one.target or "").removeprefix(one.environment).strip(" ()"))
-        rows.append([f"**{text(one.environment)}**", place, mark, text(come.text), code(come.command or "")])
+        rows.append([f"**{text(one.environment)}**", place, mark, text(come.text), _next(come.command)])
     return table(["environment", "database", "", "what it is", "next"], rows)
+
+
+def _next(command: str | None) -> str:
+    """A command as code, and what is no command as words."""
+    return code(command) if command and command.startswith("lockstep ") else text(command or "")
 
 
 # -- parts ---------------------------------------------------------------------------------------------------------------
@@ -93,7 +98,9 @@ def _matrix(found: Overview) -> str:
 
 
 def _parity(found: Overview) -> str:
-    lines = [f"- {text(pair.text)}" for pair in found.parity]
+    equal = [f"{text(pair.left)} = {text(pair.right)}" for pair in found.parity if not pair.differences]
+    lines = [f"- the same migrations left the same schema: {', '.join(equal)}"] if equal else []
+    lines += [f"- {text(pair.text)}" for pair in found.parity if pair.differences]
     lines += [f"- {text(one.error.message)}" for one in found.unseen]
     return "\n".join(lines)
 
@@ -108,20 +115,23 @@ _VERDICTS = {
 
 def _drift(found: Overview) -> str:
     lines = []
+    same: dict[Verdict, list[str]] = {}
     for one in found.environments:
         if one.drift is None:
             continue
         if one.drift.verdict is not Verdict.DRIFT:
-            lines.append(f"- **{text(one.environment)}**: {_VERDICTS[one.drift.verdict]}")
+            same.setdefault(one.drift.verdict, []).append(f"**{text(one.environment)}**")
             continue
         since = f" since {utc_minute(one.drift.state.at)}" if one.drift.state else ""
         count = len(one.drift.found)
-        lines.append(f"- **{text(one.environment)}**: {count} {'object' if count == 1 else 'objects'} differ{since}")
+        what = "1 object differs" if count == 1 else f"{count} objects differ"
+        lines.append(f"- **{text(one.environment)}**: {what} from the recorded schema{since}")
         for each in one.drift.found[:_DRIFTED]:
             at = f", {utc_minute(each.at)}" if each.at else ""
             lines.append(f"  - {text(each.difference.change.label)}: {each.difference.change.action.value}{at}")
         if count > _DRIFTED:
             lines.append(f"  - and {count - _DRIFTED} more: {code(f'lockstep drift {one.environment}')}")
+    lines += [f"- {', '.join(names)}: {_VERDICTS[verdict]}" for verdict, names in same.items()]
     return "\n".join(lines)
 
 
@@ -146,12 +156,13 @@ def _unjudged(found: Overview) -> Iterator[str]:
     healthy = [one for one in found.environments if one.health is not None and not weighty(one)]
     if healthy:
         yield f"Nothing critical and no warning: {', '.join(text(one.environment) for one in healthy)}."
-    lines = []
+    same: dict[str, list[str]] = {}
     for one in found.environments:
         checks = dict.fromkeys(hidden.check for hidden in one.health.hidden) if one.health else {}
         if checks:
-            lines.append(f"- **{text(one.environment)}**: not judged, or only in part: {', '.join(checks)}")
-    if lines:
+            same.setdefault(", ".join(checks), []).append(f"**{text(one.environment)}**")
+    if same:
+        lines = [f"- {', '.join(names)}: not judged, or only in part: {checks}" for checks, names in same.items()]
         yield "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ from lockstep.core.duration import format_ms
 from lockstep.core.health.findings import Finding, Severity
 from lockstep.core.matrix import summary
 from lockstep.core.moments import utc_minute
-from lockstep.errors import ExitCode, LedgerError, LockstepError, Unhealthy
+from lockstep.errors import ExitCode, LedgerError, LockstepError, Unhealthy, Unreachable
 from lockstep.service.drifting import Verdict
 from lockstep.service.overview import EnvironmentOverview, Overview
 
@@ -128,8 +128,13 @@ def drift_labels(one: EnvironmentOverview) -> tuple[str, ...]:
 def _problems(one: EnvironmentOverview, found: Overview | None) -> Iterator[Problem]:
     name, status = one.environment, one.status
     if status.error is not None:
-        first = status.error.message.splitlines()[0]
-        yield Problem(part="reach", grade=Grade.WRONG, text=first, command=status.error.hint, error=status.error)
+        yield Problem(
+            part="reach",
+            grade=Grade.WRONG,
+            text=_unreadable(status.error),
+            command=status.error.hint,
+            error=status.error,
+        )
         return
     if not status.initialised:
         yield Problem(part="files", grade=Grade.DUE, text="no ledger yet", command=f"lockstep init {name}")
@@ -155,6 +160,14 @@ def _problems(one: EnvironmentOverview, found: Overview | None) -> Iterator[Prob
         text = f"{each.part} could not be looked at: {each.error.message.splitlines()[0]}"
         grade = Grade.DUE if each.part == "approvals" else Grade.WRONG
         yield Problem(part=each.part, grade=grade, text=text, command=each.error.hint, error=each.error)
+
+
+def _unreadable(error: LockstepError) -> str:
+    """Why it could not be read, in one line; of what libpq says the end, since the rest is the address."""
+    if not isinstance(error, Unreachable):
+        return error.message.splitlines()[0]
+    reason = error.reason.splitlines()[0] if error.reason else "no connection"
+    return f"cannot be reached: {' '.join(reason.rpartition(' failed: ')[2].split())}"
 
 
 def _files(one: EnvironmentOverview) -> Iterator[Problem]:
