@@ -20,7 +20,7 @@ from tasks.status import AT_ONCE, compare, look_at_all, refuse_wrong, sentence
     task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE),  # type: ignore[arg-type]  # its own return type is unbound
 )
 def status(environments: list[str] | None = None, project: str | None = None) -> State[None]:
-    """Look at every environment, several at once and each for 20 s at most, and store what the morning is told. Read-only.
+    """Look at every environment, several at once and each for a bounded time, and store what the morning is told. Read-only.
 
     Files and ledger, drift, parity, health, backups, what waits for approval. Fails when somebody must look: an
     environment cannot be read, files and ledger disagree, a schema was changed by hand, or health is critical. Pending

@@ -25,6 +25,7 @@ from lockstep.errors import LockstepError
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.applying import ApplyRun
 from lockstep.service.deploying import files_of, run_id_of, run_name
+from lockstep.service.health import Observations
 from lockstep.service.orchestrator import ui_url
 from lockstep.service.overview import EnvironmentOverview, Overview
 from lockstep.service.planning import TargetPlan
@@ -53,6 +54,7 @@ class Run:
     results: dict[str, EnvironmentResult] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)  # of the backups that were taken
     tries: dict[str, int] = field(default_factory=dict)  # of backup and rehearsal that were not to be relied on
+    observations: Observations  # earlier backups, for rates: one connection to the bucket for all looks
     looks: dict[str, EnvironmentOverview] = field(default_factory=dict)  # of the nightly run
     overview: Overview | None = None  # of all of them
     approvals: dict[str, Approval] = field(default_factory=dict)
@@ -137,7 +139,9 @@ def opened(
         attempt=attempt,
         environments=settings.chosen(list(environments or [])),
         asked=asked or DeployParameters(),
+        observations=Observations(settings),
     )
+    made.session.callback(made.observations.close)
     token = _current.set(made)
     LINK.info("run %s%s", info.run_id, f": {info.orchestrator_url}" if info.orchestrator_url else "")
     try:

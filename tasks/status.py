@@ -35,7 +35,9 @@ def look(environment: str) -> None:
     def settle(which: Environment) -> tuple[Approval, ...]:
         return settle_open(run.settings, which, run.info, run.progress)
 
-    found = look_at(run.settings, run.environment(environment), run.folder, settle=settle)
+    found = look_at(
+        run.settings, run.environment(environment), run.folder, observations=run.observations, settle=settle
+    )
     run.looks[environment] = found
     come = outcome(found)
     run.progress.note(environment, come.sentence)

@@ -162,7 +162,7 @@ def test_each_night_tells_what_is_new_and_what_is_over_and_nothing_else(
 
     def night() -> list[str]:
         settings, came = remembered.settings(), len(hook.subjects)
-        found = overview(settings, tuple(settings.environments.values()), remembered.files())
+        found = overview(settings, tuple(settings.environments.values()), remembered.files(), seconds=6)
         watch(settings, of_overview(settings, found, run_id="r", url=None), run_id="r", url=None)
         return sorted(re.sub(r"127.0.0.1:\d+/\w+", "DB", subject) for subject in hook.subjects[came:])
 

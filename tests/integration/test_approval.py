@@ -108,9 +108,9 @@ def test_status_says_what_waits_since_when_and_how_to_answer(prod: Project) -> N
 
     configure(prod, "two_person = true")
     two = ask(prod)
-    run, request = RunInfo(run_id=new_run_id()), two.request
+    answering, request = RunInfo(run_id=new_run_id()), two.request
     with closing(open_session(target_of(prod.settings(), prod.environment("prod")), run_id="r")) as session:
-        write_answer(session, run, request, Standing.APPROVED, how=How.COMMAND, by="me", reason=None)
+        write_answer(session, answering, request, Standing.APPROVED, how=How.COMMAND, by="me", reason=None)
     # A yes of the run's own role does not count, so it waits on.
     assert f"run {two.request.run_id} waits" in prod.run("status").out
 

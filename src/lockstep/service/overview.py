@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from threading import BoundedSemaphore
 
 from lockstep.config import Environment, Settings
 from lockstep.core.approval import Approval, Request
@@ -21,7 +22,7 @@ from lockstep.postgres.connection import Session, Target, open_session
 from lockstep.postgres.standing import Rehearsed
 from lockstep.service.bounded import give_up, within
 from lockstep.service.drifting import DriftReport, session_drift
-from lockstep.service.health import HealthReport, Observation, session_health
+from lockstep.service.health import HealthReport, Observation, Observations, session_health
 from lockstep.service.parity import RecordedParity
 from lockstep.service.redaction import known_secrets, redact
 from lockstep.service.run import new_run_id
@@ -29,8 +30,9 @@ from lockstep.service.status import TargetStatus, parity, session_status, status
 
 __all__ = ["EnvironmentOverview", "Overview", "Rehearsed", "Unseen", "look", "overview", "together"]
 
-PATIENCE = 20.0  # seconds for one environment in all, connecting and a second try included
-AT_ONCE = 16  # environments; each has one session
+PATIENCE = 20.0  # seconds for an environment to answer, a second try included; and then for what takes work
+AT_ONCE = 16  # environments that are waited for; each has one session
+_AT_WORK = BoundedSemaphore(6)  # environments whose server and ours have work to do: more would only be slower each
 _AGAIN = (1.0, 4.0)  # seconds before another try of a connection that was refused at once
 
 Settle = Callable[[Environment], Sequence[Approval]]
@@ -89,9 +91,14 @@ def overview(
     """Look at all environments, several at once, `seconds` for each. Never raises for an environment's trouble."""
     if not environments:
         return Overview(at=datetime.now(UTC), environments=())
-    with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(environments)), thread_name_prefix="overview") as pool:
-        looks = list(pool.map(lambda one: look(settings, one, folder, seconds=seconds), environments))
-    return together(settings, looks, seconds=seconds)
+    with (
+        closing(Observations(settings)) as observations,
+        ThreadPoolExecutor(max_workers=min(AT_ONCE, len(environments)), thread_name_prefix="overview") as pool,
+    ):
+        looks = pool.map(
+            lambda one: look(settings, one, folder, observations=observations, seconds=seconds), environments
+        )
+        return together(settings, list(looks), seconds=seconds)
 
 
 def together(settings: Settings, looks: Sequence[EnvironmentOverview], *, seconds: float = PATIENCE) -> Overview:
@@ -120,18 +127,24 @@ def look(
     environment: Environment,
     folder: Folder,
     *,
+    observations: Observations,
     seconds: float = PATIENCE,
     settle: Settle | None = None,
 ) -> EnvironmentOverview:
-    """Look at one environment for `seconds` at most; what was not seen by then is named. Never raises.
+    """Look at one environment: `seconds` at most to connect and read its ledger, and as long for all the rest.
 
-    `settle` is given an environment with open requests for approval, and returns which of them are open after it: the
-    nightly run logs what expired, and what nobody waits for any more.
+    What was not seen by then is named. Never raises. One that does not answer keeps no other one from being looked at;
+    between the two it waits until few others are at work. `settle` is given an environment with open requests for
+    approval, and returns which of them are open after it: the nightly run logs what expired, and what nobody waits for.
     """
     began = time.monotonic()
-    one = _Look(settings, environment, folder, settle, began + seconds / 2)
-    if not within(seconds, one.run, name=f"look at {environment.name}"):
+    one = _Look(settings, environment, folder, observations, settle, began + seconds / 2)
+    if not within(seconds, one.reach, name=f"reach {environment.name}"):
         one.give_up(seconds)
+    elif one.reached:
+        with _AT_WORK:
+            if not within(seconds, one.work, name=f"look at {environment.name}"):
+                one.give_up(seconds)
     return one.result(round((time.monotonic() - began) * 1000))
 
 
@@ -142,15 +155,23 @@ class _Look:
     """One look under way. Each part stands as soon as it is seen, so that a look that is given up keeps what it has."""
 
     def __init__(
-        self, settings: Settings, environment: Environment, folder: Folder, settle: Settle | None, tries_until: float
+        self,
+        settings: Settings,
+        environment: Environment,
+        folder: Folder,
+        observations: Observations,
+        settle: Settle | None,
+        tries_until: float,
     ) -> None:
         self._settings = settings
         self._environment = environment
         self._folder = folder
+        self._observations = observations
         self._settle = settle
         self._tries_until = tries_until
         self._target: Target | None = None
         self._session: Session | None = None
+        self._observation: Observation | None = None
         self._status: TargetStatus | None = None
         self._drift: DriftReport | None = None
         self._health: HealthReport | None = None
@@ -159,20 +180,40 @@ class _Look:
         self._late: LockstepError | None = None
         self._over = False  # given up: what comes now is nobody's
 
-    def run(self) -> None:
+    @property
+    def reached(self) -> bool:
+        return self._status is not None and self._status.error is None
+
+    def reach(self) -> None:
+        """Connect, and read the ledger: what an environment that works answers at once."""
         try:
             self._target = status_target(self._settings, self._environment, self._folder)
-            observation = Observation(self._settings, self._environment.name)
-            session = self._session = self._connected(self._target)
-            try:
-                self._status = session_status(session, self._environment, self._folder)
-                self._parts(session, observation)
-            finally:
-                with suppress(Exception):
-                    session.close()
+            self._observation = self._observations.of(self._environment.name)
+            self._session = self._connected(self._target)
+            self._status = session_status(self._session, self._environment, self._folder)
         except Exception as error:
-            if self._status is None and not self._over:
+            if not self._over:
                 self._status = self._unread(_safe(self._settings, error))
+            self._close()
+
+    def work(self) -> None:
+        """Look at all the rest over the same session."""
+        session, observation, status = self._session, self._observation, self._status
+        assert session is not None and observation is not None and status is not None
+        if status.initialised:
+            with self._looking_at("drift"):
+                self._drift = session_drift(self._settings, self._environment, session)
+        with self._looking_at("health"):
+            self._health = session_health(self._settings, self._environment, session, observation)
+        self._close()
+        if status.asked and self._settle is not None:
+            with self._looking_at("approvals"):
+                self._status = replace(status, asked=tuple(self._settle(self._environment)))
+
+    def _close(self) -> None:
+        if self._session is not None:
+            with suppress(Exception):
+                self._session.close()
 
     def give_up(self, seconds: float) -> None:
         """Keep what was seen, and name what was not."""
@@ -217,18 +258,6 @@ class _Look:
                     raise
             time.sleep(pause)
         raise AssertionError("the last try returns or raises")
-
-    def _parts(self, session: Session, observation: Observation) -> None:
-        status = self._status
-        assert status is not None
-        if status.initialised:
-            with self._looking_at("drift"):
-                self._drift = session_drift(self._settings, self._environment, session)
-        with self._looking_at("health"):
-            self._health = session_health(self._settings, self._environment, session, observation)
-        if status.asked and self._settle is not None:
-            with self._looking_at("approvals"):
-                self._status = replace(status, asked=tuple(self._settle(self._environment)))
 
     @contextmanager
     def _looking_at(self, part: str) -> Iterator[None]:
