@@ -116,13 +116,19 @@ def show_error(error: LockstepError, *, as_json: bool, contacts: list[str], runb
 
 def show_problem(message: str, *, hint: str | None = None, more: str | None = None, detail: str | None = None) -> None:
     """Say what is wrong, what to do next, and where to read on (an anchor of the guide), whatever else is said."""
-    talk(f"{paint('error:', 'red', sys.stderr)} {message}", urgent=True)
-    if detail:
-        talk(f"  detail: {detail}", urgent=True)
-    if hint:
-        talk(f"  next: {hint}", urgent=True)
-    if more:
-        talk(f"  more: docs/guide.md#{more}", urgent=True)
+    for line in problem_lines(message, hint=hint, more=more, detail=detail):
+        talk(line, urgent=True)
+
+
+def problem_lines(
+    message: str, *, hint: str | None = None, more: str | None = None, detail: str | None = None
+) -> list[str]:
+    """Return the lines of a problem."""
+    found = [f"{paint('error:', 'red', sys.stderr)} {message}"]
+    found += [f"  detail: {detail}"] if detail else []
+    found += [f"  next: {hint}"] if hint else []
+    found += [f"  more: docs/guide.md#{more}"] if more else []
+    return found
 
 
 def error_document(error: LockstepError) -> dict[str, Any]:
