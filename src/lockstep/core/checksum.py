@@ -105,11 +105,13 @@ def mask_restrict(text: str) -> str:
         return text
     from lockstep.core.grammar import PgQueryError, scan
 
+    # A key is random. One that begins with a digit is no token, and the scanner would stop there.
+    legible = _RESTRICT.sub(lambda match: f"{match[1]}{'k' * len(match[2])}", text)
     try:
-        tokens = scan(text).tokens
+        tokens = scan(legible).tokens
     except PgQueryError:
         return text
-    raw = text.encode()
+    raw = legible.encode()
     commands = {len(raw[: token.start].decode()) for token in tokens if token.token == _BACKSLASH}
     for match in _RESTRICT.finditer(text):
         if match.start() in commands:
@@ -117,7 +119,7 @@ def mask_restrict(text: str) -> str:
     return text
 
 
-_RESTRICT = re.compile(r"^\\(?:un)?restrict ", re.MULTILINE)
+_RESTRICT = re.compile(r"^(\\(?:un)?restrict )(\S*)", re.MULTILINE)
 _BACKSLASH = 92  # libpg_query's token of a lone backslash
 
 
