@@ -36,7 +36,7 @@ def encode_fingerprint(fingerprint: Fingerprint) -> bytes:
 
 def decode_fingerprint(data: bytes) -> Fingerprint:
     """Read what `encode_fingerprint` wrote. Raises ValueError when it is damaged or of a newer format."""
-    document = _decoded(data, _Document)
+    document = _decoded(data, _DOCUMENTS)
     objects = (SchemaObject(*fields) for fields in document.objects)
     return fingerprint_of(objects, major=document.major, schemas=document.schemas, roles=document.roles)
 
@@ -54,15 +54,20 @@ def encode_touched(changes: Iterable[Touched]) -> bytes:
 
 def decode_touched(data: bytes) -> tuple[Touched, ...]:
     """Read what `encode_touched` wrote. Raises ValueError."""
-    rows = _decoded(data, _Changes).changes
+    rows = _decoded(data, _CHANGES).changes
     return tuple(Touched(key=(row[0], row[1], row[2], row[3]), before=row[4], after=row[5]) for row in rows)
 
 
-def _decoded(data: bytes, kind: type[Any]) -> Any:
+def _decoded(data: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
     try:
-        document = msgspec.json.decode(zlib.decompress(data), type=kind)
+        document = decoder.decode(zlib.decompress(data))
     except (zlib.error, msgspec.DecodeError) as error:
         raise ValueError(f"a recorded state cannot be read: {error}") from error
     if document.format > FORMAT:
         raise ValueError(f"a recorded state is of format {document.format}, which a newer Lockstep wrote")
     return document
+
+
+#: Made when the module is loaded, by one thread: msgspec crashes when several meet a type for the first time at once.
+_DOCUMENTS = msgspec.json.Decoder(_Document)
+_CHANGES = msgspec.json.Decoder(_Changes)

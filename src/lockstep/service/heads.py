@@ -107,7 +107,7 @@ def _exported(store: OpenStore, anchor: Anchor, numbers: set[int]) -> dict[int, 
 
     def take(line: bytes) -> None:
         nonlocal last
-        row = msgspec.json.decode(line, type=_Row)
+        row = _ROWS.decode(line)
         last = row.hash
         if row.id in numbers:
             found[row.id] = row.hash
@@ -123,3 +123,7 @@ def _exported(store: OpenStore, anchor: Anchor, numbers: set[int]) -> dict[int, 
     except (msgspec.DecodeError, ValueError):
         return f"{anchor.key}: it holds no rows of an audit log"
     return found if last == anchor.hash else f"{anchor.key}: its last row is not the one that the prune names"
+
+
+#: Made when the module is loaded, by one thread: msgspec crashes when several meet a type for the first time at once.
+_ROWS = msgspec.json.Decoder(_Row)

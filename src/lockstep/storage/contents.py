@@ -37,13 +37,18 @@ def encode(contents: Contents) -> bytes:
 def decode(document: bytes) -> Contents:
     """Read a document; unknown fields are passed over. Raises ValueError when it is damaged or of a later format."""
     try:
-        head = msgspec.json.decode(document, type=_Head)
+        head = _HEADS.decode(document)
         if head.format != FORMAT:
             raise ValueError(f"format {head.format} is not known to this version of Lockstep (it knows {FORMAT})")
-        return msgspec.json.decode(document, type=Contents)
+        return _CONTENTS.decode(document)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"not a list of contents: {error}") from error
 
 
 class _Head(msgspec.Struct):
     format: int
+
+
+#: Made when the module is loaded, by one thread: msgspec crashes when several meet a type for the first time at once.
+_HEADS = msgspec.json.Decoder(_Head)
+_CONTENTS = msgspec.json.Decoder(Contents)

@@ -78,6 +78,10 @@ class IncidentStore:
             return (), None
         body, etag = found
         try:
-            return msgspec.json.decode(body, type=Document).incidents, etag
+            return _DOCUMENTS.decode(body).incidents, etag
         except (msgspec.DecodeError, UnicodeDecodeError):
             return (), etag
+
+
+#: Made when the module is loaded, by one thread: msgspec crashes when several meet a type for the first time at once.
+_DOCUMENTS = msgspec.json.Decoder(Document)

@@ -99,10 +99,10 @@ def decode(document: bytes) -> Manifest:
     Raises ValueError when it is damaged, not a manifest, or of a format that this version does not know.
     """
     try:
-        head = msgspec.json.decode(document, type=_Head)
+        head = _HEADS.decode(document)
         if head.format != FORMAT:
             raise ValueError(f"format {head.format} is not known to this version of Lockstep (it knows {FORMAT})")
-        manifest = msgspec.json.decode(document, type=Manifest)
+        manifest = _MANIFESTS.decode(document)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"not a manifest: {error}") from error
     if manifest.key.count("/") < 1:
@@ -124,3 +124,8 @@ _SEALED = re.compile(rb'(.*,\n)  "%s": "([0-9a-f]{64})"\n\}\n' % _SEAL, re.DOTAL
 class _Head(msgspec.Struct):
     format: int
     document_sha256: str | None = None  # None: an earlier Lockstep's, which named no contents either
+
+
+#: Made when the module is loaded, by one thread: msgspec crashes when several meet a type for the first time at once.
+_HEADS = msgspec.json.Decoder(_Head)
+_MANIFESTS = msgspec.json.Decoder(Manifest)

@@ -23,13 +23,18 @@ def encode(rehearsal: Rehearsal) -> bytes:
 def decode(document: bytes) -> Rehearsal:
     """Read a document; unknown fields are passed over. Raises ValueError when it is damaged or of a later format."""
     try:
-        head = msgspec.json.decode(document, type=_Head)
+        head = _HEADS.decode(document)
         if head.format != FORMAT:
             raise ValueError(f"format {head.format} is not known to this version of Lockstep (it knows {FORMAT})")
-        return msgspec.json.decode(document, type=Rehearsal)
+        return _REHEARSALS.decode(document)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"not a rehearsal: {error}") from error
 
 
 class _Head(msgspec.Struct):
     format: int
+
+
+#: Made when the module is loaded, by one thread: msgspec crashes when several meet a type for the first time at once.
+_HEADS = msgspec.json.Decoder(_Head)
+_REHEARSALS = msgspec.json.Decoder(Rehearsal)

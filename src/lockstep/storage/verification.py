@@ -91,9 +91,13 @@ def encode(verification: Verification) -> bytes:
 def decode(document: bytes) -> Verification:
     """Read a document; unknown fields are passed over. Raises ValueError when it is damaged or of a later format."""
     try:
-        found = msgspec.json.decode(document, type=Verification)
+        found = _VERIFICATIONS.decode(document)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"not a verification: {error}") from error
     if found.format != FORMAT:
         raise ValueError(f"format {found.format} is not known to this version of Lockstep (it knows {FORMAT})")
     return found
+
+
+#: Made when the module is loaded, by one thread: msgspec crashes when several meet a type for the first time at once.
+_VERIFICATIONS = msgspec.json.Decoder(Verification)
