@@ -38,7 +38,14 @@ def plan(environment: str) -> None:
     result.earlier = earlier(preview.plan, run.info.run_id)
     if result.earlier:
         run.progress.note(environment, f"{len(result.earlier)} applied by this run before")
-    refuse_unexpected(environment, preview.target, preview.plan, run.asked.expected_plans, run_id=run.info.run_id)
+    refuse_unexpected(
+        environment,
+        preview.target,
+        preview.plan,
+        run.asked.expected_plans,
+        run_id=run.info.run_id,
+        gated=run.environment(environment).protected,
+    )
     refuse_unpromoted(
         run.settings,
         run.environment(environment),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from demo.prefectserver import PrefectServer
+from lockstep.service.orchestrator import Following
 from tests.flows.conftest import App
 
 
@@ -68,6 +70,10 @@ def test_a_suspended_run_is_approved_by_command_and_a_second_worker_goes_on_wher
     asked = app.lockstep("approve", "20200101-000000-abcd")
     assert asked.returncode == 2, asked.stderr
     prefect_server.start_worker(app.folder, {"PREFECT_HOME": str(tmp_path / "empty")}, replace=True)
+    followed = Following(id=UUID(run), run_id="", name="", url=None)
+    told: list[str] = []
+    follower = Thread(target=lambda: told.extend(followed.lines(lambda: None)), daemon=True)
+    follower.start()
 
     done = app.lockstep("approve", run, "--reason", "OPS-1")
 
@@ -79,6 +85,11 @@ def test_a_suspended_run_is_approved_by_command_and_a_second_worker_goes_on_wher
     assert app.events("prod", run_id) == ["backup", "verify", "rehearse", "ask", "approve", "apply"]
     assert app.events("dev", run_id) == ["apply"]
     assert app.lockstep("history", "prod", "--verify").returncode == 0
+    follower.join(60)  # what `lockstep deploy` would have shown
+    assert [line for line in told if line.startswith("prod:   backup  ")] == [
+        line for line in told if "backup  s3://" in line
+    ][:1]
+    assert len(told) == len(set(told)), told
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ SAMPLES: dict[str, object] = {
     "more_lines": 2, "source": "dev", "rehearsed": True, "problems": "  failed: x", "more": 2, "found": True, "again": "deploy", "back": "lockstep revert dev --to 1", "hopeless": False,
     "how": "rejected", "by": "alice@laptop", "run_id": "20261130-120000-abcd", "ways_back": ("revert",),
     "failing": errors.Failing(primary="p", statement=1, table="t"), "command": "lockstep revert prod --to 2",
+    "gated": True,
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from lockstep import __version__
-from lockstep.cli.parser import Parser, shared
+from lockstep.cli.parser import SHARED, Parser, shared
 from lockstep.errors import ExitCode, LockstepError
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ def _end_line(text: str) -> None:
 def main(argv: Sequence[str]) -> int:
     """Run one command line; return its exit code."""
     called = command_of(argv)
+    if argv and argv[0] in SHARED:
+        return _misused(f"{argv[0]} stands behind the command", f"lockstep COMMAND {argv[0]} …")
     if called is not None and called not in COMMANDS:
         return _no_command(called)
     parser = parser_for(called, help_wanted=not {"-h", "--help"}.isdisjoint(argv))
@@ -170,7 +172,14 @@ def _no_command(called: str) -> int:
 
     close = nearest(called, COMMANDS)
     hint = f"did you mean: lockstep {close}?" if close else "lockstep --help lists the commands"
-    sys.stderr.write(f"error: there is no command '{called}'\n  next: {hint}\n")
+    return _misused(f"there is no command '{called}'", hint)
+
+
+def _misused(message: str, hint: str) -> int:
+    from lockstep.cli.terminal import show_problem, speak
+
+    speak()
+    show_problem(message, hint=hint)
     return int(ExitCode.USAGE)
 
 

@@ -52,6 +52,10 @@ class Parser(argparse.ArgumentParser):
         return [word for action in self._actions for word in action.option_strings if word.startswith("--")]
 
 
+#: The options that every command has.
+SHARED = ("--project", "--json", "-q", "--quiet", "-v", "--verbose", "--timezone")
+
+
 def shared(*, again: bool = False) -> Parser:
     """The options that every command has. `again`: behind a command's second word, where the first has the defaults."""
     off = argparse.SUPPRESS if again else False

@@ -187,8 +187,7 @@ def width(stream: TextIO | None = None) -> int | None:
 
 LINE_EVERY = 5.0  # seconds between two lines about what is under way, where no line can be written over
 DRAW_EVERY = 0.1  # seconds between two drawings of one line
-_BAR = 20  # cells
-_NARROW = 60  # cells of a terminal below which there is no room for a bar
+_BAR = range(8, 21)  # cells of a bar: as there is room
 
 
 class TerminalProgress:
@@ -214,8 +213,8 @@ class TerminalProgress:
             if manner.unfinished and self._about == (environment, what) and now - self._drawn_at < DRAW_EVERY:
                 return
             self._about, self._drawn_at = (environment, what), now
-            bar = f"{drawn_bar(share)} " if share is not None and (width(sys.stderr) or 80) >= _NARROW else ""
-            draw(f"{environment}:   {what} … {bar}{text}")
+            head = f"{environment}:   {what} … "
+            draw(head + (with_bar(share, text, _cells() - len(head)) if share is not None else text))
         elif now >= self._next_line:
             self._next_line = now + LINE_EVERY
             talk(f"{environment}:   {what} … {text}")
@@ -227,16 +226,25 @@ class TerminalProgress:
         talk(f"{environment}:   {what}  {paint(outcome, 'green', sys.stderr)}{took}")
 
 
-def drawn_bar(share: float) -> str:
-    """Return how far something is, as a bar of fixed width."""
-    full = min(int(share * _BAR), _BAR)
-    return f"[{'#' * full}{'.' * (_BAR - full)}] {share:4.0%}"
+def with_bar(share: float, text: str, room: int) -> str:
+    """Return how far something is as a bar before its text, where there is room for one."""
+    percent = f"{share:4.0%} "
+    cells = min(room - len(f"[] {percent}{text}"), _BAR[-1])
+    if cells not in _BAR:
+        return percent.lstrip() + text
+    full = min(int(share * cells), cells)
+    return f"[{'#' * full}{'.' * (cells - full)}] {percent}{text}"
+
+
+def _cells() -> int:
+    """How many cells a line has that is drawn over: one that the terminal breaks could not be cleared again."""
+    return (width(sys.stderr) or 80) - 1
 
 
 def draw(line: str) -> None:
-    """Write a line on stderr over the one that stands there. One that the terminal breaks could not be cleared again."""
+    """Write a line on stderr over the one that stands there."""
     start = "\r\033[2K" if manner.unfinished else ""
-    sys.stderr.write(start + _cut(line, (width(sys.stderr) or 80) - 1))
+    sys.stderr.write(start + _cut(line, _cells()))
     sys.stderr.flush()
     manner.unfinished = True
 

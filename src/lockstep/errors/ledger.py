@@ -34,13 +34,25 @@ class StalePlan(LockstepError):
     """The plan under the lock is not the plan that was shown."""
 
     exit_code = ExitCode.REFUSED
-    hint = "lockstep plan"
 
-    def __init__(self, *, target: str, expected: str, actual: str, changed: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        target: str,
+        expected: str,
+        actual: str,
+        changed: tuple[str, ...] = (),
+        gated: bool = False,  # it needed an approval
+        again: str | None = None,  # the command that plans anew; None: deploy, or sync without Prefect
+    ) -> None:
         what = f" ({', '.join(changed)})" if changed else ""
+        void = " An approval of this run is void: it was given to what was shown." if gated else ""
+        environment = target.split(" ", 1)[0]
+        way = again or f"lockstep deploy {environment} (without Prefect: lockstep sync {environment})"
         super().__init__(
             f"{target}: the plan changed since it was shown{what}: expected {expected[:12]}, now {actual[:12]}. "
-            "Nothing was applied."
+            f"Nothing was applied by this run.{void}",
+            hint=f"lockstep plan {environment} shows what would run now; then: {way}{' asks anew' if gated else ''}",
         )
         self.target = target
         self.expected = expected

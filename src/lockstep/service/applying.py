@@ -247,7 +247,9 @@ def open_apply(
         except Unreachable as lost:
             raise lost.noting("Nothing was applied.") from None
         if expected_digest is not None and made.digest != expected_digest:
-            raise StalePlan(target=target.name, expected=expected_digest, actual=made.digest)
+            raise StalePlan(
+                target=target.name, expected=expected_digest, actual=made.digest, gated=environment.protected
+            )
         work.entries = {row.entry.name: row.entry.checksum for row in made.rows if row.entry is not None}
         applied: list[Applied] = []
 

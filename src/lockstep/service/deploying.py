@@ -70,11 +70,18 @@ def earlier(plan: Plan, run_id: str) -> tuple[Applied, ...]:
 
 
 def refuse_unexpected(
-    environment: str, target: str, plan: Plan, expected: Mapping[str, str] | None, *, run_id: str
+    environment: str,
+    target: str,
+    plan: Plan,
+    expected: Mapping[str, str] | None,
+    *,
+    run_id: str,
+    gated: bool = False,
 ) -> None:
     """Raise StalePlan, naming the files, when `plan` is not what was shown. An environment not named is not checked.
 
     A run that goes on after it waited finds less to do: what is missing it must have applied itself, from these files.
+    `gated`: it needs an approval, which would be void.
     """
     digest = (expected or {}).get(environment)
     if expected is None or digest is None or digest == plan.digest:
@@ -95,7 +102,7 @@ def refuse_unexpected(
     if len(changed) > _NAMED_FILES:
         changed = [*changed[:_NAMED_FILES], f"and {len(changed) - _NAMED_FILES} more"]
     why = tuple(changed) or ("the same files to apply; a down or verify script, a setting or the ledger differs",)
-    raise StalePlan(target=target, expected=digest, actual=plan.digest, changed=why)
+    raise StalePlan(target=target, expected=digest, actual=plan.digest, changed=why, gated=gated)
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

@@ -178,7 +178,12 @@ def open_revert(
         ledger = read_ledger(session)
         made = make_revert(session, folder, ledger, to_version=to_version, steps=steps, only=only)
         if expected_digest is not None and made.digest != expected_digest:
-            raise StalePlan(target=session.target.name, expected=expected_digest, actual=made.digest)
+            raise StalePlan(
+                target=session.target.name,
+                expected=expected_digest,
+                actual=made.digest,
+                again=f"lockstep revert {environment.name} with the same options",
+            )
         work.entries = {e.name: e.checksum for e in ledger.entries}
         repeatables = frozenset(e.name for e in ledger.entries if e.kind is Kind.REPEATABLE)
         reverted: list[tuple[str, int]] = []

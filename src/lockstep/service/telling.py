@@ -50,13 +50,12 @@ class ArchiveProgress:
     how: str  # fetched, read
 
     def __str__(self) -> str:
-        text = f"{format_bytes(self.done)} of {format_bytes(self.size)} {self.how}"
-        if not self.elapsed_ms:
-            return text
-        text += f", {format_bytes(self.done * 1000 // self.elapsed_ms)}/s"
-        if not LEAST_SHARE <= self.share < 1:
-            return text
-        return f"{text}, about {format_ms(_left(self.elapsed_ms, self.share))} until all is {self.how}"
+        text = f"{format_bytes(self.done)} of {format_bytes(self.size)}"
+        if self.elapsed_ms:
+            text += f", {format_bytes(self.done * 1000 // self.elapsed_ms)}/s"
+        if not self.elapsed_ms or not LEAST_SHARE <= self.share < 1:
+            return f"{text}, {self.how}"
+        return f"{text}, {self.how} in about {format_ms(_left(self.elapsed_ms, self.share))}"
 
     @property
     def share(self) -> float:

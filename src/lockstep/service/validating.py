@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from lockstep.core.filename import Part, version_and_part
 from lockstep.core.findings import Base, CheckedFile, Finding, Report, Severity
 from lockstep.core.locking.hazards import RULES
 from lockstep.core.migration import Folder, SqlFile
+from lockstep.core.nearest import nearest
 from lockstep.core.planner import gaps
 from lockstep.core.text import excerpt
 from lockstep.errors import MigrationFileError, UsageError
@@ -102,6 +104,7 @@ def validate(settings: Settings, base: str | None = None, unapplied: Collection[
     found += _lint(settings, [file for file in scripts if file.transactional], within="transaction")
     found += _lint(settings, [file for file in scripts if not file.transactional], within="session")
     found += hazards(scripts)
+    found = _with_misnamed(found, folder)
     return Report(
         findings=tuple(sorted(found, key=lambda f: (f.file, f.line or 0, f.column or 0, f.rule))),
         files=_files(folder, broken),
@@ -109,6 +112,23 @@ def validate(settings: Settings, base: str | None = None, unapplied: Collection[
         path=path_from_root(settings.migrations_folder, settings.folder),
         base=compared,
     )
+
+
+def _with_misnamed(found: list[Finding], folder: Folder) -> list[Finding]:
+    """Tell at a finding that its file accepts a rule that there is not, and whose name is like this one's."""
+    accepted = {m.up.name: [a.rule for a in m.up.directives.allow] for m in folder.versioned if m.up.directives.allow}
+    if not accepted:
+        return found
+    rules = {finding.rule for finding in found}
+
+    def told(finding: Finding) -> Finding:
+        wrong = next((a for a in accepted.get(finding.file, ()) if a not in rules and nearest(a, [finding.rule])), None)
+        if wrong is None:
+            return finding
+        said = f"its head has allow={wrong}; did you mean '{finding.rule}'?"
+        return replace(finding, hint=f"{said}\n{finding.hint}" if finding.hint else said)
+
+    return [told(finding) for finding in found]
 
 
 def _branches(settings: Settings, revision: str) -> tuple[Branches, Base]:
