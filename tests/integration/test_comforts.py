@@ -262,3 +262,11 @@ def test_who_begins_is_told_the_next_command_and_who_has_begun_is_not(tmp_path: 
     assert "no ledger yet → lockstep init dev" in project.run("status").out
     assert "next: lockstep new" in project.run("init").err
     assert project.run("init").err == ""
+
+
+def test_a_rule_that_is_accepted_under_a_wrong_name_is_told_at_its_finding(project: Project) -> None:
+    project.write(
+        "001-a.sql", '-- lockstep: allow=mising-down reason="throw-away"\nCREATE TABLE public.a (id bigint PRIMARY KEY);'
+    )
+    told = project.run("validate").out
+    assert "its head has allow=mising-down; did you mean 'missing-down'?" in told
