@@ -29,6 +29,8 @@ LARGEST = 250_000  # bytes of a picture
 COLOURS = 128
 DESK = (1280, 860)
 PHONE = (390, 844)
+TIMELINE = 540  # pixels of a run's page, down to the end of its timeline
+PATIENCE = 180_000  # milliseconds for a page to show what it is about
 
 
 def main() -> int:
@@ -81,16 +83,16 @@ class Prefect:
     def waiting(self) -> None:
         """The run's page while it waits for approval."""
         with self._page() as page:
-            self._open(page, f"/runs/flow-run/{self._run()['id']}")
-            _save(page, "approval-waiting")
+            self._open(page, f"/runs/flow-run/{self._run()['id']}", awaits="prod: approval")
+            _save(page, "approval-waiting", height=TIMELINE)
 
     def done(self) -> None:
         """The run's page when it is done, and two of its artifacts."""
         with self._page() as page:
-            self._open(page, f"/runs/flow-run/{self._run()['id']}")
-            _save(page, "prefect-run")
-            for key in ("rehearsal-prod", "deploy-prod"):
-                self._open(page, f"/artifacts/artifact/{self._artifact(key)}")
+            self._open(page, f"/runs/flow-run/{self._run()['id']}", awaits="Completed")
+            _save(page, "prefect-run", height=TIMELINE)
+            for key, awaits in (("rehearsal-prod", "way back"), ("deploy-prod", "004-referral-system")):
+                self._open(page, f"/artifacts/artifact/{self._artifact(key)}", awaits=awaits)
                 _save(page, f"artifact-{key}")
 
     @contextmanager
@@ -104,10 +106,11 @@ class Prefect:
         finally:
             context.close()
 
-    def _open(self, page: Page, path: str) -> None:
+    def _open(self, page: Page, path: str, *, awaits: str) -> None:
+        """Open a page and wait until it shows a text. (It polls for ever, so it is never idle.)"""
         page.goto(f"{self._server.ui_url}{path}", wait_until="domcontentloaded")
-        page.wait_for_load_state("load")
-        page.wait_for_timeout(6_000)  # it polls for ever, so it is never idle
+        page.get_by_text(awaits).first.wait_for(timeout=PATIENCE)
+        page.wait_for_timeout(5_000)  # until the timeline has settled
 
     def _run(self) -> dict[str, Any]:
         (found,) = self._server.post(
@@ -117,7 +120,7 @@ class Prefect:
 
     def _artifact(self, key: str) -> str:
         with urlopen(f"{self._server.api_url}/artifacts/{key}/latest", timeout=30) as answer:
-            return str(json.loads(answer.read())["id"])
+            return str(json.loads(answer.read())["latest_id"])
 
 
 def _report(browser: Browser, demo: Demo) -> None:
@@ -150,11 +153,13 @@ def _here(url: str) -> bool:
     return url.startswith(("http://127.0.0.1:", "data:", "blob:"))
 
 
-def _save(page: Page, name: str) -> None:
-    """Keep what the page shows as docs/images/NAME.png, in a palette of its own."""
+def _save(page: Page, name: str, *, height: int | None = None) -> None:
+    """Keep what the page shows, or its upper part, as docs/images/NAME.png, in a palette of its own."""
     from PIL import Image
 
     picture = Image.open(io.BytesIO(page.screenshot()))
+    if height is not None:
+        picture = picture.crop((0, 0, picture.width, height))
     small = picture.convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     file = IMAGES / f"{name}.png"
     small.save(file, optimize=True)

@@ -29,14 +29,16 @@ def main(names: Sequence[str]) -> int:
         return 2
     signal.signal(signal.SIGTERM, _stop)
     try:
-        with ThrowawayServer(_programs()) as server:
+        programs = _programs()
+        sys.stderr.write("PostgreSQL starts …\n")
+        with ThrowawayServer(programs) as server:
             with psycopg.connect(server.url(), autocommit=True) as connection:
                 for name in names:
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
             for name in names:
                 sys.stdout.write(f"{server.url(name)}\n")
             sys.stdout.flush()
-            sys.stderr.write("PostgreSQL runs until Ctrl-C; then it is gone with all that is in it\n")
+            sys.stderr.write("It runs until Ctrl-C; then it is gone with all that is in it\n")
             signal.pause()
     except LockstepError as error:
         sys.stderr.write(f"error: {error.message}\n" + (f"  next: {error.hint}\n" if error.hint else ""))
