@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 
 from tasks.alerts import alert_status, sign_of_life
 from tasks.boundary import Ending
+from tasks.history import report_history, write_page
 from tasks.report import report_status
 from tasks.run import opened, project_of
 from tasks.status import look, refuse_wrong, sentence
@@ -28,6 +29,8 @@ def status(environments: list[str] | None = None, project: str | None = None) ->
             look(environment, return_state=True)  # the state, so that one failure does not hide the others
         report_status()
         alert_status()
+        report_history()
+        write_page()
         refuse_wrong()
         sign_of_life()
         end.done(sentence())

@@ -54,6 +54,11 @@ _OPTIONAL: dict[str, tuple[str, Callable[[], object], str]] = {
         find_pgbouncer,
         "pooler tests not run: pgbouncer is not installed: apt-get install pgbouncer",
     ),
+    "chromium": (
+        "chromium",
+        lambda: Path("/usr/bin/chromium").exists(),
+        "tests in a browser not run: chromium is not installed: apt-get install chromium",
+    ),
     "postgresql15": (
         "postgresql-15",
         lambda: Path("/usr/lib/postgresql/15/bin/postgres").exists(),
@@ -65,7 +70,7 @@ _OPTIONAL: dict[str, tuple[str, Callable[[], object], str]] = {
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what needs a program that no wheel has, where it is missing: not everybody may install packages.
 
-    CI says LOCKSTEP_TEST_REQUIRE=pgbouncer,postgresql-15: then those tests run, and fail without it.
+    CI says LOCKSTEP_TEST_REQUIRE=pgbouncer,postgresql-15,chromium: then those tests run, and fail without it.
     """
     required = os.environ.get("LOCKSTEP_TEST_REQUIRE", "").split(",")
     for marker, (name, find, words) in _OPTIONAL.items():
