@@ -8,6 +8,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.alerts import alert_status, sign_of_life
 from tasks.boundary import Ending
+from tasks.history import report_history, write_page
 from tasks.report import report_status
 from tasks.run import opened, project_of
 from tasks.status import AT_ONCE, compare, look_at_all, refuse_wrong, sentence
@@ -36,6 +37,8 @@ def status(environments: list[str] | None = None, project: str | None = None) ->
         compare()
         report_status()
         alert_status()
+        report_history()
+        write_page()
         refuse_wrong()
         sign_of_life()
         end.done(sentence())

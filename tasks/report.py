@@ -9,7 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from lockstep.core.rehearsal.markdown import rehearsal_markdown
 from lockstep.core.rehearsal.report import Rehearsal
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, MigrationFailed
 from lockstep.service.deploying import artifact_key
 from lockstep.service.morning import overview_line, overview_markdown
 from lockstep.service.reporting import (
@@ -21,6 +21,7 @@ from lockstep.service.reporting import (
 )
 from lockstep.service.status import target_status
 from tasks.boundary import step
+from tasks.history import report_history
 from tasks.plan import begin
 from tasks.run import Run, current, safe
 from tasks.status import seen
@@ -102,8 +103,22 @@ def summarised() -> Iterator[None]:
     except Exception as error:
         current().error = safe(error)
         _quietly(report_deploy)
+        _history()
         raise
     _quietly(report_deploy)
+    _history()
+
+
+def _history() -> None:
+    """How long things took, where something ran."""
+    run = current()
+    ran = [
+        name
+        for name, result in run.results.items()
+        if result.applied or result.earlier or isinstance(result.error, MigrationFailed)
+    ]
+    if ran and not run.asked.dry_run:
+        report_history(run.names)
 
 
 def _quietly(make: Callable[..., None], *arguments: str) -> None:

@@ -55,6 +55,11 @@ _OPTIONAL: dict[str, tuple[str, Callable[[], object], str]] = {
         find_pgbouncer,
         "pooler tests not run: pgbouncer is not installed: apt-get install pgbouncer",
     ),
+    "chromium": (
+        "chromium",
+        lambda: Path("/usr/bin/chromium").exists(),
+        "tests in a browser not run: chromium is not installed: apt-get install chromium",
+    ),
     "postgresql15": (
         "postgresql-15",
         lambda: Path("/usr/lib/postgresql/15/bin/postgres").exists(),
@@ -66,7 +71,7 @@ _OPTIONAL: dict[str, tuple[str, Callable[[], object], str]] = {
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what needs a program that no wheel has, where it is missing: not everybody may install packages.
 
-    CI says LOCKSTEP_TEST_REQUIRE=pgbouncer,postgresql-15: then those tests run, and fail without it.
+    CI says LOCKSTEP_TEST_REQUIRE=pgbouncer,postgresql-15,chromium: then those tests run, and fail without it.
     """
     if config.option.markexpr == "not slow" and (slow := sum(1 for one in items if one.get_closest_marker("slow"))):
         NOT_RUN.append(f"{slow:,} slow tests not run: make test-slow")

@@ -72,3 +72,21 @@ def test_a_changed_file_fails_the_run(app: App) -> None:
     state = _run(app)
     assert state.is_failed() and state.message.count("002-step changed") == 2
     assert _table(app, state)[1]["dev"].startswith("changed 20")
+
+
+def test_the_night_leaves_charts_and_the_page_and_a_page_that_cannot_be_written_hides_nothing(app: App) -> None:
+    app.sync()
+    app.configure('[report]\nhtml = "site/page.html"')
+    state = _run(app)
+    assert state.is_completed()
+    (app.folder / "site").mkdir()
+    again = _run(app)
+    assert again.is_completed()
+    page = (app.folder / "site" / "page.html").read_text()
+    assert "In step?" in page and "003-step" in page and "tok-5e7t1ng-v4lue" not in page
+    body = {"artifacts": {"flow_run_id": {"any_": [str(again.state_details.flow_run_id)]}}}
+    found = {one["key"]: one for one in app.server.post("/artifacts/filter", body)}
+    assert found["history-slowest-migrations-chart"]["data"].startswith("data:image/png;base64,")
+    rows = json.loads(found["history-slowest-migrations"]["data"])
+    assert {row["migration"] for row in rows} == {"001-step", "002-step", "003-step"}
+    assert {"history-deploy-times", "history-deploy-times-chart"} <= found.keys()

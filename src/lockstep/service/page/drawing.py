@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 340.0  # the units of everything here: pixels on a phone, where no chart may be scaled down
+_PICTURE = 620.0  # width of a PNG: about that of what shows it
 _LABEL = 12.0  # size of type
 _NOTE = 10.5
 _CHARACTER = 0.56  # width of an average one, by the size of type
@@ -42,7 +43,7 @@ _COLOURS = {
 
 def svg(chart: Chart) -> str:
     """Return a chart as an SVG element for an HTML page: with title and description, without ids but theirs."""
-    figure = _figure(chart, title=False)
+    figure = _figure(chart, WIDTH, title=False)
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
@@ -56,13 +57,13 @@ def svg(chart: Chart) -> str:
 
 def png(chart: Chart) -> bytes:
     """Return a chart as a PNG on white, with its title and legend."""
-    figure = _figure(chart, title=True)
+    figure = _figure(chart, _PICTURE, title=True)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
     raw = io.BytesIO()
     with _quietly():
-        figure.savefig(raw, format="png", dpi=144, facecolor="white", metadata={"Software": None})
+        figure.savefig(raw, format="png", dpi=110, facecolor="white", metadata={"Software": None})
     return _smaller(raw.getvalue())
 
 
@@ -80,7 +81,7 @@ def _smaller(image: bytes) -> bytes:
 # -- drawn --------------------------------------------------------------------------------------------------------
 
 
-def _figure(chart: Chart, *, title: bool) -> Figure:
+def _figure(chart: Chart, across: float, *, title: bool) -> Figure:
     """All of a chart on one axes whose units are pixels from the top left."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its font cache is nobody's business
     from matplotlib.figure import Figure
@@ -92,33 +93,33 @@ def _figure(chart: Chart, *, title: bool) -> Figure:
     foot = 16.0 if chart.limit_ms is not None else 0.0
     margin = 14.0 if title else 1.0
     height = head + foot + row * len(chart.bars) + 2 * margin
-    width = WIDTH + 2 * margin
+    width = across + 2 * margin
     figure = Figure(figsize=(width / 72, height / 72))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.set_xlim(-margin, WIDTH + margin)
+    axes.set_xlim(-margin, across + margin)
     axes.set_ylim(height - margin, -margin)
     axes.set_axis_off()
     if title:
         _text(axes, 0, 12, chart.title, "ink", 14, weight="bold")
         _legend(axes, chart, 34)
     most = max([sum(bar.values) if chart.stacked else max(bar.values) for bar in chart.bars] or [0])
-    scale = WIDTH / max(most, chart.limit_ms or 0, 1e-9)
+    scale = across / max(most, chart.limit_ms or 0, 1e-9)
     for number, bar in enumerate(chart.bars):
-        _bar(axes, chart, bar, head + number * row, scale)
+        _bar(axes, chart, bar, head + number * row, scale, across)
     if chart.limit_ms is not None:
         x, end = chart.limit_ms * scale, head + row * len(chart.bars)
         _rectangle(axes, x - 1, head, 1, end - head, "limit")
-        _text(axes, min(x, WIDTH), end + 10, chart.limit_name, "quiet", _NOTE, align="right")
+        _text(axes, min(x, across), end + 10, chart.limit_name, "quiet", _NOTE, align="right")
     return figure
 
 
-def _bar(axes: Axes, chart: Chart, bar: Bar, top: float, scale: float) -> None:
-    room = WIDTH - display_width(printable(bar.shown)) * _LABEL * _CHARACTER - 12
+def _bar(axes: Axes, chart: Chart, bar: Bar, top: float, scale: float, across: float) -> None:
+    room = across - display_width(printable(bar.shown)) * _LABEL * _CHARACTER - 12
     _text(axes, 0, top + _LABEL - 1, _cut(bar.label, room, _LABEL), "ink", _LABEL)
-    _text(axes, WIDTH, top + _LABEL - 1, bar.shown, "ink", _LABEL, align="right")
+    _text(axes, across, top + _LABEL - 1, bar.shown, "ink", _LABEL, align="right")
     y = top + _LABEL + 4
     if chart.stacked:
-        _rectangle(axes, 0, y, WIDTH, _THICK, "track")
+        _rectangle(axes, 0, y, across, _THICK, "track")
         x = 0.0
         for series, value in zip(chart.series, bar.values, strict=True):
             x += _part(axes, x, y, value * scale, _THICK, series.fill)
@@ -126,11 +127,11 @@ def _bar(axes: Axes, chart: Chart, bar: Bar, top: float, scale: float) -> None:
     else:
         thick = _THICK if len(chart.series) == 1 else _THIN
         for series, value in zip(chart.series, bar.values, strict=True):
-            _rectangle(axes, 0, y, WIDTH, thick, "track")
+            _rectangle(axes, 0, y, across, thick, "track")
             _part(axes, 0, y, value * scale, thick, series.fill)
             y += thick + (1 if len(chart.series) > 1 else 0)
     if bar.note:
-        _text(axes, 0, y + _NOTE + 2, _cut(bar.note, WIDTH, _NOTE), "quiet", _NOTE)
+        _text(axes, 0, y + _NOTE + 2, _cut(bar.note, across, _NOTE), "quiet", _NOTE)
 
 
 def _part(axes: Axes, x: float, y: float, width: float, height: float, fill: Fill) -> float:
