@@ -157,7 +157,7 @@ def _save(page: Page, name: str, *, height: int | None = None) -> None:
     """Keep what the page shows, or its upper part, as docs/images/NAME.png, in a palette of its own."""
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(page.screenshot()))
+    picture: Image.Image = Image.open(io.BytesIO(page.screenshot()))
     if height is not None:
         picture = picture.crop((0, 0, picture.width, height))
     small = picture.convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
