@@ -70,6 +70,7 @@ def test_a_run_under_way_is_told_with_who_holds_the_lock(project: Project) -> No
     assert document["at_work"] is True and document["newest"] is False
     assert run_id in dev["holder"] and len(dev["sessions"]) == 1
     assert document["next"].startswith("it is still at work: wait")
+    assert "prod  nothing: it had nothing to do there, or was not asked to" in project.run("explain", run_id).out
     after = project.run("explain", run_id, "--json").document
     assert after["at_work"] is False and after["next"] == "nothing: it ended well"
 

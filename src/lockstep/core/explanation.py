@@ -92,6 +92,7 @@ class Orchestrated:
     at: datetime | None  # since when it is in that state
     deployment: bool  # a worker carries it out
     reason: str | None = None  # parameter
+    asked_for: tuple[str, ...] = ()  # environments, as its parameters name them; () for all
 
     @property
     def alive(self) -> bool:
@@ -130,6 +131,18 @@ class Explanation:
         """Whether something of it is still going on: a session on a server, or Prefect says so."""
         sessions = any(one.sessions for one in self.places)
         return sessions or (self.orchestrated is not None and self.orchestrated.alive)
+
+    def untouched(self, place: Place) -> str:
+        """Say why the run did nothing to an environment, as far as that can be told."""
+        asked = self.orchestrated.asked_for if self.orchestrated else ()
+        if asked and place.environment not in asked:
+            return "nothing: the run was not asked to"
+        later = self.places[self.places.index(place) + 1 :]
+        stopped = self.stopped_at is not None or self.at_work or self.waiting_at is not None
+        ended_badly = self.orchestrated is not None and self.orchestrated.kind in ("FAILED", "CRASHED", "CANCELLED")
+        if (stopped or ended_badly) and not any(one.touched for one in later):
+            return "nothing: the run did not come to it"
+        return "nothing: it had nothing to do there" + ("" if self.orchestrated else ", or was not asked to")
 
     @property
     def verb(self) -> str:

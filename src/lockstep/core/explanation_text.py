@@ -91,16 +91,16 @@ def _stop(stop: Stop) -> str:
 def _ran(found: Explanation, moment: Callable[[datetime], str]) -> str:
     rows = []
     for place in found.places:
-        for number, text in enumerate(_did(place, moment)):
+        for number, text in enumerate(_did(found, place, moment)):
             rows.append([place.environment if not number else "", printable(text)])
     return "what ran\n" + _table(rows) if rows else ""
 
 
-def _did(place: Place, moment: Callable[[datetime], str]) -> list[str]:
+def _did(found: Explanation, place: Place, moment: Callable[[datetime], str]) -> list[str]:
     if place.error is not None:
         return [f"not known: {place.error.splitlines()[0]}"]
     if not place.touched:
-        return ["nothing: the run did not come to it"]
+        return [found.untouched(place)]
     lines = []
     if place.applied:
         lines.append(f"{len(place.applied)} applied: {_done(place.applied)}")

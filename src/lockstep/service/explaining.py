@@ -135,6 +135,7 @@ class _FlowRun:
 
     def __init__(self, document: dict[str, Any]) -> None:
         state = document.get("state") or {}
+        parameters = document.get("parameters") or {}
         self.run_id = run_id_of(datetime.fromisoformat(document["created"]), UUID(document["id"]))
         self.seen = Orchestrated(
             id=str(document["id"]),
@@ -144,8 +145,17 @@ class _FlowRun:
             message=state.get("message"),
             at=datetime.fromisoformat(state["timestamp"]) if state.get("timestamp") else None,
             deployment=document.get("deployment_id") is not None,
-            reason=(document.get("parameters") or {}).get("reason"),
+            reason=parameters.get("reason"),
+            asked_for=_asked_for(parameters),
         )
+
+
+def _asked_for(parameters: dict[str, Any]) -> tuple[str, ...]:
+    """The environments that a run was started for; () for all."""
+    if isinstance(one := parameters.get("environment"), str):  # of a revert
+        return (one,)
+    named = parameters.get("environments") or [key for key in parameters.get("expected_plans") or {} if "/" not in key]
+    return tuple(str(name) for name in named)
 
 
 def _ask_prefect(flow_run: str | None, unseen: list[str]) -> tuple[_FlowRun | None, PrefectApi | None]:
