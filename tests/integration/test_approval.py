@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ import pytest
 
 from lockstep.core.approval import Approval, How, Standing
 from lockstep.errors import ApprovalRefused, ExitCode, NotApproved, RunWaits
+from lockstep.postgres.connection import open_session
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.throwaway import ThrowawayServer
 from lockstep.service.approval import gate
 from lockstep.service.approval.gate import Wanted
+from lockstep.service.approval.records import write_answer
 from lockstep.service.approval.settling import settle_open
 from lockstep.service.progress import Silent
+from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
 from tests.integration.test_ledger import role
 from tests.project import Project
@@ -89,6 +92,27 @@ def waiting(prod: Project, asked: Approval) -> Iterator[list[Approval]]:
     yield found
     thread.join(timeout=60)
     assert found, "it still waits"
+
+
+def test_status_says_what_waits_since_when_and_how_to_answer(prod: Project) -> None:
+    asked = ask(prod)
+    run = asked.request.run_id
+    done = prod.run("status")
+    assert done.code == 0 and f"prod: run {run} waits for approval since today " in done.out
+    assert f"  → lockstep approve {run}, or: lockstep reject {run} --reason …" in done.out
+    assert "prod rehearsal: none recorded" in done.out and "prod backup: none recorded" in done.out
+    (one,) = prod.run("status", "--json").document["environments"][0]["waiting"]
+    assert (one["run_id"], one["migrations"], one["approve"]) == (run, ["001-a.sql"], f"lockstep approve {run}")
+    answer(prod, asked, How.COMMAND, approve=False)
+    assert "waits" not in prod.run("status").out
+
+    configure(prod, "two_person = true")
+    two = ask(prod)
+    answering, request = RunInfo(run_id=new_run_id()), two.request
+    with closing(open_session(target_of(prod.settings(), prod.environment("prod")), run_id="r")) as session:
+        write_answer(session, answering, request, Standing.APPROVED, how=How.COMMAND, by="me", reason=None)
+    # A yes of the run's own role does not count, so it waits on.
+    assert f"run {two.request.run_id} waits" in prod.run("status").out
 
 
 def test_a_named_run_is_approved_and_goes_on_and_a_second_approval_does_no_harm(prod: Project) -> None:
@@ -309,6 +333,7 @@ _WAITER = """
 import sys
 from pathlib import Path
 from lockstep.config import load_settings
+from lockstep.postgres.connection import open_session
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.approval import gate
 from lockstep.service.progress import Silent

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import pty
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from lockstep.cli.main import COMMANDS, main
+from lockstep.core.address import parse_address
+from tests.integration.proxy import CountingProxy
 from tests.project import Project
 
 
@@ -56,6 +61,40 @@ def test_an_unreachable_environment_does_not_hide_the_others(two: Project) -> No
     assert "001-a      pending" in done.out
     assert "prod (127.0.0.1:1/x)" in done.err
     assert "s3cret" not in done.out + done.err
+
+
+def test_a_watch_goes_on_when_an_environment_goes_away_and_ends_with_what_it_saw_last(two: Project) -> None:
+    """In place on a terminal, one after the other elsewhere; Ctrl-C is no failure."""
+    words = [sys.executable, "-m", "lockstep", "status", "--check", "--watch", "1"]
+    with subprocess.Popen(words, cwd=two.folder, env=two.environ, stdout=subprocess.PIPE, text=True) as plain:
+        assert plain.stdout is not None
+        seen = read_until(plain.stdout, "Ctrl-C ends it", 2)
+        assert "\033" not in seen and "dev (" in seen
+        plain.send_signal(signal.SIGINT)
+        assert plain.wait(20) == 0
+
+    two.write("001-a.sql", "SELECT 1;")
+    port = parse_address(two.urls["prod"]).port
+    with CountingProxy(int(port)) as proxy:
+        two.urls["prod"] = two.urls["prod"].replace(f":{port}/", f":{proxy.port}/")
+        master, slave = pty.openpty()
+        live = subprocess.Popen(words, cwd=two.folder, env=two.environ, stdout=slave, stderr=slave)
+        os.close(slave)
+        screen = os.fdopen(master, encoding="utf-8", errors="replace")
+        assert "\033[2J\033[H" in read_until(screen, "1 pending", 2)
+    assert "dev (" in read_until(screen, "error: prod", 2)
+    live.send_signal(signal.SIGINT)
+    assert live.wait(20) == 8
+    screen.close()
+
+
+def read_until(stream: IO[str], text: str, times: int) -> str:
+    seen = ""
+    while seen.count(text) < times:
+        line = stream.readline()
+        assert line, seen
+        seen += line
+    return seen
 
 
 @pytest.mark.parametrize("files", [1, 400])

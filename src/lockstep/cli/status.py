@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,17 @@ from lockstep.cli.terminal import error_document, paint, show, show_json, talk
 from lockstep.errors import ExitCode
 
 if TYPE_CHECKING:
+    from lockstep.core.approval import Request
     from lockstep.core.migration import Folder
     from lockstep.core.planner import Refusal
     from lockstep.postgres.audit import BackupRecord
+    from lockstep.service.parity import RecordedParity
     from lockstep.service.status import TargetStatus
 
 EXAMPLES = """\
   lockstep status                 all environments
   lockstep status prod --check    exit 3 when something is pending, 4 when files and ledger disagree
+  lockstep status --watch         again every 5 seconds, until Ctrl-C
   lockstep status --json          for programs"""
 
 
@@ -29,29 +33,47 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="tell by exit code: 3 pending, 4 disagreement, 8 unreachable"
     )
+    parser.add_argument(
+        "--watch",
+        type=words.seconds,
+        nargs="?",
+        const=5.0,
+        metavar="SECONDS",
+        help="look again every so many seconds (default: 5), until Ctrl-C; the last look decides the exit code",
+    )
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
     from lockstep.service.status import parity, status
 
-    found = status(context.settings, context.settings.chosen(arguments.environments), context.folder)
+    environments = context.settings.chosen(arguments.environments)
+    if arguments.watch is not None:
+        from lockstep.cli.status_watch import watch  # late: what most calls do not need
+
+        return watch(context, environments, every=arguments.watch, check=arguments.check)
+    found = status(context.settings, environments, context.folder)
     compared = parity(context.settings, found)
     if context.as_json:
         show_json("status", {"environments": [_document(one) for one in found], "parity": compared})
     else:
-        _table(found)
-        for pair in compared:
-            show(f"parity: {pair.text}")
-        for problem in _folder_problems(context.folder):
-            talk(f"{paint('error:', 'red', sys.stderr)} {problem.message}\n  next: {problem.hint}")
+        results, trouble = lines(found, compared, context.folder)
+        for line in results:
+            show(line)
+        for line in trouble:
+            talk(line)
+    return code(found, compared, context.folder, check=arguments.check)
+
+
+def code(found: Sequence[TargetStatus], compared: Sequence[RecordedParity], folder: Folder, *, check: bool) -> ExitCode:
+    """Return what a look ends with."""
     unreachable = [one.error for one in found if one.error is not None]
     if unreachable and len(unreachable) == len(found):
         return unreachable[0].exit_code
-    if arguments.check:
-        folder = [problem.exit_code for problem in _folder_problems(context.folder)]
-        apart = [ExitCode.DISAGREES for pair in compared if pair.differences]
-        return max([one.exit_code for one in found] + folder + apart, default=ExitCode.DONE)
-    return ExitCode.DONE
+    if not check:
+        return ExitCode.DONE
+    wrong = [problem.exit_code for problem in _folder_problems(folder)]
+    apart = [ExitCode.DISAGREES for pair in compared if pair.differences]
+    return max([one.exit_code for one in found] + wrong + apart, default=ExitCode.DONE)
 
 
 def _folder_problems(folder: Folder) -> list[Refusal]:
@@ -62,31 +84,63 @@ def _folder_problems(folder: Folder) -> list[Refusal]:
     return folder_refusals(folder)
 
 
-def _table(found: tuple[TargetStatus, ...]) -> None:
-    from lockstep.core.matrix import matrix, summary
+def lines(
+    found: Sequence[TargetStatus], compared: Sequence[RecordedParity], folder: Folder
+) -> tuple[list[str], list[str]]:
+    """Return what a look prints: results, and what is wrong."""
+    from lockstep.core.matrix import matrix
 
-    readable = [one for one in found if one.error is None]
-    columns = {one.environment: one.rows for one in readable}
+    results: list[str] = []
+    trouble: list[str] = []
+    columns = {one.environment: one.rows for one in found if one.error is None}
     if columns:
-        show(matrix(columns, now=datetime.now(UTC), paint=_colour if sys.stdout.isatty() else None))
-        show("")
+        results += [matrix(columns, now=datetime.now(UTC), paint=_colour if sys.stdout.isatty() else None), ""]
     for one in found:
-        if one.error is not None:
-            talk(f"{paint('error:', 'red', sys.stderr)} {one.error.message}")
-            if one.error.hint:
-                talk(f"  next: {one.error.hint}")
-            if one.error.more:
-                talk(f"  more: docs/guide.md#{one.error.more}")
+        if one.error is None:
+            results += _environment(one)
             continue
-        place = (one.target or one.environment).removeprefix(one.environment).strip(" ()")
-        text = (
-            summary(one.environment, one.rows)
-            if one.initialised
-            else f"no ledger yet → lockstep init {one.environment}"
-        )
-        show(f"{one.environment} ({place}): {text}")
-        if one.backups is not None:
-            show(f"{one.environment} backup: {_backups(one.environment, one.backups)}")
+        trouble.append(f"{paint('error:', 'red', sys.stderr)} {one.error.message}")
+        trouble += [f"  next: {one.error.hint}"] if one.error.hint else []
+        trouble += [f"  more: docs/guide.md#{one.error.more}"] if one.error.more else []
+    results += [f"parity: {pair.text}" for pair in compared]
+    for problem in _folder_problems(folder):
+        trouble.append(f"{paint('error:', 'red', sys.stderr)} {problem.message}\n  next: {problem.hint}")
+    return results, trouble
+
+
+def _environment(one: TargetStatus) -> list[str]:
+    from lockstep.core.matrix import summary
+
+    name = one.environment
+    place = (one.target or name).removeprefix(name).strip(" ()")
+    text = summary(name, one.rows) if one.initialised else f"no ledger yet → lockstep init {name}"
+    found = [f"{name} ({place}): {text}"]
+    if one.backups is not None:
+        found.append(f"{name} backup: {_backups(name, one.backups)}")
+        found.append(f"{name} rehearsal: {_rehearsal(one)}")
+    for request in one.waiting:
+        run = request.run_id
+        found.append(f"{name}: run {run} waits for approval {_since(request)}")
+        found.append(f"  → lockstep approve {run}, or: lockstep reject {run} --reason …")
+    return found
+
+
+def _since(request: Request) -> str:
+    from lockstep.core.moments import format_moment
+
+    now = datetime.now(UTC)
+    since, until = (format_moment(at, now).strip() for at in (request.at, request.expires_at))
+    by = f", asked by {words.safe(request.by)}" if request.by else ""
+    count = len(request.what)
+    return f"since {since}, until {until}{by}: {count} {'migration' if count == 1 else 'migrations'}"
+
+
+def _rehearsal(one: TargetStatus) -> str:
+    from lockstep.core.moments import format_moment
+
+    if one.rehearsed is None:
+        return "none recorded"
+    return f"{format_moment(one.rehearsed.at, datetime.now(UTC)).strip()}, {words.safe(one.rehearsed.outcome)}"
 
 
 def _backups(environment: str, record: BackupRecord) -> str:
@@ -124,6 +178,28 @@ def _document(one: TargetStatus) -> dict[str, Any]:
         }
         if one.backups
         else None,
+        "rehearsal": {
+            "at": one.rehearsed.at,
+            "run_id": one.rehearsed.run_id,
+            "outcome": one.rehearsed.outcome,
+        }
+        if one.rehearsed
+        else None,
+        "waiting": [
+            {
+                "run_id": each.run_id,
+                "since": each.at,
+                "until": each.expires_at,
+                "by": each.by,
+                "migrations": each.what,
+                "rehearsal": each.headline,
+                "two_person": each.two_person,
+                "url": each.url,
+                "approve": f"lockstep approve {each.run_id}",
+                "reject": f"lockstep reject {each.run_id} --reason REASON",
+            }
+            for each in one.waiting
+        ],
         "schema": {
             "digest": f"pg{one.schema.major}:{one.schema.digest}",
             "recorded_at": one.schema.at,

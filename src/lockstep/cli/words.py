@@ -77,6 +77,17 @@ def count(text: str) -> int:
     return int(text)
 
 
+def seconds(text: str) -> float:
+    """A number of seconds from 1."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 1 <= found <= 86_400:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds from 1 (environments come before it)")
+    return found
+
+
 NOTHING = -1  # below every version
 
 

@@ -6,7 +6,7 @@ It is tamper-evident, not tamper-proof: its head and length also go into every b
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString
@@ -180,7 +180,11 @@ def read_backup_record(session: Session) -> BackupRecord:
         "FROM {}.schema_migrations_log WHERE event IN ('backup', 'verify') "
         "ORDER BY event, details->>'level', details->>'ok', id DESC"
     ).format(sql.Identifier(session.target.ledger_schema))
-    rows = log_rows(session, statement, ())
+    return backup_record(log_rows(session, statement, ()))
+
+
+def backup_record(rows: Sequence[tuple[Any, ...]]) -> BackupRecord:
+    """Make the record of the newest events of each kind: (event, at, level, ok, number)."""
     backup = max((row for row in rows if row[0] == "backup"), key=lambda row: row[1], default=None)
     proofs = [row for row in rows if row[0] == "verify"]
     bad = max((row for row in proofs if row[3] != "true"), key=lambda row: row[1], default=None)

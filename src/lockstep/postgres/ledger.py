@@ -59,10 +59,7 @@ def read_ledger(session: Session) -> Ledger:
             hint=f"lockstep init {session.target.environment}",
         ) from None
     except psycopg.errors.LockNotAvailable:
-        raise LedgerError(
-            f"{session.target.name}: another session has {session.target.ledger} locked.",
-            hint="end that session (SELECT pid, query FROM pg_stat_activity), then try again",
-        ) from None
+        raise locked(session) from None
     except psycopg.errors.InsufficientPrivilege:
         if reads_all_rows(session):
             return _read(session, "on")
@@ -141,6 +138,14 @@ def _proof(document: dict[str, Any]) -> StoredProof | None:
 def missing(session: Session) -> LedgerMissing:
     target = session.target
     return LedgerMissing(target=target.name, environment=target.environment, ledger=target.ledger)
+
+
+def locked(session: Session) -> LedgerError:
+    """Return the error that somebody has the ledger, or what belongs to it, locked whole."""
+    return LedgerError(
+        f"{session.target.name}: another session has {session.target.ledger} locked.",
+        hint="end that session (SELECT pid, query FROM pg_stat_activity), then try again",
+    )
 
 
 def reads_all_rows(session: Session) -> bool:

@@ -22,7 +22,7 @@ from lockstep.core.runs import Ran
 from lockstep.errors import LedgerError, LedgerFiltered
 from lockstep.postgres.connection import WRITER, Session, guard
 from lockstep.postgres.fingerprint import token_sql
-from lockstep.postgres.ledger import missing, query, reads_all_rows
+from lockstep.postgres.ledger import locked, missing, query, reads_all_rows
 
 #: Event of a state that was recorded after a run that could not record its own.
 UNRECORDED = "unrecorded"
@@ -232,6 +232,8 @@ def _rows(session: Session, text: str, *parts: sql.Composable) -> list[tuple[Any
             f"{session.target.name}: {session.target.ledger} is of an older form: it keeps no fingerprints.",
             hint=f"lockstep init {session.target.environment}",
         ) from None
+    except psycopg.errors.LockNotAvailable:
+        raise locked(session) from None
     except psycopg.errors.InsufficientPrivilege:
         if not reads_all_rows(session):
             raise LedgerFiltered(

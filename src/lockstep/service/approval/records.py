@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -61,11 +61,15 @@ def read_records(session: Session, *, run_id: str | None = None, of: Request | N
     ).format(sql.Identifier(session.target.ledger_schema))
     run_id = of.run_id if of else run_id
     rows = log_rows(session, statement, ([ASK, RESTORE, *ANSWERS], of.row if of else 0, run_id, run_id, RESTORE))
+    two = [one.run_id for row in rows if row[2] == ASK and (one := _request(row)) is not None and one.two_person]
+    return records_of(rows, _starters(session, two), now=rows[-1][6] if rows else _now(session))
+
+
+def records_of(rows: Sequence[tuple[Any, ...]], starters: Mapping[str, Iterable[str]], *, now: datetime) -> Records:
+    """Make records of the log's rows, oldest first, and of the roles that started the runs."""
     restored = max((row[0] for row in rows if row[2] == RESTORE), default=0)
     answers = [given for row in rows if row[2] in ANSWERS and (given := _answer(row)) is not None]
     requests = [one for row in rows if row[2] == ASK and row[0] > restored and (one := _request(row)) is not None]
-    now = rows[-1][6] if rows else _now(session)
-    starters = _starters(session, [one.run_id for one in requests if one.two_person])
     return Records(
         now=now,
         approvals=tuple(

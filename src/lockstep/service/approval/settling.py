@@ -28,16 +28,17 @@ def refuse_overtaking(settings: Settings, environment: Environment, run: RunInfo
         settle(session, run, others, progress)
 
 
-def settle_open(settings: Settings, environment: Environment, run: RunInfo, progress: Progress) -> None:
-    """Log the end of what expired, or what nobody waits for any more. What still waits is told. For the nightly look.
+def settle_open(settings: Settings, environment: Environment, run: RunInfo, progress: Progress) -> tuple[Approval, ...]:
+    """Log the end of what expired, or what nobody waits for any more; return what is open then. For the nightly look.
 
-    Raises what keeps the audit log from being read or written.
+    What still waits is told. Raises what keeps the audit log from being read or written.
     """
     with closing(session_of(settings, environment, run)) as session:
         try:
             settle(session, run, read_records(session).open(), progress)
         except (RunWaits, ApprovalRefused) as error:  # one still waits; or this role may only read
             progress.note(environment.name, error.message)
+        return read_records(session).open()
 
 
 def settle(session: Session, run: RunInfo, asked: Iterable[Approval], progress: Progress) -> None:
