@@ -4,28 +4,36 @@ from __future__ import annotations
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.alerts import alert_status, sign_of_life
 from tasks.boundary import Ending
 from tasks.report import report_status
 from tasks.run import opened, project_of
-from tasks.status import look, refuse_wrong, sentence
+from tasks.status import AT_ONCE, compare, look_at_all, refuse_wrong, sentence
 
 
-@flow(name="status", flow_run_name="status", persist_result=False)
+@flow(
+    name="status",
+    flow_run_name="status",
+    persist_result=False,
+    task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE),  # type: ignore[arg-type]  # its own return type is unbound
+)
 def status(environments: list[str] | None = None, project: str | None = None) -> State[None]:
-    """Compare files and ledger of every environment, and store the matrix. Read-only.
+    """Look at every environment, several at once and each for a bounded time, and store what the morning is told. Read-only.
 
-    Fails when an environment cannot be read or when files and ledger disagree. Pending migrations alone are no failure.
-    What is wrong is alerted once, and so is that it is over; a good run pings the heartbeat's address.
+    Files and ledger, drift, parity, health, backups, what waits for approval. Fails when somebody must look: an
+    environment cannot be read, files and ledger disagree, a schema was changed by hand, or health is critical. Pending
+    migrations and warnings are no failure. What is new is alerted once, and once that it is over; a good run pings the
+    heartbeat's address.
 
     Args:
         environments: Which environments of lockstep.toml; empty means all of them.
         project: The folder with lockstep.toml, where it is not the one that this flow lies in.
     """
     with Ending() as end, opened(project_of(__file__, project), environments) as run:
-        for environment in run.names:
-            look(environment, return_state=True)  # the state, so that one failure does not hide the others
+        look_at_all(run.names)
+        compare()
         report_status()
         alert_status()
         refuse_wrong()

@@ -10,20 +10,21 @@ from collections.abc import Sequence
 
 from prefect.context import FlowRunContext
 
-from lockstep.core.alert import DEPLOY, source_of
+from lockstep.core.alert import DEPLOY, VERIFY_BACKUPS, source_of
 from lockstep.core.approval import Approval
-from lockstep.errors import LedgerError, LockstepError
+from lockstep.errors import LockstepError
 from lockstep.service.alerting.making import Known, done_before, of_error, of_waiting, ways_back
+from lockstep.service.alerting.nightly import of_overview, of_proofs
 from lockstep.service.alerting.sending import Delivery, heartbeat, raise_alert, recovered, tell
-from lockstep.service.status import TargetStatus
+from lockstep.service.alerting.watching import watch
 from tasks.boundary import step
 from tasks.run import Run, current
-from tasks.status import trouble
+from tasks.status import seen
 
 _told: set[str] = set()  # tries of runs whose failure was alerted
 
 
-def alert_failure(error: LockstepError, environment: str | None = None, *, occasion: str | None = None) -> None:
+def alert_failure(error: LockstepError, environment: str | None = None) -> None:
     """Alert that something ended with `error`. Never raises.
 
     Without an environment it is the run's own end: that is not told where the failure of an environment was.
@@ -49,7 +50,6 @@ def alert_failure(error: LockstepError, environment: str | None = None, *, occas
             state=state,
             ways_back=back,
             source=source,
-            occasion=occasion,
         ),
     )
     if alert is not None:
@@ -74,26 +74,26 @@ def alert_recovered(environments: Sequence[str | None]) -> None:
 
 
 def alert_status() -> None:
-    """Alert what the nightly look found wrong, environment by environment, and what is well again."""
+    """Alert what the nightly look found that was not there before, and what is over. Never raises."""
     run = current()
-    for name in run.names:
-        found = run.statuses.get(name)
-        error = trouble(found) if found else LockstepError(f"{name}: it was not looked at", hint="lockstep status")
-        if error is not None:
-            alert_failure(error, name)
-        elif found is not None and _drifted(found):
-            text = f"{found.target}: its schema is not the one that was recorded"
-            alert_failure(LedgerError(text, hint=f"lockstep drift {name}"), name, occasion="drift")
-        else:
-            alert_recovered([name])
+    found = of_overview(run.settings, seen(), run_id=run.info.run_id, url=run.info.orchestrator_url)
+    _watched(watch(run.settings, found, run_id=run.info.run_id, url=run.info.orchestrator_url))
 
 
 def alert_proofs() -> None:
-    """Alert which backups do not hold, and which do again."""
+    """Alert which backups do not hold that did before, and which do again. Never raises."""
     run = current()
-    for name, error in run.failures.items():
-        alert_failure(error, name)
-    alert_recovered([name for name in run.proofs if name not in run.failures])
+    info = run.info
+    found = of_proofs(run.settings, run.failures, tuple(run.proofs), run_id=info.run_id, url=info.orchestrator_url)
+    _watched(watch(run.settings, found, run_id=info.run_id, url=info.orchestrator_url, source=VERIFY_BACKUPS))
+
+
+def _watched(deliveries: Sequence[tuple[str | None, Delivery]]) -> None:
+    """Say what became of them. The run's own end is not alerted again after that."""
+    run = current()
+    _told.add(f"{run.info.run_id}/{run.attempt}")
+    for environment, delivery in deliveries:
+        _tell(run, environment, [delivery])
 
 
 @step("heartbeat", "heartbeat")
@@ -123,10 +123,6 @@ def _standing(run: Run, environment: str | None) -> tuple[str, tuple[str, ...]]:
     done = [one.label for one in (*result.earlier, *result.applied)]
     state = done_before(done, len(result.earlier) + len(planned.plan.steps) if planned else None)
     return state, ways_back(result.rehearsal.rehearsal) if done and result.rehearsal else ()
-
-
-def _drifted(found: TargetStatus) -> bool:
-    return found.schema is not None and found.schema.seen_differs
 
 
 def _tell(run: Run, environment: str | None, deliveries: Sequence[Delivery]) -> None:

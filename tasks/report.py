@@ -11,18 +11,19 @@ from lockstep.core.rehearsal.markdown import rehearsal_markdown
 from lockstep.core.rehearsal.report import Rehearsal
 from lockstep.errors import LockstepError
 from lockstep.service.deploying import artifact_key
+from lockstep.service.morning import overview_line, overview_markdown
 from lockstep.service.reporting import (
     Outcome,
     deploy_report,
     environment_line,
     environment_table,
-    status_report,
     status_table,
 )
 from lockstep.service.status import target_status
 from tasks.boundary import step
 from tasks.plan import begin
 from tasks.run import Run, current, safe
+from tasks.status import seen
 
 
 @step("report", "{environment}: report")
@@ -72,11 +73,12 @@ def report_deploy() -> None:
 
 @step("report", "report")
 def report_status() -> None:
-    """Store the matrix of all environments, and a line about each."""
-    run = current()
-    found = [run.statuses[name] for name in run.names if name in run.statuses]
-    create_table_artifact(status_table(found), key="status", description=status_report(found))
-    create_markdown_artifact(status_report(found), key="status-summary", description=f"run {run.info.run_id}")
+    """Store what the morning is told: the overview, and the whole matrix as a table of its own."""
+    found = seen()
+    create_markdown_artifact(overview_markdown(found), key="overview", description=overview_line(found))
+    create_table_artifact(
+        status_table([one.status for one in found.environments]), key="status", description=overview_line(found)
+    )
 
 
 @contextmanager

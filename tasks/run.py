@@ -25,12 +25,13 @@ from lockstep.errors import LockstepError
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.applying import ApplyRun
 from lockstep.service.deploying import files_of, run_id_of, run_name
+from lockstep.service.health import Observations
 from lockstep.service.orchestrator import ui_url
+from lockstep.service.overview import EnvironmentOverview, Overview
 from lockstep.service.planning import TargetPlan
 from lockstep.service.project import read_folder
 from lockstep.service.proving import Proof
 from lockstep.service.redaction import known_secrets, redact
-from lockstep.service.status import TargetStatus
 from lockstep.service.syncing import EnvironmentResult, summary
 from lockstep.storage.manifest import Manifest
 from tasks.lookout import looking_out
@@ -53,7 +54,9 @@ class Run:
     results: dict[str, EnvironmentResult] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)  # of the backups that were taken
     tries: dict[str, int] = field(default_factory=dict)  # of backup and rehearsal that were not to be relied on
-    statuses: dict[str, TargetStatus] = field(default_factory=dict)
+    observations: Observations  # earlier backups, for rates: one connection to the bucket for all looks
+    looks: dict[str, EnvironmentOverview] = field(default_factory=dict)  # of the nightly run
+    overview: Overview | None = None  # of all of them
     approvals: dict[str, Approval] = field(default_factory=dict)
     proofs: dict[str, tuple[Proof, ...]] = field(default_factory=dict)  # of backups
     failures: dict[str, LockstepError] = field(default_factory=dict)  # of environments that do not stop the others
@@ -136,7 +139,9 @@ def opened(
         attempt=attempt,
         environments=settings.chosen(list(environments or [])),
         asked=asked or DeployParameters(),
+        observations=Observations(settings),
     )
+    made.session.callback(made.observations.close)
     token = _current.set(made)
     LINK.info("run %s%s", info.run_id, f": {info.orchestrator_url}" if info.orchestrator_url else "")
     try:

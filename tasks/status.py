@@ -1,55 +1,89 @@
-"""Files against ledger, one environment a task."""
+"""All that is known of the environments, one a task, several at once."""
 
 from __future__ import annotations
 
-from lockstep.errors import LedgerError, LockstepError
+from collections.abc import Sequence
+
+from prefect.futures import wait
+
+from lockstep.config import Environment
+from lockstep.core.approval import Approval
+from lockstep.errors import LockstepError
 from lockstep.service.approval.settling import settle_open
-from lockstep.service.reporting import is_wrong, status_line
-from lockstep.service.status import TargetStatus, target_status
+from lockstep.service.outcome import Outcome, exit_code, outcome, outcomes
+from lockstep.service.overview import AT_ONCE, Overview, together
+from lockstep.service.overview import look as look_at
 from tasks.boundary import step
 from tasks.run import current
 
+__all__ = ["AT_ONCE", "compare", "look", "look_at_all", "refuse_wrong", "sentence"]
 
-@step("status", "{environment}: status")
+
+def look_at_all(environments: Sequence[str]) -> None:
+    """Look at all of them, AT_ONCE at a time. One that fails, or does not answer, hides no other one."""
+    wait([look.submit(environment) for environment in environments])
+
+
+@step("status", "{environment}: status", retry=False)  # the look itself tries again, within its time
 def look(environment: str) -> None:
-    """Read one environment. Raises when it cannot be read, or when files and ledger disagree; pending is no error.
+    """Look at one environment for a bounded time. Raises when somebody must look at it; pending is no error.
 
     Approvals that nobody waits for any more are settled in its audit log.
     """
     run = current()
-    found = target_status(run.settings, run.environment(environment), run.folder)
-    run.statuses[environment] = found
-    if found.error is None and run.environment(environment).protected:
-        settle_open(run.settings, run.environment(environment), run.info, run.progress)
-    if (error := trouble(found)) is not None:
-        raise error
-    run.progress.note(environment, status_line(found))
+
+    def settle(which: Environment) -> tuple[Approval, ...]:
+        return settle_open(run.settings, which, run.info, run.progress)
+
+    found = look_at(
+        run.settings, run.environment(environment), run.folder, observations=run.observations, settle=settle
+    )
+    run.looks[environment] = found
+    come = outcome(found)
+    run.progress.note(environment, come.sentence)
+    if come.error is not None:
+        raise come.error
 
 
-def trouble(found: TargetStatus) -> LockstepError | None:
-    """Return what a person has to look at; None when all is well. Pending migrations are no trouble."""
-    if found.error is not None or not is_wrong(found):
-        return found.error
-    return LedgerError(_sentence(found), hint=f"lockstep plan {found.environment}")
+@step("parity", "parity", retry=False)
+def compare() -> None:
+    """Put the environments side by side: with the same migrations they must have the same schema."""
+    run = current()
+    run.overview = together(run.settings, [run.looks[name] for name in run.names if name in run.looks])
+    for pair in run.overview.parity:
+        run.progress.note(pair.right, pair.text)
+
+
+def seen() -> Overview:
+    """Return what was seen of all of them."""
+    found = current().overview
+    if found is None:
+        raise LockstepError("no environment was looked at", hint="lockstep status")
+    return found
 
 
 def sentence() -> str:
     """Return what all environments are, in one line: a good run's message."""
-    return "; ".join(f"{found.environment}: {status_line(found)}" for found in current().statuses.values())
+    return "; ".join(f"{one.environment}: {one.sentence}" for one in outcomes(seen()))
 
 
 def refuse_wrong() -> None:
     """Raise when any environment needs a person: with its own error when it is the only one, else with all of them."""
-    wrong = [found for found in current().statuses.values() if is_wrong(found)]
-    if not wrong:
+    found = seen()
+    every = outcomes(found)
+    wrong = [one for one in every if one.error is not None]
+    unseen = [name for name in current().names if name not in {one.environment for one in every}]
+    if not wrong and not unseen and not found.unseen:
         return
-    first = trouble(wrong[0])
-    if len(wrong) == 1 and first is not None:
-        raise first
-    both = LockstepError("\n".join(_sentence(found) for found in wrong), hint="lockstep status")
-    both.exit_code = max(found.exit_code for found in wrong)
+    if len(wrong) == 1 and not unseen and wrong[0].error is not None:
+        raise wrong[0].error
+    lines = [_line(one) for one in wrong]
+    lines += [f"{name}: it was not looked at" for name in unseen]
+    lines += [one.error.message for one in found.unseen]
+    both = LockstepError("\n".join(lines), hint="lockstep status")
+    both.exit_code = exit_code(every) or both.exit_code
     raise both
 
 
-def _sentence(found: TargetStatus) -> str:
-    return found.error.message if found.error else f"{found.target}: {status_line(found)}"
+def _line(one: Outcome) -> str:
+    return one.text if one.text.startswith(f"{one.environment} ") else f"{one.environment}: {one.text}"

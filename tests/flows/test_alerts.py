@@ -18,6 +18,7 @@ from demo.prefectserver import PrefectServer
 from lockstep.core.alert import Alert
 from lockstep.service.alerting.sending import raise_alert
 from tests.flows.conftest import ROOT, App
+from tests.flows.test_status import QUIET
 from tests.flows.test_status import _run as status
 from tests.receivers import MailSink, Receiver, mailing, receiving
 
@@ -81,7 +82,7 @@ def test_a_run_that_cannot_even_begin_is_told(app: App, hook: Receiver, mail: Ma
 def test_the_night_tells_a_problem_once_and_pings_only_when_all_is_well(
     app: App, hook: Receiver, mail: MailSink
 ) -> None:
-    _alerting(app, hook, mail, "heartbeat_url = '${BEAT}'\n")
+    _alerting(app, hook, mail, f"heartbeat_url = '${{BEAT}}'\n{QUIET}")
     app.sync()
     assert status(app).is_completed()
     assert hook.got == [("/beat/77", None)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -12,8 +13,12 @@ from datetime import UTC, datetime
 import pytest
 
 from lockstep.core.alert import STATUS, Alert
+from lockstep.postgres.throwaway import free_port
 from lockstep.service.alerting.incidents import open_incidents
+from lockstep.service.alerting.nightly import of_overview
 from lockstep.service.alerting.sending import heartbeat, raise_alert, recovered
+from lockstep.service.alerting.watching import watch
+from lockstep.service.overview import overview
 from tests.integration.backup.conftest import new_store, s3, store
 from tests.integration.backup.store import Store
 from tests.project import Project
@@ -145,6 +150,45 @@ def test_recovery_is_told_once_and_by_the_same_kind_of_run(remembered: Project, 
     assert hook.subjects[2:] == ["lockstep recovered dev: deploy is well again: 005-x failed"]
     raise_alert(settings, _alert())  # it is a new one
     assert len(hook.subjects) == 4
+
+
+def test_each_night_tells_what_is_new_and_what_is_over_and_nothing_else(
+    remembered: Project, hook: Receiver, database: str
+) -> None:
+    remembered.toml += "[[health.ignore]]\ncheck = 'unsafe-settings'\nobject = '*'\nreason = 'tests'\n"
+    remembered.configure()
+    remembered.write("001-a.sql", "CREATE TABLE a (id bigint PRIMARY KEY);")
+    assert remembered.run("init").code == 0 and remembered.run("sync").code == 0
+
+    def night(seconds: float = 60) -> list[str]:
+        settings, came = remembered.settings(), len(hook.subjects)
+        found = overview(settings, tuple(settings.environments.values()), remembered.files(), seconds=seconds)
+        watch(settings, of_overview(settings, found, run_id="r", url=None), run_id="r", url=None)
+        return sorted(re.sub(r"127.0.0.1:\d+/\w+", "DB", subject) for subject in hook.subjects[came:])
+
+    assert night() == []
+    remembered.query("CREATE TABLE b (n int); ALTER TABLE b ADD CHECK (n > 0) NOT VALID")
+    first = night()
+    assert [subject.split(":")[0] for subject in first] == ["lockstep DRIFT dev", "lockstep UNHEALTHY dev"]
+    assert first[0] == "lockstep DRIFT dev: dev (DB): table public.b was changed by hand"
+    assert first[1].startswith("lockstep UNHEALTHY dev: warning: ") and "(unvalidated-constraint)" in first[1]
+    assert night() == [] == night()
+
+    remembered.urls["dev"] = server_gone = f"postgresql://app@127.0.0.1:{free_port()}/app"
+    (gone,) = night(2)
+    assert gone.startswith("lockstep FAILED dev: ") and night(2) == []  # nothing is over because nobody could look
+    remembered.urls["dev"] = database
+    assert server_gone not in gone and [subject.split(":")[1] for subject in night()] == [" status is well again"]
+    assert night() == []
+
+    remembered.query("CREATE TABLE c (id bigint PRIMARY KEY)")  # one more: only that one is told
+    assert night() == ["lockstep DRIFT dev: dev (DB): table public.c was changed by hand"]
+    remembered.query("DROP TABLE b")
+    assert [subject.split(":")[0] for subject in night()] == ["lockstep recovered dev"]  # health; c is still there
+    remembered.query("DROP TABLE c")
+    (over,) = night()
+    assert over.startswith("lockstep recovered dev: status is well again: dev (DB): table public.c")
+    assert night() == [] and open_incidents(remembered.settings(), "dev") == ()
 
 
 def test_what_reached_nobody_is_told_again(remembered: Project, hook: Receiver) -> None:

@@ -50,3 +50,4 @@ class Alert:
     source: str = DEPLOY  # what noticed it: deploy, status, verify-backups
     what: tuple[str, ...] = ()  # that is to be approved: files, in order
     digests: tuple[str, ...] = ()  # of plan and changes, as they are to be approved
+    about: str = ""  # of what is looked at again and again: reach, files/…, drift/…, critical/CHECK, …

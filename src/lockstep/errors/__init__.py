@@ -18,6 +18,7 @@
     │   └── LedgerNotOwned              7   the role that would deploy does not own the ledger
     ├── LockHeld                        5   another run works on this target
     ├── MigrationFailed                 6   SQLSTATE, statement, line, caret; what was and was not done
+    ├── Unhealthy                       4   a health check found something critical
     ├── Unreachable                     8   no connection, or it was lost
     ├── BackupFailed                    7   no proven backup, so nothing ran
     ├── RehearsalRefused                7   the rehearsal failed, or could not verify the plan: nothing ran
@@ -62,7 +63,7 @@ from lockstep.errors.ledger import (
     StalePlan,
 )
 from lockstep.errors.project import ConfigError, IdentityMissing, MigrationFileError, ProgramMissing, UsageError
-from lockstep.errors.running import Failing, LockHeld, MigrationFailed, Unreachable
+from lockstep.errors.running import Failing, LockHeld, MigrationFailed, Unhealthy, Unreachable
 
 __all__ = [
     "ApprovalRefused",
@@ -96,6 +97,7 @@ __all__ = [
     "RunWaits",
     "ServerStartError",
     "StalePlan",
+    "Unhealthy",
     "Unreachable",
     "UsageError",
 ]

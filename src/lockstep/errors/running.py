@@ -93,3 +93,9 @@ class Unreachable(LockstepError):
     def noting(self, outcome: str, *, hint: str | None = None) -> Unreachable:
         """The same loss with what was and what was not done."""
         return Unreachable(target=self.target, reason=f"{self.reason}. {outcome}", hint=hint or self.hint)
+
+
+class Unhealthy(LockstepError):
+    """A health check found something critical. Nothing was changed."""
+
+    exit_code = ExitCode.DISAGREES

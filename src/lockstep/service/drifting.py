@@ -77,9 +77,14 @@ def find_drift(settings: Settings, environment: Environment) -> DriftReport:
     target = target_of(settings, environment, with_settings=False)
     session = open_session(target, run_id=new_run_id(), read_only=True)
     try:
-        return _look(settings, environment, session)[0]
+        return session_drift(settings, environment, session)
     finally:
         session.close()
+
+
+def session_drift(settings: Settings, environment: Environment, session: Session) -> DriftReport:
+    """Do the same over an open session."""
+    return _look(settings, environment, session)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

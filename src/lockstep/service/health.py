@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from threading import Thread
+from threading import Lock, Thread
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from lockstep.config import Environment, Settings
@@ -20,7 +21,7 @@ from lockstep.core.health.judging import judge, unseen
 from lockstep.core.health.thresholds import Limits, Thresholds
 from lockstep.core.size import parse_bytes
 from lockstep.errors import ConfigError, ExitCode, LockstepError
-from lockstep.postgres.connection import open_session
+from lockstep.postgres.connection import Session, open_session
 from lockstep.postgres.health.reading import read_facts
 from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lockstep.storage.backups import Backups
+    from lockstep.storage.bucket import Bucket
 
 OLD_ENOUGH = timedelta(hours=24)  # a backup of last night says more about a day than one of an hour ago
 PATIENCE = 10.0  # seconds for the bucket; without it the health is told all the same
@@ -83,25 +85,31 @@ def check_health(settings: Settings, environment: Environment) -> HealthReport:
     Read-only, takes no lock that anybody waits for, reads no row of a table. boto3 is loaded only where there is a
     [backup]; a bucket that cannot be reached costs the rates, not the report. Raises ConfigError for a wrong [health].
     """
-    wanted = thresholds(settings)
+    thresholds(settings)
     name: str | None = None
+    observations = Observations(settings)
     try:
         target = target_of(settings, environment, with_settings=False)
         name = target.name
         # Asked while the database is connected to and read; joined before tables are sized.
-        observation = _Observation(settings, environment.name)
+        observation = observations.of(environment.name)
         session = open_session(target, run_id=new_run_id(), read_only=True)
         try:
-            reading = read_facts(
-                session,
-                timeout_ms=wanted.timeout_ms,
-                earlier=observation.wait,
-                backups=environment.protected,
-            )
+            return session_health(settings, environment, session, observation)
         finally:
             session.close()
     except LockstepError as error:
         return HealthReport(environment=environment.name, target=name, error=error)
+    finally:
+        observations.close()
+
+
+def session_health(
+    settings: Settings, environment: Environment, session: Session, observation: Observation
+) -> HealthReport:
+    """Do the same over an open session. Raises Unreachable, and ConfigError for a wrong [health]."""
+    wanted = thresholds(settings)
+    reading = read_facts(session, timeout_ms=wanted.timeout_ms, earlier=observation.wait, backups=environment.protected)
     found, ignored = divided(judge(reading.facts, wanted, environment.name), wanted.ignore)
     order = [check.id for check in CHECKS]
     hidden = [*reading.hidden, *unseen(reading.facts, wanted)]
@@ -109,7 +117,7 @@ def check_health(settings: Settings, environment: Environment) -> HealthReport:
     server = reading.facts.server
     return HealthReport(
         environment=environment.name,
-        target=name,
+        target=session.target.name,
         findings=sorted_findings(found, order),
         ignored=tuple(Ignored(finding=finding, reason=reason) for finding, reason in ignored),
         hidden=tuple(sorted((h for h in hidden if h.check not in silent), key=lambda h: order.index(h.check))),
@@ -120,23 +128,60 @@ def check_health(settings: Settings, environment: Environment) -> HealthReport:
 # -- rates --------------------------------------------------------------------------------------------------------
 
 
-class _Observation:
+class Observations:
+    """Earlier backups of several environments, looked for over one connection to the bucket, and within one time limit.
+
+    So a bucket that does not answer costs a look at many environments as much as a look at one.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._bucket: Bucket | None = None
+        self._opening = Lock()
+        self._deadline: float | None = None
+
+    def of(self, environment: str) -> Observation:
+        """Begin to look for an environment's backup."""
+        with self._opening:
+            if self._deadline is None:
+                self._deadline = monotonic() + PATIENCE
+        return Observation(self._settings, environment, self._deadline, self._open)
+
+    def close(self) -> None:
+        """Let go of the connection. A look that is still under way finds nothing then."""
+        with self._opening:
+            bucket, self._bucket = self._bucket, None
+        if bucket is not None:
+            bucket.close()
+
+    def _open(self) -> Bucket:
+        from lockstep.service.store import bucket_settings
+        from lockstep.storage.bucket import Bucket
+
+        with self._opening:
+            if self._bucket is None:
+                self._bucket = Bucket(bucket_settings(self._settings))
+            return self._bucket
+
+
+class Observation:
     """An earlier backup, looked for in a thread of its own. Nothing where there is no [backup]."""
 
-    def __init__(self, settings: Settings, environment: str) -> None:
+    def __init__(self, settings: Settings, environment: str, deadline: float, bucket: Callable[[], Bucket]) -> None:
         self.earlier: Earlier | None = None
         self._why = "no [backup] is configured"
         self._thread: Thread | None = None
+        self._deadline = deadline
         if settings.backup is not None:
             self._why = f"the bucket did not answer within {PATIENCE:.0f} s"
             # A daemon: a bucket that never answers must not keep the process.
-            self._thread = Thread(target=self._look, args=(settings, environment), daemon=True)
+            self._thread = Thread(target=self._look, args=(bucket, environment), daemon=True)
             self._thread.start()
 
     def wait(self) -> Earlier | None:
         """Return the backup, or None when there is none or it takes too long."""
         if self._thread is not None:
-            self._thread.join(PATIENCE)
+            self._thread.join(max(0.0, self._deadline - monotonic()))
             self._thread = None
         return self.earlier
 
@@ -147,16 +192,15 @@ class _Observation:
         since = f"the server's counters since {counters_since:%Y-%m-%d %H:%M} UTC" if counters_since else "nothing"
         return f"{since}; {self._why}"
 
-    def _look(self, settings: Settings, environment: str) -> None:
-        from lockstep.service.store import bucket_settings
+    def _look(self, bucket: Callable[[], Bucket], environment: str) -> None:
         from lockstep.storage.backups import Backups
-        from lockstep.storage.bucket import Bucket
 
         try:
-            with Bucket(bucket_settings(settings)) as bucket:
-                self.earlier, self._why = _newest_old_enough(Backups(bucket), environment)
+            self.earlier, self._why = _newest_old_enough(Backups(bucket()), environment)
         except LockstepError as error:
             self._why = f"no backup to compare with: {error.message.splitlines()[0]}"
+        except Exception as error:  # the bucket was let go of meanwhile
+            self._why = f"no backup to compare with: {type(error).__name__}"
 
 
 def _newest_old_enough(backups: Backups, environment: str) -> tuple[Earlier | None, str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lockstep.core.comparison import DISAGREEING, State
+from lockstep.core.comparison import State
 from lockstep.core.duration import format_ms
 from lockstep.core.matrix import names, row_of, summary, words
 from lockstep.core.migration import label
@@ -280,22 +280,8 @@ def _cell(one: TargetStatus, name: str, version: int | None) -> str:
     return words(row) + (f" {row.entry.applied_at:%Y-%m-%d %H:%M} UTC" if row.entry else "")
 
 
-def status_report(found: Sequence[TargetStatus]) -> str:
-    """Return a line per environment in Markdown."""
-    lines = []
-    for one in found:
-        text = status_line(one)
-        lines.append(f"- **{one.environment}**: {'**' + text + '**' if is_wrong(one) else text}")
-    return "\n".join(lines)
-
-
 def status_line(one: TargetStatus) -> str:
     """Return what an environment is, in one sentence."""
     if one.error is not None:
         return one.error.message
     return summary(one.environment, one.rows) if one.initialised else f"no ledger yet → lockstep init {one.environment}"
-
-
-def is_wrong(one: TargetStatus) -> bool:
-    """True when a person must look: it could not be read, or files and ledger disagree. Pending alone is ordinary."""
-    return one.error is not None or any(row.state in DISAGREEING for row in one.rows)

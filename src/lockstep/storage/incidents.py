@@ -37,6 +37,7 @@ class Incident:
     last_at: datetime
     told_at: datetime | None  # when it was last told; None: it reached nobody yet
     repeats: int  # since then
+    about: str = ""  # of what is looked at again and again: what it is about, and what it is over together with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,14 @@ Without a bucket, or when it does not answer, each alert is told: better twice t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from lockstep.config import Settings
-from lockstep.core.alert import LASTING, Alert
+from lockstep.core.alert import DEPLOY, LASTING, Alert
 from lockstep.core.duration import parse_duration
 from lockstep.errors import LockstepError
 from lockstep.service.store import bucket_settings
@@ -36,7 +36,8 @@ def claim(settings: Settings, alert: Alert) -> Alert | None:
     def noted(there: tuple[Incident, ...]) -> tuple[tuple[Incident, ...], Alert | None]:
         others = tuple(one for one in there if one.id != alert.incident and one.last_at > now - _KEPT)
         old = next((one for one in there if one.id == alert.incident), None)
-        silent = old is not None and old.told_at is not None and now - old.told_at < after
+        # What a scheduled run finds is told once, as long as it lasts: nobody reads the same thing every morning.
+        silent = old is not None and old.told_at is not None and (alert.source != DEPLOY or now - old.told_at < after)
         if old is None:
             made, told = _incident(alert, now), alert
         elif silent:
@@ -89,6 +90,94 @@ def open_incidents(settings: Settings, environment: str | None) -> Sequence[Inci
             return ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What is different from the last look."""
+
+    new: tuple[Alert, ...]  # to be told
+    over: tuple[Incident, ...]  # was told, and nothing of its kind is left
+
+
+class Stores:
+    """The incidents of several environments in one bucket. One that does not answer is asked once, and not for each."""
+
+    def __init__(self, bucket: Bucket | None) -> None:
+        self._bucket = bucket
+
+    def of(self, environment: str | None) -> IncidentStore | None:
+        return None if self._bucket is None else IncidentStore(self._bucket, environment)
+
+    def lost(self) -> None:
+        self._bucket = None
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Stores]:
+    """Open the bucket once for several environments."""
+    with _bucket(settings) as bucket:
+        yield Stores(bucket)
+
+
+def reconcile(
+    stores: Stores, environment: str | None, alerts: Sequence[Alert], *, source: str, judged: Callable[[str], bool]
+) -> Changes:
+    """Note what `source` found of an environment now, and return what is new, and what is over. Never raises.
+
+    An incident stays as it was where `judged` says that it could not have been found. It is over when nothing of its
+    kind is left; told again when it got worse; and what reached nobody is new again.
+    """
+    now = datetime.now(UTC)
+
+    def noted(there: tuple[Incident, ...]) -> tuple[tuple[Incident, ...], Changes]:
+        mine = {one.id: one for one in there if one.source == source}
+        kept: dict[str, Incident] = {}
+        new = []
+        for alert in alerts:
+            old = mine.get(alert.incident)
+            kept[alert.incident] = made = replace(_incident(alert, now), first_at=old.first_at if old else now)
+            if old is None or old.told_at is None or _worse(alert.about, old.about):
+                new.append(alert)
+            else:
+                kept[alert.incident] = replace(made, told_at=old.told_at, repeats=old.repeats + 1)
+        gone = [one for one in mine.values() if one.id not in kept and judged(one.about)]
+        kept |= {one.id: one for one in mine.values() if one.id not in kept and one not in gone}
+        groups = {group_of(one.about) for one in kept.values()}
+        over = tuple(
+            one
+            for one in gone
+            if one.occasion in LASTING and one.told_at is not None and group_of(one.about) not in groups
+        )
+        others = tuple(one for one in there if one.source != source)
+        return (*others, *kept.values()), Changes(new=tuple(new), over=over)
+
+    store = stores.of(environment)
+    if store is None:
+        return Changes(new=tuple(alerts), over=())
+    try:
+        return store.change(noted)
+    except LockstepError:
+        stores.lost()
+        return Changes(new=tuple(alerts), over=())
+
+
+def unnoted(stores: Stores, environment: str | None, ids: Collection[str]) -> None:
+    """Note that some alerts reached nobody, so that they are told next time. Never raises."""
+    store = stores.of(environment)
+    if store is not None:
+        _quietly(
+            store, lambda there: (tuple(replace(one, told_at=None) if one.id in ids else one for one in there), None)
+        )
+
+
+def group_of(about: str) -> str:
+    """Return what is over together: `critical/dead-rows` is of `critical`."""
+    return about.split("/", 1)[0]
+
+
+def _worse(now: str, before: str) -> bool:
+    return group_of(now) == "critical" and group_of(before) == "warning"
+
+
 def _quietly(
     store: IncidentStore, change: Callable[[tuple[Incident, ...]], tuple[tuple[Incident, ...], T]]
 ) -> T | None:
@@ -100,6 +189,12 @@ def _quietly(
 
 @contextmanager
 def _store(settings: Settings, environment: str | None) -> Iterator[IncidentStore | None]:
+    with _bucket(settings) as bucket:
+        yield None if bucket is None else IncidentStore(bucket, environment)
+
+
+@contextmanager
+def _bucket(settings: Settings) -> Iterator[Bucket | None]:
     try:
         bucket = Bucket(bucket_settings(settings), patience=_PATIENCE) if settings.backup else None
     except LockstepError:
@@ -108,7 +203,7 @@ def _store(settings: Settings, environment: str | None) -> Iterator[IncidentStor
         yield None
         return
     with bucket:
-        yield IncidentStore(bucket, environment)
+        yield bucket
 
 
 def _incident(alert: Alert, now: datetime) -> Incident:
@@ -122,4 +217,5 @@ def _incident(alert: Alert, now: datetime) -> Incident:
         last_at=now,
         told_at=now,
         repeats=0,
+        about=alert.about,
     )

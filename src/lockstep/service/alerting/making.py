@@ -84,7 +84,7 @@ def of_error(settings: Settings, error: LockstepError, known: Known) -> Alert | 
     state = "; ".join(part for part in (known.state, outcome) if part)
     return Alert(
         occasion=occasion,
-        incident=incident_id(_project(settings), known.environment, occasion, kind, what, known.source),
+        incident=incident_id(project_of(settings), known.environment, occasion, kind, what, known.source),
         at=datetime.now(UTC),
         environment=known.environment,
         headline=_headline(error, migration, step),
@@ -116,7 +116,7 @@ def of_waiting(settings: Settings, asked: Approval, *, url: str | None) -> Alert
     return Alert(
         occasion="waiting",
         # Each request has a row of its own: one with other changes, or of another try, waits for somebody anew.
-        incident=incident_id(_project(settings), request.environment, "waiting", request.run_id, str(request.row)),
+        incident=incident_id(project_of(settings), request.environment, "waiting", request.run_id, str(request.row)),
         at=datetime.now(UTC),
         environment=request.environment,
         headline=f"{files}, rehearsal {request.headline}",
@@ -137,10 +137,10 @@ def of_test(settings: Settings, way: str) -> Alert:
     at = datetime.now(UTC)
     return Alert(
         occasion="test",
-        incident=incident_id(_project(settings), "test", way, at.isoformat()),
+        incident=incident_id(project_of(settings), "test", way, at.isoformat()),
         at=at,
         environment=None,
-        headline=f"alerts of {_project(settings)} arrive {way}",
+        headline=f"alerts of {project_of(settings)} arrive {way}",
         message="Somebody called `lockstep alerts test`. Nothing happened, and nothing is to be done.",
         contacts=tuple(settings.project.contacts),
         runbook=settings.project.runbook,
@@ -198,7 +198,8 @@ def _headline(error: LockstepError, migration: str | None, step: str | None) -> 
     return f"{step}: {first}" if step else first
 
 
-def _project(settings: Settings) -> str:
+def project_of(settings: Settings) -> str:
+    """Return what tells this project's incidents from those of others."""
     with suppress(LockstepError):
         return project_name(settings.folder)
     return "deploy"

@@ -45,7 +45,7 @@ def raise_alert(settings: Settings, alert: Alert) -> tuple[Delivery, ...]:
         claimed = incidents.claim(settings, safe)
         if claimed is None:
             return ()
-        made = _sent(settings, claimed, secrets)
+        made = send(settings, claimed, secrets)
         if not any(delivery.ok for delivery in made):
             incidents.undelivered(settings, claimed)
         return made
@@ -66,12 +66,27 @@ def recovered(
         over = incidents.close(settings, environment, source)
         if not over or "recovered" not in settings.alerts.on:
             return ()
-        secrets = known_secrets(settings)
-        safe = redacted(_recovery(settings, environment, over, run_id=run_id, url=url, source=source), secrets)
-        emit(safe)
-        return _sent(settings, safe, secrets)
+        return send_recovery(
+            settings, environment, over, known_secrets(settings), run_id=run_id, url=url, source=source
+        )
     except Exception as error:
         return (Delivery(place="alerts", ok=False, why=f"unexpected {type(error).__name__}"),)
+
+
+def send_recovery(
+    settings: Settings,
+    environment: str | None,
+    over: Sequence[Incident],
+    secrets: Sequence[str],
+    *,
+    run_id: str,
+    url: str | None,
+    source: str,
+) -> tuple[Delivery, ...]:
+    """Tell that these incidents are over."""
+    safe = redacted(_recovery(settings, environment, over, run_id=run_id, url=url, source=source), secrets)
+    emit(safe)
+    return send(settings, safe, secrets)
 
 
 def heartbeat(settings: Settings) -> str | None:
@@ -112,7 +127,8 @@ def redacted(alert: Alert, secrets: Sequence[str]) -> Alert:
     return replace(alert, **texts)
 
 
-def _sent(settings: Settings, alert: Alert, secrets: Sequence[str]) -> tuple[Delivery, ...]:
+def send(settings: Settings, alert: Alert, secrets: Sequence[str]) -> tuple[Delivery, ...]:
+    """Send an alert that holds no secret to every place, whatever was told before."""
     found, trouble = places(settings)
     made = deliver(found, alert, secrets)
     made = _handed_over(settings, alert, found, made)
