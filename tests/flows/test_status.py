@@ -34,7 +34,7 @@ def _overview(app: App, state: Any) -> str:
 
 
 def _table(app: App, state: Any) -> list[dict[str, str]]:
-    body = {"artifacts": {"flow_run_id": {"any_": [str(state.state_details.flow_run_id)]}, "type": {"any_": ["table"]}}}
+    body = {"artifacts": {"flow_run_id": {"any_": [str(state.state_details.flow_run_id)]}, "key": {"any_": ["status"]}}}
     (found,) = app.server.post("/artifacts/filter", body)
     rows: list[dict[str, str]] = json.loads(found["data"])
     return rows
