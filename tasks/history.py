@@ -54,5 +54,5 @@ def _write_page() -> None:
     run = current()
     place = run.settings.report_place
     assert place is not None
-    done = report(run.settings, run.environments, run.folder, place, base=run.settings.folder)
+    done = report(run.settings, run.environments, run.folder, place, base=run.settings.folder, seen=run.overview)
     run.progress.note("page", f"written: {done.place}")

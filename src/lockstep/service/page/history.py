@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from lockstep.config import Environment, Settings
+from lockstep.core import markdown
 from lockstep.core.chronicle import Chronicle
 from lockstep.core.duration import parse_duration
 from lockstep.core.page.chart import Chart, charts
@@ -71,10 +72,5 @@ def _drawn(chart: Chart) -> Drawn:
             for row in table.rows
         ],
         picture=f"data:image/png;base64,{base64.b64encode(png(chart)).decode()}" if chart.bars else None,
-        text=f"**{chart.title}**\n\n{_plain(chart.description)}",
+        text=f"**{chart.title}**\n\n{markdown.text(chart.description)}",
     )
-
-
-def _plain(text: str) -> str:
-    """Text of others in Markdown: no sign of it means anything."""
-    return "".join(f"\\{char}" if char in r"\`*_{}[]()#+!|<>~" else char for char in printable(text))
