@@ -191,6 +191,12 @@ def _drift(one: EnvironmentOverview) -> Iterator[Problem]:
     elif one.drift.verdict is Verdict.STALE:
         text = "the schema was not recorded after the last run, which was cut off"
         yield Problem(part="drift", grade=Grade.DUE, text=text, command=command)
+    elif one.drift.verdict is Verdict.BUSY:
+        text = "a run is at work, so its schema was not compared"
+        yield Problem(part="drift", grade=Grade.DUE, text=text, command=command)
+    elif one.drift.verdict is Verdict.UNRECORDED and any(row.entry is not None for row in one.status.rows):
+        text = "its schema is not recorded, so nobody can tell what was changed by hand"
+        yield Problem(part="drift", grade=Grade.DUE, text=text, command=command)
 
 
 def _health(one: EnvironmentOverview) -> Iterator[Problem]:
@@ -203,6 +209,9 @@ def _health(one: EnvironmentOverview) -> Iterator[Problem]:
         yield Problem(part="health", grade=Grade.WRONG, text=text, command=command, error=error)
     elif other:
         text = f"{_count(other, 'warning')}: {_finding(weighty(one)[0])}"
+        yield Problem(part="health", grade=Grade.DUE, text=text, command=command)
+    if one.health is not None and one.health.blind:
+        text = f"not judged: {_few(one.health.blind)}"
         yield Problem(part="health", grade=Grade.DUE, text=text, command=command)
 
 
@@ -246,6 +255,9 @@ def _in_step(found: Overview, every: dict[str, Outcome]) -> Answer:
     due = [_told(name, one, step, Grade.DUE) for name, one in every.items()]
     if any(wrong):
         return Answer(question="In step?", word="No", text=_listed([text for text in wrong if text]))
+    if found.unseen:
+        lines = [one.error.message.splitlines()[0] for one in found.unseen]
+        return Answer(question="In step?", word="Not known", text=_listed(lines))
     if any(due):
         return Answer(question="In step?", word="Not yet", text=_listed([text for text in due if text]))
     counts = {sum(row.entry is not None for row in one.status.rows) for one in found.environments}
@@ -269,6 +281,8 @@ def _proven(found: Overview) -> Answer:
     for one in protected:
         if one.error is not None or one.status.backups is None:
             unknown.append(one.environment)
+        elif one.health is None or any(hidden.check == "backup-age" for hidden in one.health.hidden):
+            unknown.append(one.environment)  # nobody judged how old they are
         elif any(finding.check == "backup-age" for finding in weighty(one)):
             first = next(finding for finding in weighty(one) if finding.check == "backup-age")
             bad.append(f"{one.environment}: {_finding(first)}")
@@ -292,7 +306,7 @@ def _rehearsal(one: EnvironmentOverview) -> str:
 
 
 def _healthy(found: Overview) -> Answer:
-    critical, unknown, warned = [], [], 0
+    critical, unknown, blind, warned = [], [], [], 0
     for one in found.environments:
         worst = [finding for finding in weighty(one) if finding.severity is Severity.CRITICAL]
         warned += len(weighty(one)) - len(worst)
@@ -301,11 +315,15 @@ def _healthy(found: Overview) -> Answer:
             critical.append(f"{one.environment}: {_finding(worst[0])}{more}")
         elif one.health is None:
             unknown.append(one.environment)
+        elif one.health.blind:
+            blind.append(f"{one.environment}: not judged: {_few(one.health.blind)}")
     if critical:
         return Answer(question="Healthy?", word="No", text=_listed(critical))
     if unknown:
         text = f"{_few(unknown)} could not be looked at"
         return Answer(question="Healthy?", word="Not known", text=text)
+    if blind:
+        return Answer(question="Healthy?", word="Not known", text=_listed(blind))
     if warned:
         return Answer(question="Healthy?", word="Yes", text=f"nothing is critical, {_count(warned, 'warning')}")
     return Answer(question="Healthy?", word="Yes", text="nothing is critical, no warnings")

@@ -80,6 +80,9 @@ def _in_step(facts: PageFacts) -> list[Point]:
             text, command = divided(pair.text)
             todo = Todo(environment=pair.right, light=Light.BAD, text=text, command=command)
             points.append(Point(light=Light.BAD, text=f"{pair.right} differs from {pair.left}", todo=todo))
+    for unseen in facts.overview.unseen:
+        todo = Todo(environment="", light=Light.UNKNOWN, text=said(unseen.error), command=unseen.error.hint or "")
+        points.append(Point(light=Light.UNKNOWN, text="the schemas could not be compared", todo=todo))
     return points
 
 
@@ -122,7 +125,9 @@ def _drift(one: EnvironmentOverview) -> list[Point]:
         points.append(Point(light=Light.BAD, text=f"{what} on {name}", todo=todo))
     elif report is not None and report.verdict is Verdict.UNRECORDED and one.status.rows:
         points.append(Point(light=Light.NOTE, text=f"the schema of {name} is not recorded yet"))
-    return [*points, *_unseen(one, "drift", "parity")]
+    elif report is not None and report.verdict is Verdict.BUSY:
+        points.append(Point(light=Light.NOTE, text=f"a run is at work on {name}, so its schema was not compared"))
+    return [*points, *_unseen(one, "drift")]
 
 
 def _unseen(one: EnvironmentOverview, *parts: str) -> list[Point]:
@@ -235,6 +240,15 @@ def _health(one: EnvironmentOverview) -> list[Point]:
         if one.error is None:
             points.append(Point(light=Light.UNKNOWN, text=f"the health of {one.environment} could not be read"))
         return points
+    if report.blind:
+        todo = Todo(
+            environment=one.environment,
+            light=Light.UNKNOWN,
+            text=f"not judged: {listed(list(report.blind))}",
+            command=f"lockstep health {one.environment}",
+        )
+        text = f"{count(len(report.blind), 'check')} of {one.environment} could not be judged"
+        points.append(Point(light=Light.UNKNOWN, text=text, todo=todo))
     for severity, light in _SEVERITIES.items():
         found = [finding for finding in report.findings if finding.severity is severity]
         if not found:
