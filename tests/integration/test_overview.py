@@ -7,16 +7,22 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import psycopg
 import pytest
 
+from lockstep.errors import LockstepError
+from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.throwaway import ThrowawayServer
 from lockstep.service.answers import answers
 from lockstep.service.morning import overview_markdown
 from lockstep.service.outcome import Grade, outcomes
-from lockstep.service.overview import EnvironmentOverview, Overview, overview
+from lockstep.service.overview import EnvironmentOverview, Overview, Unseen, overview
+from lockstep.service.page.answers import answers as page_answers
+from lockstep.service.page.gathering import gather
+from lockstep.service.worksession import work_session
 from tests.project import Project
 
 #: The tests' server forgets what a crash would take: that is no trouble here.
@@ -109,3 +115,31 @@ def test_what_could_not_be_looked_at_is_named_and_what_was_seen_is_kept(project:
 
 def overview_of(one: EnvironmentOverview) -> Overview:
     return Overview(at=datetime.now(UTC), environments=(one,))
+
+
+def test_what_nobody_could_see_is_no_yes(project: Project, new_database: Callable[[], str]) -> None:
+    """A schema that is not compared because a run is at work, checks that were not judged, a parity that broke off."""
+    project.urls["prod"] = new_database()
+    project.toml = IGNORED
+    project.configure(prod="after = ['dev']\nprotected = false\n")
+    project.write("001-first.sql", "CREATE TABLE first (id bigint PRIMARY KEY);")
+    assert project.run("init").code == 0 and project.run("sync").code == 0
+    project.query("CREATE TABLE by_hand (id int)", "prod")
+    settings, folder = project.settings(), project.files()
+    chosen = tuple(settings.environments.values())
+    with work_session(settings, project.environment("prod"), RunInfo(run_id="at-work")):
+        busy = overview(settings, chosen, folder)
+    in_step = answers(busy)[0]
+    assert (in_step.word, in_step.text) == ("Not yet", "prod: a run is at work, so its schema was not compared")
+    page = page_answers(gather(settings, chosen, folder, rows=3, seen=busy))
+    assert (page[0].word, page[0].text) == ("Not yet", "prod: a run is at work, so its schema was not compared.")
+
+    broken = replace(busy, unseen=(Unseen(part="parity", error=LockstepError("it broke off")),), environments=())
+    assert answers(broken)[0].word == "Not known"
+    assert page_answers(gather(settings, (), folder, rows=3, seen=broken))[0].word == "Not known"
+
+    project.toml = "[health]\ntimeout = '1ms'\n" + IGNORED
+    project.configure(prod="after = ['dev']\nprotected = false\n")
+    hasty = overview(project.settings(), chosen, folder)
+    assert answers(hasty)[2].word == "Not known" and "not judged: " in answers(hasty)[2].text
+    assert page_answers(gather(settings, (), folder, rows=3, seen=hasty))[2].word == "Not known"

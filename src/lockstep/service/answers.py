@@ -50,6 +50,9 @@ def _in_step(found: Overview, every: Mapping[str, Outcome]) -> Answer:
     due = [_told(name, one, step, Grade.DUE) for name, one in every.items()]
     if any(wrong):
         return Answer(question="In step?", word="No", text=_listed([text for text in wrong if text]))
+    if found.unseen:
+        lines = [one.error.message.splitlines()[0] for one in found.unseen]
+        return Answer(question="In step?", word="Not known", text=_listed(lines))
     if any(due):
         return Answer(question="In step?", word="Not yet", text=_listed([text for text in due if text]))
     counts = {sum(row.entry is not None for row in one.status.rows) for one in found.environments}
@@ -73,6 +76,8 @@ def _proven(found: Overview) -> Answer:
     for one in protected:
         if one.error is not None or one.status.backups is None:
             unknown.append(one.environment)
+        elif one.health is None or any(hidden.check == "backup-age" for hidden in one.health.hidden):
+            unknown.append(one.environment)  # nobody judged how old they are
         elif any(finding.check == "backup-age" for finding in weighty(one)):
             first = next(finding for finding in weighty(one) if finding.check == "backup-age")
             bad.append(f"{one.environment}: {finding_words(first)}")
@@ -96,7 +101,7 @@ def _rehearsal(one: EnvironmentOverview) -> str:
 
 
 def _healthy(found: Overview) -> Answer:
-    critical, unknown, warned = [], [], 0
+    critical, unknown, blind, warned = [], [], [], 0
     for one in found.environments:
         worst = [finding for finding in weighty(one) if finding.severity is Severity.CRITICAL]
         warned += len(weighty(one)) - len(worst)
@@ -105,11 +110,15 @@ def _healthy(found: Overview) -> Answer:
             critical.append(f"{one.environment}: {finding_words(worst[0])}{more}")
         elif one.health is None:
             unknown.append(one.environment)
+        elif one.health.blind:
+            blind.append(f"{one.environment}: not judged: {few(one.health.blind)}")
     if critical:
         return Answer(question="Healthy?", word="No", text=_listed(critical))
     if unknown:
         text = f"{few(unknown)} could not be looked at"
         return Answer(question="Healthy?", word="Not known", text=text)
+    if blind:
+        return Answer(question="Healthy?", word="Not known", text=_listed(blind))
     if warned:
         return Answer(question="Healthy?", word="Yes", text=f"nothing is critical, {count(warned, 'warning')}")
     return Answer(question="Healthy?", word="Yes", text="nothing is critical, no warnings")

@@ -58,6 +58,11 @@ class HealthReport:
     rates: str = ""  # what rates are reckoned from, in words
     error: LockstepError | None = None  # why nothing could be read
 
+    @property
+    def blind(self) -> tuple[str, ...]:
+        """Return the checks of which nothing could be seen."""
+        return tuple(dict.fromkeys(one.check for one in self.hidden if one.whole))
+
     def count(self, severity: Severity) -> int:
         return sum(finding.severity is severity for finding in self.findings)
 

@@ -172,6 +172,12 @@ def _drift(one: EnvironmentOverview) -> Iterator[Problem]:
     elif one.drift.verdict is Verdict.STALE:
         text = "the schema was not recorded after the last run, which was cut off"
         yield Problem(part="drift", grade=Grade.DUE, text=text, command=command)
+    elif one.drift.verdict is Verdict.BUSY:
+        text = "a run is at work, so its schema was not compared"
+        yield Problem(part="drift", grade=Grade.DUE, text=text, command=command)
+    elif one.drift.verdict is Verdict.UNRECORDED and any(row.entry is not None for row in one.status.rows):
+        text = "its schema is not recorded, so nobody can tell what was changed by hand"
+        yield Problem(part="drift", grade=Grade.DUE, text=text, command=command)
 
 
 def _health(one: EnvironmentOverview) -> Iterator[Problem]:
@@ -184,6 +190,9 @@ def _health(one: EnvironmentOverview) -> Iterator[Problem]:
         yield Problem(part="health", grade=Grade.WRONG, text=text, command=command, error=error)
     elif other:
         text = f"{count(other, 'warning')}: {finding_words(weighty(one)[0])}"
+        yield Problem(part="health", grade=Grade.DUE, text=text, command=command)
+    if one.health is not None and one.health.blind:
+        text = f"not judged: {few(one.health.blind)}"
         yield Problem(part="health", grade=Grade.DUE, text=text, command=command)
 
 

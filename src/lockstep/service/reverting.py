@@ -278,11 +278,11 @@ def _pass_gates(
     from lockstep.service.approved import approved, wanted_revert  # late: most reverts are on dev
     from lockstep.service.rehearsal.revertgate import Found, find_proof, pass_proof
 
-    name, session, plan = environment.name, reverting.work.session, reverting.plan
+    name, work, plan = environment.name, reverting.work, reverting.plan
 
-    def proven(manifest: Manifest | None) -> Found:
+    def proven(manifest: Manifest | None, override: str | None) -> Found:
         return pass_proof(
-            settings, environment, folder, manifest, run, progress, session, plan,
+            settings, environment, folder, manifest, run, progress, work.session, plan,
             newer=newer, command=command, override=override,
         )  # fmt: skip
 
@@ -290,18 +290,20 @@ def _pass_gates(
         manifest = None
         if environment.protected or settings.backup is not None:
             manifest = take_backup(settings, environment, run, progress).manifest
-        found = proven(manifest)
+        found = proven(manifest, override)
         if not environment.protected:
             return manifest.key if manifest is not None else None
         assert manifest is not None
         wanted = wanted_revert(reverting.target, plan, found, manifest, override=override)
         approved(settings, environment, run, wanted, progress, prompt)
+        work.keep_lock("Nothing was taken back.")
         why = stale(settings, environment, run, manifest)
         if why is None:
             if found.by_ledger and find_proof(
-                settings, environment, folder, manifest, run, Silent(), session, plan, newer=newer
+                settings, environment, folder, manifest, run, Silent(), work.session, plan, newer=newer
             ).problems != found.problems:  # fmt: skip
-                proven(manifest)  # rows were written meanwhile
+                # Rows were written meanwhile. Who approved what loses nothing did not approve that it is overridden.
+                proven(manifest, override if found.problems else None)
             return manifest.key
         refuse_restless(reverting.target, why, tries)
         progress.note(name, f"{why}: backed up again, and the way back proven again")

@@ -125,11 +125,14 @@ def refuse_lost_since(
     *,
     override: str | None,
 ) -> None:
-    """Under the lock: what was proven by counting rows is counted once more. Raises RevertNotProven."""
+    """Under the lock: what was proven by counting rows is counted once more. Raises RevertNotProven.
+
+    Who approved what loses nothing did not approve that it is overridden: `override` counts for what needed it before.
+    """
     if before.by_ledger:
         pass_proof(
             settings, environment, folder, manifest, run, progress, session, plan,
-            command=choice.command(environment.name), override=override,
+            command=choice.command(environment.name), override=override if before.problems else None,
         )  # fmt: skip
 
 

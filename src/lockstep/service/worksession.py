@@ -24,7 +24,7 @@ from lockstep.errors import (
     Unreachable,
 )
 from lockstep.postgres.audit import Event, write_event
-from lockstep.postgres.connection import Session, Target, open_session, refuse_standby
+from lockstep.postgres.connection import Session, Target, guard, open_session, refuse_standby
 from lockstep.postgres.entries import RunInfo, Scribe
 from lockstep.postgres.executor import Attempt, Done, Waiting, run_message
 from lockstep.postgres.ledger import read_ledger, refuse_unowned
@@ -119,6 +119,24 @@ class WorkSession:
         self.session = open_session(target, run_id=self.run.run_id)
         try:
             take_lock(self.session, wait_seconds=RETAKE_SECONDS)
+        except LockHeld as error:
+            raise LockHeld(target=error.target, holder=error.holder, outcome=outcome) from None
+        self.refuse_changed(read_ledger(self.session).entries, self.entries, outcome)
+
+    def keep_lock(self, outcome: str) -> None:
+        """After a long wait: where the session was lost meanwhile, take the lock again in a new one.
+
+        The ledger must be what it was then. Raises Unreachable, LockHeld and LedgerError with `outcome`, what was done.
+        """
+        try:
+            with guard(self.session.target):
+                self.session.connection.execute("SELECT 1")
+            return
+        except Unreachable:
+            self.session.close()
+        self.session = self._connected_again()
+        try:
+            take_lock(self.session, wait_seconds=LOST_SECONDS)
         except LockHeld as error:
             raise LockHeld(target=error.target, holder=error.holder, outcome=outcome) from None
         self.refuse_changed(read_ledger(self.session).entries, self.entries, outcome)

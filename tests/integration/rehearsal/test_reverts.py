@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lockstep.core.approval import Approval
 from tests.project import Project
 
 
@@ -91,6 +92,39 @@ def test_rows_written_while_it_waited_for_approval_are_counted(shop: Project) ->
     refused = shop.run("revert", "prod", "--steps", "1")
     assert refused.code == 7 and "it loses data: 3 rows of public.orders.note" in refused.err
     assert applied(shop) == [1, 2]
+
+
+def test_an_override_does_not_cover_rows_that_were_written_after_somebody_approved_that_none_are_lost(
+    shop: Project,
+) -> None:
+    def late(asked: Approval) -> tuple[bool, str]:
+        assert "loses nothing" in asked.request.headline and asked.request.overridden is None
+        shop.query("UPDATE orders SET note = 'x' WHERE id <= 3", "prod")
+        return True, "fine"
+
+    shop.prompt = late
+    refused = shop.run("revert", "prod", "--steps", "1", "--override", "to be sure")
+    assert refused.code == 7 and "it loses data: 3 rows of public.orders.note" in refused.err
+    assert applied(shop) == [1, 2]
+
+
+def test_a_session_that_is_lost_while_it_waits_takes_the_lock_again_and_goes_on_with_the_same_ledger_alone(
+    shop: Project,
+) -> None:
+    def lost(_asked: Approval) -> tuple[bool, str]:
+        shop.query("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'", "prod")
+        if len(asked) == 1:
+            shop.query("UPDATE schema_migrations SET checksum = 'other' WHERE version = 1", "prod")
+        return True, "fine"
+
+    asked: list[int] = [1]
+    shop.prompt = lost
+    refused = shop.run("revert", "prod", "--steps", "1")
+    assert refused.code == 4 and "changed by somebody else" in refused.err and "Nothing was taken back" in refused.err
+    assert applied(shop) == [1, 2]
+    asked.clear()
+    assert shop.run("revert", "prod", "--steps", "1").code == 0
+    assert applied(shop) == [1]
 
 
 def test_what_was_written_since_is_counted_and_wants_an_override(shop: Project) -> None:

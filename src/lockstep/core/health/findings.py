@@ -59,6 +59,7 @@ class Hidden:
     check: str  # id of the check
     why: str
     fix: str | None  # what would let it look
+    whole: bool = False  # nothing of it was seen: it failed, was locked, or took too long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

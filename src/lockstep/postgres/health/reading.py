@@ -127,7 +127,7 @@ class _Reader:
 
     def _hide(self, name: str, error: psycopg.Error) -> None:
         why, fix = self._reason(error)
-        self._hidden += [Hidden(check=check, why=why, fix=fix) for check in NEEDS.get(name, ())]
+        self._hidden += [Hidden(check=check, why=why, fix=fix, whole=True) for check in NEEDS.get(name, ())]
 
     def _reason(self, error: psycopg.Error) -> tuple[str, str | None]:
         match error:

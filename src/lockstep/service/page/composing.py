@@ -123,7 +123,9 @@ def _health_cell(one: EnvironmentOverview) -> Cell:
     critical, warnings = report.count(Severity.CRITICAL), report.count(Severity.WARNING)
     if critical:
         return Cell(text=f"{critical} critical", light=Light.BAD)
-    return Cell(text=count(warnings, "warning"), light=Light.NOTE) if warnings else Cell(text="good", light=Light.GOOD)
+    if warnings:
+        return Cell(text=count(warnings, "warning"), light=Light.NOTE)
+    return Cell(text="not judged", light=Light.UNKNOWN) if report.blind else Cell(text="good", light=Light.GOOD)
 
 
 def _backup_cells(facts: PageFacts, one: EnvironmentOverview) -> tuple[Cell, Cell]:
@@ -304,7 +306,12 @@ def _health(facts: PageFacts) -> Section:
                 (Cell(text=one.environment), Cell(text="not looked at", light=Light.UNKNOWN), DASH, Cell(text=why))
             )
             continue
-        if not report.findings:
+        if report.blind:
+            why = f"not judged: {', '.join(report.blind)}"
+            rows.append(
+                (Cell(text=one.environment), Cell(text="not judged", light=Light.UNKNOWN), DASH, Cell(text=why))
+            )
+        elif not report.findings:
             rows.append(
                 (Cell(text=one.environment), Cell(text="good", light=Light.GOOD), DASH, Cell(text="nothing found"))
             )
