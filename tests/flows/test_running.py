@@ -217,27 +217,23 @@ def test_the_recipe_deploys_on_postgresql_with_authentication_and_stops_without_
     code, text = lockstep("doctor", PREFECT_API_AUTH_STRING="lockstep:wr0ng-c4nary-l0gin")
     assert code == 2 and text.count("refuses the credentials (HTTP 401)") == 1, text
 
-    # Right: by the worker; and the server's part of the alerts, which are writes of our own client behind CSRF.
-    code, text = lockstep("deploy", "--reason", "OPS-1", "--approve", "tested")
-    assert code == 0 and "by the deployment deploy/deploy" in text, text
-    assert shop.ledger("prod")[-1] == "003-step.sql"
+    # Right, and behind TLS with an authority of one's own: by the worker. One that is not trusted is said as such.
+    authority, certificate = _certificates(tmp_path)
+    with _Tls(site.port, certificate) as port:
+        behind = {"PREFECT_API_URL": f"https://localhost:{port}/api"}
+        code, text = lockstep("deploy", SSL_CERT_FILE="", **behind)
+        assert code == 2 and "is not trusted here" in text and "PREFECT_API_SSL_CERT_FILE" in text, text
+        behind["PREFECT_API_SSL_CERT_FILE"] = str(authority)
+        code, text = lockstep("deploy", "--reason", "OPS-1", "--approve", "tested", **behind)
+        assert code == 0 and f"by the deployment deploy/deploy of https://localhost:{port}/api" in text, text
+        assert shop.ledger("prod")[-1] == "003-step.sql"
+
+    # The server's part of the alerts: writes of our own client, behind CSRF.
     code, text = lockstep("alerts", "apply")
     assert code == 0, text
     looked = shop.lockstep("doctor", "--json")
     (section,) = [one for one in json.loads(looked.stdout)["sections"] if one["name"] == "Prefect"]
     assert {check["outcome"] for check in section["checks"]} == {"ok"}, section
-
-    # Behind TLS with an authority of one's own: not trusted is said as such, and trusted works.
-    authority, certificate = _certificates(tmp_path)
-    with _Tls(site.port, certificate) as port:
-        behind = {"PREFECT_API_URL": f"https://localhost:{port}/api"}
-        shop.add("CREATE TABLE behind_tls (id int);")
-        code, text = lockstep("deploy", "--dry-run", **behind)
-        assert code == 2 and "is not trusted here" in text and "PREFECT_API_SSL_CERT_FILE" in text, text
-        code, text = lockstep("deploy", "--dry-run", PREFECT_API_SSL_CERT_FILE=str(authority), **behind)
-        assert code == 0 and f"by the deployment deploy/deploy of https://localhost:{port}/api" in text, text
-        code, text = lockstep("alerts", "list", PREFECT_API_SSL_CERT_FILE=str(authority), **behind)
-        assert code == 0, text
 
     # Stopped in the middle of a migration: told to end, rolled back, and written down; the worker goes after it.
     shop.add("SELECT pg_sleep(600);")
