@@ -11,6 +11,7 @@ from lockstep.core.matrix import summary
 from lockstep.core.moments import minute
 from lockstep.core.page.document import Answer, Light, Todo, worst
 from lockstep.service.drifting import Verdict
+from lockstep.service.outcome import ledger_lost
 from lockstep.service.overview import EnvironmentOverview
 from lockstep.service.page.facts import PageFacts
 from lockstep.service.page.wording import age, count, divided, listed, one_line, said
@@ -89,6 +90,10 @@ def _in_step(facts: PageFacts) -> list[Point]:
 def _ledger(one: EnvironmentOverview) -> list[Point]:
     if one.error is not None:
         return []
+    if one.lost is not None:
+        error = ledger_lost(one)
+        todo = Todo(environment=one.environment, light=Light.BAD, text=said(error), command=error.hint or "")
+        return [Point(light=Light.BAD, text=f"the ledger of {one.environment} is gone", todo=todo)]
     if not one.status.initialised:
         todo = Todo(
             environment=one.environment,
