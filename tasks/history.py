@@ -26,7 +26,9 @@ def report_history(environments: Sequence[str] | None = None) -> None:
 @step("history", "history", retry=False)
 def _report_history(environments: list[str]) -> None:
     run = current()
-    found = history_artifacts(run.settings, [run.environment(name) for name in environments])
+    # What did not answer a minute ago is not asked again.
+    asked = [name for name in environments if name not in run.looks or run.looks[name].error is None]
+    found = history_artifacts(run.settings, [run.environment(name) for name in asked])
     for name, error in found.unread:
         run.progress.note(name, f"its history could not be read: {error.message}")
     for one in found.drawn:
@@ -54,5 +56,5 @@ def _write_page() -> None:
     run = current()
     place = run.settings.report_place
     assert place is not None
-    done = report(run.settings, run.environments, run.folder, place, base=run.settings.folder)
+    done = report(run.settings, run.environments, run.folder, place, base=run.settings.folder, seen=run.overview)
     run.progress.note("page", f"written: {done.place}")

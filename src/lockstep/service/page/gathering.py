@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 
 from lockstep import __version__
 from lockstep.config import Environment, Settings
@@ -17,15 +16,16 @@ from lockstep.errors import LedgerMissing, LockstepError
 from lockstep.postgres.audit import count_log, read_log
 from lockstep.postgres.connection import open_session
 from lockstep.service.approval.records import read_records
-from lockstep.service.drifting import find_drift
-from lockstep.service.health import check_health, thresholds
+from lockstep.service.bounded import answer
+from lockstep.service.health import thresholds
 from lockstep.service.history import chronicle_of
-from lockstep.service.overview import EnvironmentOverview, Overview, Unseen
+from lockstep.service.overview import PATIENCE, Overview, overview
 from lockstep.service.page.facts import LogFacts, PageFacts
 from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
-from lockstep.service.status import TargetStatus, parity, target_status
 from lockstep.storage.backups import ListedBackup
+
+LISTING = 60.0  # seconds for the bucket to list what it has
 
 
 def gather(
@@ -71,10 +71,7 @@ def _logs(
         return found, errors
 
     def read(one: Environment) -> LogFacts | LockstepError:
-        try:
-            return _log(settings, one, rows)
-        except LockstepError as error:
-            return error
+        return answer(PATIENCE, lambda: _log(settings, one, rows), name=one.name)
 
     with ThreadPoolExecutor(max_workers=min(8, len(environments))) as pool:
         for one, facts in zip(environments, pool.map(read, environments), strict=True):
@@ -107,36 +104,7 @@ def _backups(
         return None, None
     from lockstep.service.listing import list_backups  # late: boto3 is for those who have backups
 
-    try:
-        found = list_backups(settings, environments)
-    except LockstepError as error:
-        return None, error
+    found = answer(LISTING, lambda: list_backups(settings, environments), name="the bucket")
+    if isinstance(found, LockstepError):
+        return None, found
     return {one.environment: one.backups[::-1] for one in found}, None
-
-
-def overview(settings: Settings, environments: Sequence[Environment], folder: Folder) -> Overview:
-    """Look at all environments at once; the trouble of one is in its own part."""
-    if not environments:
-        return Overview(at=datetime.now(UTC), environments=())
-    with ThreadPoolExecutor(max_workers=min(8, len(environments))) as pool:
-        found = tuple(pool.map(lambda one: _look(settings, one, target_status(settings, one, folder)), environments))
-    return Overview(at=datetime.now(UTC), environments=found, parity=parity(settings, [one.status for one in found]))
-
-
-def _look(settings: Settings, environment: Environment, status: TargetStatus) -> EnvironmentOverview:
-    drift, health, unseen = None, None, []
-    if status.error is None:
-        try:
-            drift = find_drift(settings, environment) if status.initialised else None
-        except LockstepError as error:
-            unseen.append(Unseen(part="drift", error=error))
-        health = check_health(settings, environment)
-    return EnvironmentOverview(
-        environment=environment.name,
-        target=status.target,
-        protected=environment.protected,
-        status=status,
-        drift=drift,
-        health=health,
-        unseen=tuple(unseen),
-    )
