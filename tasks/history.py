@@ -26,7 +26,9 @@ def report_history(environments: Sequence[str] | None = None, *, pictures: bool 
 @step("history", "history", retry=False)
 def _report_history(environments: list[str], pictures: bool) -> None:
     run = current()
-    found = history_artifacts(run.settings, [run.environment(name) for name in environments], pictures=pictures)
+    # What did not answer a minute ago is not asked again.
+    asked = [name for name in environments if name not in run.looks or run.looks[name].error is None]
+    found = history_artifacts(run.settings, [run.environment(name) for name in asked], pictures=pictures)
     for name, error in found.unread:
         run.progress.note(name, f"its history could not be read: {error.message}")
     for one in found.drawn:

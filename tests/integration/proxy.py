@@ -14,6 +14,7 @@ class CountingProxy:
     """Listens on a loopback port and passes everything on to `port`. `trips` counts turns of the client.
 
     With `cut`, the first message that holds these bytes reaches the server, and its answer is lost with the line.
+    With `frozen`, the first message that holds these bytes goes nowhere, and the line stays open in silence.
     With `cut_after`, that many bytes that one side ("client" or "server") sent get through, over all connections, and
     then the line is cut. After a cut the proxy works again, unless it `stays_down`.
     `bytes` counts what got through, by who sent it; `queries` are the simple-query messages of each connection.
@@ -24,10 +25,12 @@ class CountingProxy:
         port: int,
         *,
         cut: bytes | None = None,
+        frozen: bytes | None = None,
         cut_after: tuple[str, int] | None = None,
         stays_down: bool = False,
     ) -> None:
         self._cut = cut
+        self._frozen = frozen
         self._cutting = False
         self._cut_after = cut_after
         self._stays_down = stays_down
@@ -63,6 +66,10 @@ class CountingProxy:
             while data := source.recv(65536):
                 if who == "client":
                     heard += data
+                if who == "client" and self._frozen and self._frozen in data:
+                    while source.recv(65536):
+                        pass
+                    break
                 if who == "client" and not turn["client"]:
                     self.trips += 1
                 turn["client"] = who == "client"

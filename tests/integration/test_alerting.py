@@ -18,6 +18,7 @@ from lockstep.service.alerting.incidents import open_incidents
 from lockstep.service.alerting.nightly import of_overview
 from lockstep.service.alerting.sending import heartbeat, raise_alert, recovered
 from lockstep.service.alerting.watching import watch
+from lockstep.service.outcome import outcomes
 from lockstep.service.overview import overview
 from tests.integration.backup.conftest import new_store, s3, store
 from tests.integration.backup.store import Store
@@ -189,6 +190,30 @@ def test_each_night_tells_what_is_new_and_what_is_over_and_nothing_else(
     (over,) = night()
     assert over.startswith("lockstep recovered dev: status is well again: dev (DB): table public.c")
     assert night() == [] and open_incidents(remembered.settings(), "dev") == ()
+
+
+def test_a_ledger_that_is_gone_is_told_and_is_no_new_environment(remembered: Project, hook: Receiver) -> None:
+    remembered.toml += "[[health.ignore]]\ncheck = 'unsafe-settings'\nobject = '*'\nreason = 'tests'\n"
+    remembered.configure()
+    remembered.write("001-a.sql", "CREATE TABLE a (id bigint PRIMARY KEY);")
+    assert remembered.run("init").code == 0
+
+    def night() -> tuple[str, list[str]]:
+        settings, came = remembered.settings(), len(hook.subjects)
+        found = overview(settings, tuple(settings.environments.values()), remembered.files(), seconds=6)
+        watch(settings, of_overview(settings, found, run_id="r", url=None), run_id="r", url=None)
+        (one,) = outcomes(found)
+        return one.text, [subject for subject in hook.subjects[came:] if "ledger" in subject]
+
+    remembered.query("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    assert night()[0].startswith("no ledger yet")  # nobody knows of an earlier one
+    assert remembered.run("init").code == 0 and remembered.run("sync").code == 0
+    assert remembered.run("backup", "dev").code == 0
+    remembered.query("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    text, told = night()
+    assert text.startswith("the ledger is gone: backup 20"), text
+    assert len(told) == 1 and told[0].startswith("lockstep FAILED dev: dev (")
+    assert night()[1] == []
 
 
 def test_what_reached_nobody_is_told_again(remembered: Project, hook: Receiver) -> None:

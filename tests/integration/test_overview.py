@@ -22,7 +22,9 @@ from lockstep.service.outcome import Grade, outcomes
 from lockstep.service.overview import EnvironmentOverview, Overview, Unseen, overview
 from lockstep.service.page.answers import answers as page_answers
 from lockstep.service.page.gathering import gather
+from lockstep.service.page.history import history_artifacts
 from lockstep.service.worksession import work_session
+from tests.integration.proxy import CountingProxy
 from tests.project import Project
 
 #: The tests' server forgets what a crash would take: that is no trouble here.
@@ -111,6 +113,25 @@ def test_what_could_not_be_looked_at_is_named_and_what_was_seen_is_kept(project:
     assert [each.part for each in one.unseen] == ["drift"]
     (found,) = outcomes(overview_of(one))
     assert found.grade is Grade.WRONG and found.text.startswith("drift could not be looked at: dev (")
+
+
+def test_the_page_and_the_charts_wait_for_nobody_who_fell_silent(
+    server: ThrowawayServer, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert project.run("init").code == 0 and project.run("sync").code == 0
+    settings, folder = project.settings(), project.files()
+    chosen = tuple(settings.environments.values())
+    seen = overview(settings, chosen, folder)
+    for module in ("gathering", "history"):
+        monkeypatch.setattr(f"lockstep.service.page.{module}.PATIENCE", 2.0)
+    with CountingProxy(server.port, frozen=b"schema_migrations_log") as proxy:
+        project.urls["dev"] = project.urls["dev"].replace(f":{server.port}/", f":{proxy.port}/")
+        settings = project.settings()
+        chosen = tuple(settings.environments.values())
+        facts = gather(settings, chosen, folder, rows=3, seen=seen)
+        artifacts = history_artifacts(settings, chosen)
+    assert "no answer within 2 s" in facts.log_errors["dev"].message
+    assert [(name, "no answer within 2 s" in error.message) for name, error in artifacts.unread] == [("dev", True)]
 
 
 def overview_of(one: EnvironmentOverview) -> Overview:

@@ -10,10 +10,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from lockstep.errors import LockstepError, Unreachable
 
 if TYPE_CHECKING:
     from lockstep.postgres.connection import Session
+
+T = TypeVar("T")
 
 
 def within(seconds: float, call: Callable[[], None], *, name: str = "bounded") -> bool:
@@ -22,6 +26,27 @@ def within(seconds: float, call: Callable[[], None], *, name: str = "bounded") -
     thread.start()
     thread.join(seconds)
     return not thread.is_alive()
+
+
+def answer(seconds: float, call: Callable[[], T], *, name: str) -> T | LockstepError:
+    """Return what `call` returns, or the error of ours that it raises; where it does not end in time, that it did not."""
+    found: list[T] = []
+    trouble: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            found.append(call())
+        except Exception as error:
+            trouble.append(error)
+
+    within(seconds, ask, name=f"ask {name}")
+    if found:
+        return found[0]
+    if not trouble:
+        return Unreachable(target=name, reason=f"no answer within {seconds:.0f} s", hint="lockstep doctor")
+    if isinstance(trouble[0], LockstepError):
+        return trouble[0]
+    raise trouble[0]
 
 
 def give_up(session: Session | None) -> None:

@@ -222,7 +222,8 @@ def _newest_old_enough(backups: Backups, environment: str) -> tuple[Earlier | No
         except LockstepError:
             continue  # a damaged one is the business of `backups verify`
         if manifest is not None and contents is not None:
-            return Earlier(backup=one, taken_at=manifest.taken_at, contents=contents), ""
+            entries = manifest.ledger.entries if manifest.ledger is not None else None
+            return Earlier(backup=one, taken_at=manifest.taken_at, contents=contents, entries=entries), ""
     return None, "there is no backup to compare with"
 
 

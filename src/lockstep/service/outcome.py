@@ -118,7 +118,7 @@ def _problems(one: EnvironmentOverview, found: Overview | None) -> Iterator[Prob
         )
         return
     if not status.initialised:
-        yield Problem(part="files", grade=Grade.DUE, text="no ledger yet", command=f"lockstep init {name}")
+        yield _without_ledger(one)
     else:
         yield from _files(one)
     yield from _drift(one)
@@ -141,6 +141,27 @@ def _problems(one: EnvironmentOverview, found: Overview | None) -> Iterator[Prob
         text = f"{each.part} could not be looked at: {each.error.message.splitlines()[0]}"
         grade = Grade.DUE if each.part == "approvals" else Grade.WRONG
         yield Problem(part=each.part, grade=grade, text=text, command=each.error.hint, error=each.error)
+
+
+def _without_ledger(one: EnvironmentOverview) -> Problem:
+    if one.lost is None:
+        return Problem(part="files", grade=Grade.DUE, text="no ledger yet", command=f"lockstep init {one.environment}")
+    error = ledger_lost(one)
+    return Problem(
+        part="files",
+        grade=Grade.WRONG,
+        text=error.message.removeprefix(f"{one.target}: "),
+        command=error.hint,
+        error=error,
+    )
+
+
+def ledger_lost(one: EnvironmentOverview) -> LedgerError:
+    """What is said of a database without a ledger, where a backup of it holds one."""
+    return LedgerError(
+        f"{one.target}: the ledger is gone: backup {one.lost} holds one. Is this the database that was backed up?",
+        hint=f"lockstep doctor {one.environment}",
+    )
 
 
 def _unreadable(error: LockstepError) -> str:

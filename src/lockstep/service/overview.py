@@ -57,6 +57,7 @@ class EnvironmentOverview:
     drift: DriftReport | None = None  # None: not looked at (no ledger, unreachable, or see `unseen`)
     health: HealthReport | None = None  # None: not looked at
     unseen: tuple[Unseen, ...] = ()
+    lost: str | None = None  # a backup that holds a ledger, where the database has none
     ms: int = 0  # how long the look took
 
     @property
@@ -175,6 +176,7 @@ class _Look:
         self._status: TargetStatus | None = None
         self._drift: DriftReport | None = None
         self._health: HealthReport | None = None
+        self._lost: str | None = None
         self._unseen: list[Unseen] = []
         self._part: str | None = None  # that is looked at now
         self._late: LockstepError | None = None
@@ -206,6 +208,8 @@ class _Look:
         with self._looking_at("health"):
             self._health = session_health(self._settings, self._environment, session, observation)
         self._close()
+        if not status.initialised and (earlier := observation.wait()) is not None and earlier.entries is not None:
+            self._lost = earlier.backup
         if status.asked and self._settle is not None:
             with self._looking_at("approvals"):
                 self._status = replace(status, asked=tuple(self._settle(self._environment)))
@@ -243,6 +247,7 @@ class _Look:
             drift=drift,
             health=health,
             unseen=tuple(unseen),
+            lost=self._lost,
             ms=ms,
         )
 

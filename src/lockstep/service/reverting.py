@@ -276,7 +276,7 @@ def _pass_gates(
     it; what was proven by counting rows is counted once more.
     """
     from lockstep.service.approved import approved, wanted_revert  # late: most reverts are on dev
-    from lockstep.service.rehearsal.revertgate import Found, find_proof, pass_proof
+    from lockstep.service.rehearsal.revertgate import Found, find_proof, pass_proof, refuse_written_since
 
     name, work, plan = environment.name, reverting.work, reverting.plan
 
@@ -304,6 +304,7 @@ def _pass_gates(
             ).problems != found.problems:  # fmt: skip
                 # Rows were written meanwhile. Who approved what loses nothing did not approve that it is overridden.
                 proven(manifest, override if found.problems else None)
+            refuse_written_since(work.session, plan, found, settings.project.ledger_schema, command=command)
             return manifest.key
         refuse_restless(reverting.target, why, tries)
         progress.note(name, f"{why}: backed up again, and the way back proven again")

@@ -20,7 +20,7 @@ from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.ledger import read_ledger
 from lockstep.service.progress import Progress
 from lockstep.service.project import target_of
-from lockstep.service.rehearsal.revertgate import Found, find_proof, pass_proof
+from lockstep.service.rehearsal.revertgate import Found, find_proof, pass_proof, refuse_written_since
 from lockstep.service.reverting import make_revert, revert_command
 from lockstep.service.store import open_store
 from lockstep.storage.manifest import Manifest
@@ -134,6 +134,9 @@ def refuse_lost_since(
             settings, environment, folder, manifest, run, progress, session, plan,
             command=choice.command(environment.name), override=override if before.problems else None,
         )  # fmt: skip
+    refuse_written_since(
+        session, plan, before, settings.project.ledger_schema, command=choice.command(environment.name)
+    )
 
 
 def look_only(

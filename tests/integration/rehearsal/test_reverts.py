@@ -108,6 +108,19 @@ def test_an_override_does_not_cover_rows_that_were_written_after_somebody_approv
     assert applied(shop) == [1, 2]
 
 
+def test_rows_written_while_it_waited_are_counted_where_it_was_tried_on_the_backup(shop: Project) -> None:
+    def late(asked: Approval) -> tuple[bool, str]:
+        assert "tried on backup" in asked.request.headline and "loses nothing" in asked.request.headline
+        shop.query("UPDATE orders SET note = 'x' WHERE id <= 3", "prod")
+        return True, "fine"
+
+    shop.write("002-m.down.sql", "DO $$ BEGIN ALTER TABLE orders DROP COLUMN note; END $$;")
+    shop.prompt = late
+    refused = shop.run("revert", "prod", "--steps", "1")
+    assert refused.code == 7 and "written since the backup: 3 rows of public.orders.note" in refused.err
+    assert applied(shop) == [1, 2]
+
+
 def test_a_session_that_is_lost_while_it_waits_takes_the_lock_again_and_goes_on_with_the_same_ledger_alone(
     shop: Project,
 ) -> None:

@@ -295,6 +295,7 @@ class Earlier:
     backup: str  # id
     taken_at: datetime
     contents: Contents
+    entries: int | None = None  # of the ledger in it; None: there was none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from lockstep.errors import LedgerError, LockstepError, Unhealthy
 from lockstep.service.alerting.making import Known, of_error, project_of
 from lockstep.service.alerting.watching import Watched
 from lockstep.service.drifting import Verdict
-from lockstep.service.outcome import drift_labels, weighty
+from lockstep.service.outcome import drift_labels, ledger_lost, weighty
 from lockstep.service.overview import EnvironmentOverview, Overview
 
 #: Checks whose object is a session: the same trouble has another pid every night.
@@ -77,6 +77,8 @@ def _problems(one: EnvironmentOverview, found: Overview) -> Iterator[tuple[Locks
     if status.error is not None:
         yield status.error, "failed", "reach", type(status.error).__name__
         return
+    if one.lost is not None:
+        yield ledger_lost(one), "failed", "ledger", "ledger"
     for row in status.rows:
         if status.initialised and row.state in DISAGREEING:
             error = LedgerError(
@@ -117,8 +119,10 @@ def _judged(one: EnvironmentOverview, found: Overview, about: str) -> bool:
         return False
     drift = one.drift is not None and one.drift.verdict in (Verdict.NONE, Verdict.DRIFT)
     match group:
-        case "files" | "unseen":
+        case "unseen":
             return True
+        case "files" | "ledger":
+            return one.status.initialised
         case "drift":
             return drift
         case "parity":

@@ -78,7 +78,7 @@ def _environment(facts: PageFacts, one: EnvironmentOverview) -> tuple[Cell, ...]
     elif waits:
         pending = Cell(text=str(waits), light=Light.NOTE)
     if not one.status.initialised:
-        pending = Cell(text="no ledger", light=Light.NOTE)
+        pending = Cell(text="no ledger", light=Light.NOTE if one.lost is None else Light.BAD)
     return (
         head,
         Cell(text="nothing" if newest is None else f"up to {newest:03d}"),

@@ -16,7 +16,7 @@ from lockstep.errors import LedgerMissing, LockstepError, Unreachable
 from lockstep.postgres.audit import count_log, read_log
 from lockstep.postgres.connection import Session, open_session
 from lockstep.service.approval.records import read_records
-from lockstep.service.bounded import give_up, within
+from lockstep.service.bounded import answer, give_up, within
 from lockstep.service.health import thresholds
 from lockstep.service.history import chronicle_of
 from lockstep.service.overview import PATIENCE, Overview, overview
@@ -25,6 +25,8 @@ from lockstep.service.project import target_of
 from lockstep.service.redaction import known_secrets, redact
 from lockstep.service.run import new_run_id
 from lockstep.storage.backups import ListedBackup
+
+LISTING = 60.0  # seconds for the bucket to list what it has
 
 
 def gather(
@@ -136,8 +138,7 @@ def _backups(
         return None, None
     from lockstep.service.listing import list_backups  # late: boto3 is for those who have backups
 
-    try:
-        found = list_backups(settings, environments)
-    except LockstepError as error:
-        return None, error
+    found = answer(LISTING, lambda: list_backups(settings, environments), name="the bucket")
+    if isinstance(found, LockstepError):
+        return None, found
     return {one.environment: one.backups[::-1] for one in found}, None

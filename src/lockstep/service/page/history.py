@@ -14,7 +14,9 @@ from lockstep.core.duration import parse_duration
 from lockstep.core.page.chart import Chart, charts
 from lockstep.core.text import printable
 from lockstep.errors import LockstepError
+from lockstep.service.bounded import answer
 from lockstep.service.history import chronicle
+from lockstep.service.overview import PATIENCE
 
 ROWS = 30  # of each table
 
@@ -48,10 +50,7 @@ def history_artifacts(
     unread: list[tuple[str, LockstepError]] = []
 
     def read(one: Environment) -> Chronicle | LockstepError:
-        try:
-            return chronicle(settings, one)
-        except LockstepError as error:
-            return error
+        return answer(PATIENCE, lambda: chronicle(settings, one), name=one.name)
 
     if environments:
         with ThreadPoolExecutor(max_workers=min(8, len(environments))) as pool:

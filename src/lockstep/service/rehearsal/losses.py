@@ -6,7 +6,7 @@ after the down. Positions of sequences are no loss, and neither is what a genera
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -234,6 +234,52 @@ def gone_relations(changes: Iterable[Change]) -> frozenset[str]:
         if kind in {"table", "column"} and change.action is Action.DROPPED:
             found.add(f"{schema}.{parent if kind == 'column' else name}")
     return frozenset(found)
+
+
+def dropped_by(changes: Iterable[Change]) -> tuple[Dropped, ...]:
+    """Return the tables and columns that went in a change set. Where others came, they may be the same ones, renamed."""
+    gone: list[Dropped] = []
+    made: set[str] = set()
+    for change in changes:
+        kind, schema, parent, name = change.key
+        if kind in {"table", "column"} and change.action is not Action.ALTERED:
+            relation = f"{schema}.{parent if kind == 'column' else name}"
+            if change.action is Action.CREATED:
+                made.add(relation if kind == "column" else schema)
+            else:
+                gone.append(Dropped(relation=relation, column=name if kind == "column" else None))
+    whole = {one.relation for one in gone if one.column is None}
+    return tuple(
+        one
+        for one in gone
+        if one.relation.partition(".")[0] not in made
+        and (one.column is None or (one.relation not in made and one.relation not in whole))
+    )
+
+
+def held_in(connection: psycopg.Connection, drops: Iterable[Dropped], ledger_schema: str) -> tuple[Loss, ...] | None:
+    """Count what there is in tables and columns that are to be dropped. None: one is not there by that name, or no table."""
+    columns: dict[str, set[str | None]] = {}
+    for one in drops:
+        columns.setdefault(one.relation, set()).add(one.column)
+    losses: list[Loss] = []
+    for relation, names in sorted(columns.items()):
+        # All that goes with it, whatever table it is a part of.
+        found = read_tables(connection, (relation,), ledger_schema=ledger_schema)
+        tables = [replace(one, root=relation) for one in found]
+        held = read_holdings(connection, tables, sums=False, caught=False).get(relation)
+        if held is None:
+            return None
+        losses += _held(held, names)
+    return tuple(losses)
+
+
+def _held(held: Holding, columns: Collection[str | None]) -> list[Loss]:
+    """What goes with a table that is dropped, or with columns of it."""
+    found: list[tuple[str | None, int, str]] = [(None, held.rows, DROPPED_TABLE)]
+    if None not in columns:
+        found = [(name, one.own, DROPPED_COLUMN) for name, one in held.columns.items() if name in columns]
+    return [Loss(relation=held.relation, column=name, rows=rows, what=what) for name, rows, what in found if rows]
 
 
 def traced_relations(trace: FileTrace) -> frozenset[str]:

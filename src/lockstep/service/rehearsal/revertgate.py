@@ -9,7 +9,7 @@ with a reason.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import psycopg
 
@@ -17,8 +17,7 @@ from lockstep.config import Environment, Settings
 from lockstep.core.duration import format_ms
 from lockstep.core.migration import Folder, label
 from lockstep.core.moments import utc_minute
-from lockstep.core.rehearsal.holding import DROPPED_COLUMN, DROPPED_TABLE, Holding
-from lockstep.core.rehearsal.proof import Loss, losses_text
+from lockstep.core.rehearsal.proof import Dropped, Loss, losses_text
 from lockstep.core.rehearsal.structural import structure_of
 from lockstep.core.reverting import RevertPlan
 from lockstep.errors import (
@@ -33,9 +32,9 @@ from lockstep.errors import (
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session
 from lockstep.postgres.entries import RunInfo
-from lockstep.postgres.holdings import read_holdings, read_tables
 from lockstep.service.progress import Progress
 from lockstep.service.rehearsal.gate import who
+from lockstep.service.rehearsal.losses import held_in
 from lockstep.service.rehearsal.reverts import RevertTrial, try_revert
 from lockstep.service.rehearsal.stage import open_stage
 from lockstep.service.store import open_store
@@ -58,6 +57,7 @@ class Found:
     source: str  # what says so, in words
     notes: tuple[str, ...] = ()
     by_ledger: bool = False  # of now; else of the backup that it was tried on
+    drops: tuple[Dropped, ...] = ()  # that were empty on that backup
 
     @property
     def text(self) -> str:
@@ -153,6 +153,21 @@ def find_proof(
     return found
 
 
+def refuse_written_since(session: Session, plan: RevertPlan, found: Found, ledger_schema: str, *, command: str) -> None:
+    """After a wait for approval: count what was written into what was empty on the backup that it was tried on.
+
+    Raises RevertNotProven. What cannot be counted is passed over; what the downs do with rows themselves is not seen.
+    """
+    if found.by_ledger or found.problems or not found.drops:
+        return
+    if losses := _held_now(session, found.drops, ledger_schema):
+        raise RevertNotProven(
+            target=session.target.name,
+            reasons=(f"it loses data that was written since the backup: {losses_text(losses)}",),
+            command=command,
+        )
+
+
 # -- inside -------------------------------------------------------------------------------------------------------
 
 
@@ -163,7 +178,8 @@ def _by_the_ledger(session: Session, plan: RevertPlan, ledger_schema: str) -> Fo
         return None
     if not _as_on_the_copy(plan):
         return None
-    losses = _held_now(session, plan, ledger_schema)
+    drops = [one for step, proof in proofs if proof is not None for one in proof.drops]
+    losses = _held_now(session, drops, ledger_schema)
     if losses is None:
         return None
     known = [proof for _, proof in proofs if proof is not None]
@@ -192,38 +208,17 @@ def _as_on_the_copy(plan: RevertPlan) -> bool:
     return True
 
 
-def _held_now(session: Session, plan: RevertPlan, ledger_schema: str) -> tuple[Loss, ...] | None:
+def _held_now(session: Session, drops: Collection[Dropped], ledger_schema: str) -> tuple[Loss, ...] | None:
     """Count what is by now in all that the downs drop. None: it cannot be counted here, or not soon enough."""
-    drops: dict[str, set[str | None]] = {}
-    for step in plan.steps:
-        for one in step.entry.revert_proof.drops if step.entry.revert_proof is not None else ():
-            drops.setdefault(one.relation, set()).add(one.column)
-    losses = []
     connection = session.connection
     try:
         with connection.transaction():
             connection.execute(f"SET LOCAL row_security = off; SET LOCAL statement_timeout = {_LOOK_MS}".encode())
-            for relation, columns in sorted(drops.items()):
-                # All that goes with it, whatever table it is a part of.
-                found = read_tables(connection, (relation,), ledger_schema=ledger_schema)
-                tables = [replace(one, root=relation) for one in found]
-                held = read_holdings(connection, tables, sums=False, caught=False).get(relation)
-                if held is None:
-                    return None  # it is not there by that name, or not as a table
-                losses += _lost_now(held, columns)
+            return held_in(connection, drops, ledger_schema)
     except psycopg.Error:
         if connection.closed:
             raise
         return None
-    return tuple(losses)
-
-
-def _lost_now(held: Holding, columns: Collection[str | None]) -> list[Loss]:
-    """What goes with a table that is dropped, or with columns of it."""
-    found: list[tuple[str | None, int, str]] = [(None, held.rows, DROPPED_TABLE)]
-    if None not in columns:
-        found = [(name, one.own, DROPPED_COLUMN) for name, one in held.columns.items() if name in columns]
-    return [Loss(relation=held.relation, column=name, rows=rows, what=what) for name, rows, what in found if rows]
 
 
 def _by_a_trial(
@@ -264,6 +259,7 @@ def _of_trial(trial: RevertTrial, manifest: Manifest) -> Found:
         ms=trial.ms,
         source=f"tried on backup {manifest.id}",
         notes=trial.notes,
+        drops=trial.drops,
     )
 
 

@@ -16,7 +16,7 @@ from lockstep.core.comparison import compare as compare_files
 from lockstep.core.fingerprint import Fingerprint, Key
 from lockstep.core.ledger import Ledger
 from lockstep.core.migration import Folder, Kind
-from lockstep.core.rehearsal.proof import Loss, losses_text
+from lockstep.core.rehearsal.proof import Dropped, Loss, losses_text
 from lockstep.core.rehearsal.trace import FileTrace
 from lockstep.core.reverting import RevertStep
 from lockstep.errors import MigrationFailed, PlanRefused
@@ -28,9 +28,9 @@ from lockstep.postgres.states import read_intended, read_recorded, read_states
 from lockstep.postgres.tracing import TracingWatch
 from lockstep.service.applying import ApplyRun, open_apply
 from lockstep.service.rehearsal.doubts import doubts_of_files
-from lockstep.service.rehearsal.losses import losses_of_downs
+from lockstep.service.rehearsal.losses import dropped_by, held_in, looking, losses_of_downs
 from lockstep.service.rehearsal.proofs import difference_lines, why
-from lockstep.service.rehearsal.stage import Clone, Stage
+from lockstep.service.rehearsal.stage import TEMPLATE, Clone, Stage
 from lockstep.service.reverting import RevertRun, open_revert
 
 _LISTED = 5  # differences that one line names
@@ -48,6 +48,7 @@ class RevertTrial:
     losses: tuple[Loss, ...]
     problems: tuple[str, ...]  # why it is not proven, a line each; losses among them
     notes: tuple[str, ...] = ()  # what else is to be known
+    drops: tuple[Dropped, ...] = ()  # what the downs drop, and was empty on the backup
 
 
 def try_revert(
@@ -68,6 +69,7 @@ def try_revert(
         losses=trial.losses,
         problems=tuple(problems),
         notes=tuple(trial.notes),
+        drops=trial.drops,
     )
 
 
@@ -82,6 +84,7 @@ class _Trial:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     losses: tuple[Loss, ...] = ()
+    drops: tuple[Dropped, ...] = ()
     applied: frozenset[int] = frozenset()  # versions of the ledger
     rows: tuple[Row, ...] = ()  # files against ledger, before anything
 
@@ -112,6 +115,7 @@ class _Trial:
                 self.traces.append(watching.end_file(reverting.work.session))
             end = read_live(reverting.work.session).fingerprint
         self.losses, notes, untold = losses_of_downs(self.stage, clone, self.traces, start, end)
+        self.drops = self._empty(dropped_by(exact_changes(start, end)))
         self.notes += notes
         self.problems += [f"whether it loses data is not known: {one}" for one in untold]
         if self.newer:
@@ -120,6 +124,12 @@ class _Trial:
         if past is not None:
             self._as_recorded(past, end)
         self._ups_again(clone, start, compared=past is not None)
+
+    def _empty(self, drops: tuple[Dropped, ...]) -> tuple[Dropped, ...]:
+        """Those of them that held nothing: what a down saved from the others it saves of later rows as well."""
+        schema = self.stage.settings.project.ledger_schema
+        with looking(self.stage.server.url(TEMPLATE)) as connection:
+            return tuple(one for one in drops if held_in(connection, (one,), schema) == ())
 
     # -- what it leads to ----------------------------------------------------------------------------------------------
 
