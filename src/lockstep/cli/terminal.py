@@ -10,7 +10,6 @@ import os
 import re
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lockstep.errors import ExitCode, LockstepError, MigrationFailed
@@ -23,15 +22,15 @@ if TYPE_CHECKING:
 _COLOURS = {"green": "32", "yellow": "33", "red": "31", "dim": "2", "bold": "1"}
 
 
-@dataclass(slots=True)
 class Manner:
-    """How this call speaks."""
+    """How this call speaks. No dataclass: to make one takes longer than the rest of this module."""
 
-    quiet: bool = False  # only errors, what asks for somebody, and the result
-    as_json: bool = False
-    zoned: bool = False  # a zone was chosen
-    zone: tzinfo | None = None  # of times for people; None: the machine's own
-    unfinished: bool = False  # a line about what is under way stands there, to be written over
+    def __init__(self) -> None:
+        self.quiet = False  # only errors, what asks for somebody, and the result
+        self.as_json = False
+        self.zoned = False  # a zone was chosen
+        self.zone: tzinfo | None = None  # of times for people; None: the machine's own
+        self.unfinished = False  # a line about what is under way stands there, to be written over
 
 
 manner = Manner()
@@ -279,7 +278,7 @@ def zoned(moment: datetime, form: str) -> str:
     return f"{there:{form}}" + (f"{ahead[:3]}:{ahead[3:5]}" if manner.zoned else "")
 
 
-_UTC = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d(?::\d\d)?) UTC\b")
+_UTC = r"(\d{4}-\d\d-\d\d) (\d\d:\d\d(?::\d\d)?) UTC\b"
 
 
 def _in_zone(text: str) -> str:
@@ -295,4 +294,4 @@ def _in_zone(text: str) -> str:
             return match[0]
         return f"{moment:{'%Y-%m-%d %H:%M:%S' if match[2].count(':') == 2 else '%Y-%m-%d %H:%M'} %Z}"
 
-    return _UTC.sub(there, text)
+    return re.sub(_UTC, there, text)

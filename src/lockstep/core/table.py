@@ -88,7 +88,7 @@ def folded(text: str, width: int) -> list[str]:
     if display_width(text) <= width:
         return [text]
     lines, line = [], ""
-    for word in _WORDS.findall(text):
+    for word in re.findall(_WORDS, text):
         if line and display_width((line + word).rstrip()) > width:
             lines.append(line.rstrip())
             line = ""
@@ -96,4 +96,4 @@ def folded(text: str, width: int) -> list[str]:
     return [*lines, line.rstrip()]
 
 
-_WORDS = re.compile(r"\S+\s*")  # with the blanks behind them
+_WORDS = r"\S+\s*"  # with the blanks behind them
