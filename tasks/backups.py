@@ -64,6 +64,7 @@ def verify_newest(environment: str, level: str) -> None:
     except Exception as error:
         run.failures[environment] = safe(error)
         raise
+    run.failures.pop(environment, None)  # of a try before this one
     run.proofs[environment] = proofs
     if (found := damage(proofs)) is not None:
         run.failures[environment] = found

@@ -15,20 +15,20 @@ from tasks.boundary import step
 from tasks.run import current, safe
 
 
-def report_history(environments: Sequence[str] | None = None) -> None:
+def report_history(environments: Sequence[str] | None = None, *, pictures: bool = True) -> None:
     """Store the charts of these environments, or of all of the run, each as a table and a picture. Never raises."""
     try:
-        _report_history(list(environments if environments is not None else current().names))
+        _report_history(list(environments if environments is not None else current().names), pictures)
     except Exception as error:
         current().progress.note("history", f"it could not be stored: {safe(error).message}")
 
 
 @step("history", "history", retry=False)
-def _report_history(environments: list[str]) -> None:
+def _report_history(environments: list[str], pictures: bool) -> None:
     run = current()
     # What did not answer a minute ago is not asked again.
     asked = [name for name in environments if name not in run.looks or run.looks[name].error is None]
-    found = history_artifacts(run.settings, [run.environment(name) for name in asked])
+    found = history_artifacts(run.settings, [run.environment(name) for name in asked], pictures=pictures)
     for name, error in found.unread:
         run.progress.note(name, f"its history could not be read: {error.message}")
     for one in found.drawn:

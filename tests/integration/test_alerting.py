@@ -161,9 +161,9 @@ def test_each_night_tells_what_is_new_and_what_is_over_and_nothing_else(
     remembered.write("001-a.sql", "CREATE TABLE a (id bigint PRIMARY KEY);")
     assert remembered.run("init").code == 0 and remembered.run("sync").code == 0
 
-    def night() -> list[str]:
+    def night(seconds: float = 60) -> list[str]:
         settings, came = remembered.settings(), len(hook.subjects)
-        found = overview(settings, tuple(settings.environments.values()), remembered.files(), seconds=6)
+        found = overview(settings, tuple(settings.environments.values()), remembered.files(), seconds=seconds)
         watch(settings, of_overview(settings, found, run_id="r", url=None), run_id="r", url=None)
         return sorted(re.sub(r"127.0.0.1:\d+/\w+", "DB", subject) for subject in hook.subjects[came:])
 
@@ -176,8 +176,8 @@ def test_each_night_tells_what_is_new_and_what_is_over_and_nothing_else(
     assert night() == [] == night()
 
     remembered.urls["dev"] = server_gone = f"postgresql://app@127.0.0.1:{free_port()}/app"
-    (gone,) = night()
-    assert gone.startswith("lockstep FAILED dev: ") and night() == []  # nothing is over because nobody could look
+    (gone,) = night(2)
+    assert gone.startswith("lockstep FAILED dev: ") and night(2) == []  # nothing is over because nobody could look
     remembered.urls["dev"] = database
     assert server_gone not in gone and [subject.split(":")[1] for subject in night()] == [" status is well again"]
     assert night() == []

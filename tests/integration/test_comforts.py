@@ -266,7 +266,8 @@ def test_who_begins_is_told_the_next_command_and_who_has_begun_is_not(tmp_path: 
 
 def test_a_rule_that_is_accepted_under_a_wrong_name_is_told_at_its_finding(project: Project) -> None:
     project.write(
-        "001-a.sql", '-- lockstep: allow=mising-down reason="throw-away"\nCREATE TABLE public.a (id bigint PRIMARY KEY);'
+        "001-a.sql",
+        '-- lockstep: allow=mising-down reason="throw-away"\nCREATE TABLE public.a (id bigint PRIMARY KEY);',
     )
     told = project.run("validate").out
     assert "its head has allow=mising-down; did you mean 'missing-down'?" in told

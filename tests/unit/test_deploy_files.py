@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,32 @@ def test_what_a_machine_in_service_installs_is_what_was_tested() -> None:
     )
     assert installed <= tested, "make lock"
     assert "prefect" in {one.split("==")[0] for one in installed}
+
+
+def test_the_workers_parent_lets_a_run_end_before_it_ends_the_worker(tmp_path: Path) -> None:
+    """What a container starts: told to end while a run is under way, it waits for that, and then ends the worker."""
+    module = tmp_path / "prefect"
+    module.mkdir()
+    (module / "__init__.py").touch()
+    (module / "engine.py").write_text("import time\ntime.sleep(2)\nprint('run ended', flush=True)\n")
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "import signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('worker ended', flush=True), sys.exit(0)))\n"
+        "subprocess.Popen([sys.executable, '-m', 'prefect.engine'])\n"
+        "print('started', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(DEPLOY / "drain.py"), "--", sys.executable, str(worker)],
+        stdout=subprocess.PIPE,
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin"},
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "started\n"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    lines = [line for line in said.splitlines() if not line.startswith("drain:")]
+    assert (process.returncode, lines) == (0, ["run ended", "worker ended"])

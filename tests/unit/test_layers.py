@@ -38,7 +38,17 @@ def test_status_loads_neither_prefect_nor_boto3_nor_the_parser(tmp_path: Path) -
     code = f"from lockstep.cli.main import main; code = main(['status', '--project', {str(tmp_path)!r}]); assert code == 8, code"
     loaded = _loaded(code)
     assert "psycopg" in loaded
-    assert not loaded & {"prefect", "boto3", "botocore", "pyrage", "postgast", "pydantic", "fastapi"}
+    assert not loaded & {
+        "prefect",
+        "boto3",
+        "botocore",
+        "pyrage",
+        "postgast",
+        "pydantic",
+        "fastapi",
+        "jinja2",
+        "matplotlib",
+    }
 
 
 def test_a_status_and_a_sync_with_nothing_to_do_load_no_module_of_ours_that_knows_sql_or_storage() -> None:
@@ -62,7 +72,7 @@ def test_help_loads_nothing_but_the_standard_library() -> None:
     loaded = _loaded(
         "import io, contextlib\nfrom lockstep.cli.main import main\nwith contextlib.redirect_stdout(io.StringIO()): main(['--help'])"
     )
-    assert not loaded & {"prefect", "boto3", "psycopg", "postgast", "msgspec"}
+    assert not loaded & {"prefect", "boto3", "psycopg", "postgast", "msgspec", "jinja2", "matplotlib"}
 
 
 def test_storage_loads_neither_boto3_nor_age_before_they_are_used() -> None:

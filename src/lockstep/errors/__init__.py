@@ -3,6 +3,7 @@
     LockstepError                       1
     ├── UsageError                      2   the command's words, or the project folder
     │   ├── ConfigError                 2   lockstep.toml, .env or a variable, with file and key
+    │   ├── Unauthorized                2   Prefect's server wants other credentials, or any
     │   ├── ProgramMissing              2   a client program of the right version is not there
     │   └── IdentityMissing             2   a backup is encrypted, and no secret key at hand decrypts it
     ├── MigrationFileError              7   a file cannot be used: file, line, column, excerpt
@@ -62,7 +63,14 @@ from lockstep.errors.ledger import (
     PlanRefused,
     StalePlan,
 )
-from lockstep.errors.project import ConfigError, IdentityMissing, MigrationFileError, ProgramMissing, UsageError
+from lockstep.errors.project import (
+    ConfigError,
+    IdentityMissing,
+    MigrationFileError,
+    ProgramMissing,
+    Unauthorized,
+    UsageError,
+)
 from lockstep.errors.running import Failing, LockHeld, MigrationFailed, Unhealthy, Unreachable
 
 __all__ = [
@@ -97,6 +105,7 @@ __all__ = [
     "RunWaits",
     "ServerStartError",
     "StalePlan",
+    "Unauthorized",
     "Unhealthy",
     "Unreachable",
     "UsageError",

@@ -21,6 +21,10 @@ class ConfigError(UsageError):
         self.where = where
 
 
+class Unauthorized(UsageError):
+    """Prefect's server wants other credentials, or any."""
+
+
 class ProgramMissing(UsageError):
     """A PostgreSQL client program of the server's own major is needed and was not found."""
 

@@ -5,18 +5,22 @@ What whoever opens the orchestrator in the morning reads. Times are absolute, si
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
-from lockstep.core.comparison import State
+from lockstep.core.comparison import Row, State
 from lockstep.core.markdown import code, table, text
 from lockstep.core.matrix import names, row_of, words
 from lockstep.core.migration import label
 from lockstep.core.moments import utc_minute
+from lockstep.service.answers import Answer, answers
 from lockstep.service.drifting import Verdict
-from lockstep.service.outcome import Answer, Grade, Outcome, age, answers, outcomes, weighty
+from lockstep.service.outcome import Grade, Outcome, age, outcomes, weighty
 from lockstep.service.overview import EnvironmentOverview, Overview
 
 _MIGRATIONS = 12  # newest ones; the table artifact has all
+_COLUMN = 3  # environments that the head of a column names
+_SHOWN = 6  # names on one line
 _DRIFTED = 20  # objects of one environment
 _FINDINGS = 12  # of one environment
 _SETTLED = {State.APPLIED, State.BASELINE, State.REFORMATTED}
@@ -32,7 +36,7 @@ def overview_markdown(found: Overview) -> str:
         _section("Parity", _parity(found)),
         _section("Drift", _drift(found)),
         _section("Health", _health(found)),
-        _section("Backups and rehearsals", _backups(found)),
+        _section("Backups, rehearsals, approvals", _backups(found)),
         f"Looked at {utc_minute(found.at)}.",
     ]
     return "\n\n".join(part for part in parts if part)
@@ -56,50 +60,81 @@ def _section(title: str, body: str) -> str:
 
 
 def _outcomes(found: Overview, every: Sequence[Outcome]) -> str:
-    rows = []
-    for one, come in zip(found.environments, every, strict=True):
-        mark = f"**{come.grade.value}**" if come.grade is Grade.WRONG else come.grade.value
-        place = text((one.target or "").removeprefix(one.environment).strip(" ()"))
-        rows.append([f"**{text(one.environment)}**", place, mark, text(come.text), _next(come.command)])
-    return table(["environment", "database", "", "what it is", "next"], rows)
+    """What somebody must look at first, then what is due; those in order in one line. A list, since its lines wrap."""
+    places = {one.environment: one for one in found.environments}
+    parts = []
+    for grade, title in ((Grade.WRONG, "Look at"), (Grade.DUE, "Due")):
+        lines = [_line(places[one.environment], one) for one in every if one.grade is grade]
+        if lines:
+            parts.append(_section(title, "\n".join(lines)))
+    good = [_line(places[one.environment], one) for one in every if one.grade is Grade.GOOD]
+    if good:
+        parts.append(_section("In order", "\n".join(good)))
+    return "\n\n".join(parts)
+
+
+def _line(one: EnvironmentOverview, come: Outcome) -> str:
+    place = (one.target or "").removeprefix(one.environment).strip(" ()")
+    where = f" ({text(place)})" if place else ""
+    after = f" → {_next(come.command)}" if come.command else ""
+    return f"- **{text(one.environment)}**{where}: {text(come.text)}{after}"
+
+
+def _many(shown: Sequence[str]) -> str:
+    """Some names of many: every environment stands above."""
+    more = len(shown) - _SHOWN
+    return ", ".join(shown[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _next(command: str | None) -> str:
     """A command as code, and what is no command as words."""
-    return code(command) if command and command.startswith("lockstep ") else text(command or "")
+    if command and re.fullmatch(r"lockstep [\w .:-]+", command):
+        return code(command)
+    return text(command or "")
 
 
 # -- parts ---------------------------------------------------------------------------------------------------------------
 
 
 def _matrix(found: Overview) -> str:
-    """The newest migrations, and every older one that is not applied everywhere."""
+    """The newest migrations, and every older one that is not applied everywhere; a column for environments that are alike."""
     readable = [one for one in found.environments if one.error is None]
     columns = {one.environment: one.status.rows for one in readable}
     every = names(columns)
     shown = []
+    alike: dict[tuple[str, ...], list[str]] = {}
     for place, (name, version) in enumerate(every):
-        rows = [row_of(columns[one.environment], name, version) for one in readable]
+        rows = [row_of(rows, name, version) for rows in columns.values()]
         settled = all(row is not None and row.state in _SETTLED for row in rows)
-        if settled and place < len(every) - _MIGRATIONS:
-            continue
-        cells = []
-        for row in rows:
-            state = "—" if row is None else text(words(row))
-            if row is not None and row.state is not State.APPLIED:
-                state = f"**{state}**"
-            cells.append(f"{state} {row.entry.applied_at:%Y-%m-%d}" if row is not None and row.entry else state)
-        shown.append([text(label(name)), *cells])
+        if not settled or place >= len(every) - _MIGRATIONS:
+            shown.append((name, version))
+    for environment, own in columns.items():
+        alike.setdefault(tuple(_state(own, name, version) for name, version in shown), []).append(environment)
     if not shown:
         return ""
     older = len(every) - len(shown)
     note = f"\n\nand {older} older, applied everywhere." if older else ""
-    return table(["migration", *(text(one.environment) for one in readable)], shown) + note
+    heads = ["migration", *(text(_named(group)) for group in alike.values())]
+    body = [[text(label(name)), *(states[place] for states in alike)] for place, (name, _) in enumerate(shown)]
+    return table(heads, body) + note
+
+
+def _state(rows: Sequence[Row], name: str, version: int | None) -> str:
+    row = row_of(rows, name, version)
+    state = "—" if row is None else text(words(row))
+    if row is not None and row.state is not State.APPLIED:
+        state = f"**{state}**"
+    return f"{state} {row.entry.applied_at:%Y-%m-%d}" if row is not None and row.entry else state
+
+
+def _named(environments: Sequence[str]) -> str:
+    more = len(environments) - _COLUMN
+    return ", ".join(environments[:_COLUMN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _parity(found: Overview) -> str:
     equal = [f"{text(pair.left)} = {text(pair.right)}" for pair in found.parity if not pair.differences]
-    lines = [f"- the same migrations left the same schema: {', '.join(equal)}"] if equal else []
+    lines = [f"- the same migrations left the same schema: {_many(equal)}"] if equal else []
     lines += [f"- {text(pair.text)}" for pair in found.parity if pair.differences]
     lines += [f"- {text(one.error.message)}" for one in found.unseen]
     return "\n".join(lines)
@@ -131,7 +166,7 @@ def _drift(found: Overview) -> str:
             lines.append(f"  - {text(each.difference.change.label)}: {each.difference.change.action.value}{at}")
         if count > _DRIFTED:
             lines.append(f"  - and {count - _DRIFTED} more: {code(f'lockstep drift {one.environment}')}")
-    lines += [f"- {', '.join(names)}: {_VERDICTS[verdict]}" for verdict, names in same.items()]
+    lines += [f"- {_many(group)}: {_VERDICTS[verdict]}" for verdict, group in same.items()]
     return "\n".join(lines)
 
 
@@ -155,14 +190,14 @@ def _health(found: Overview) -> str:
 def _unjudged(found: Overview) -> Iterator[str]:
     healthy = [one for one in found.environments if one.health is not None and not weighty(one)]
     if healthy:
-        yield f"Nothing critical and no warning: {', '.join(text(one.environment) for one in healthy)}."
+        yield f"Nothing critical and no warning: {_many([text(one.environment) for one in healthy])}."
     same: dict[str, list[str]] = {}
     for one in found.environments:
         checks = dict.fromkeys(hidden.check for hidden in one.health.hidden) if one.health else {}
         if checks:
             same.setdefault(", ".join(checks), []).append(f"**{text(one.environment)}**")
     if same:
-        lines = [f"- {', '.join(names)}: not judged, or only in part: {checks}" for checks, names in same.items()]
+        lines = [f"- {_many(group)}: not judged, or only in part: {checks}" for checks, group in same.items()]
         yield "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""What an overview comes to: one outcome per environment, in one sentence with what to do next; and three answers.
+"""What an overview comes to: one outcome per environment, in one sentence with what to do next.
 
 The rule for "somebody must look" is here, and nowhere else: flow, report, page and alerts ask it.
 """
@@ -75,19 +75,6 @@ class Outcome:
         return next((one.error for one in self.problems if one.grade is Grade.WRONG), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """One of the three questions of the morning."""
-
-    question: str  # In step?
-    word: str  # Yes, Not yet, No, Not known
-    text: str
-
-    @property
-    def good(self) -> bool:
-        return self.word == "Yes"
-
-
 def outcomes(found: Overview) -> tuple[Outcome, ...]:
     """Return what each environment comes to, in their order."""
     return tuple(outcome(one, found) for one in found.environments)
@@ -98,12 +85,6 @@ def outcome(one: EnvironmentOverview, found: Overview | None = None) -> Outcome:
     rank = list(Grade)
     problems = sorted(_problems(one, found), key=lambda problem: -rank.index(problem.grade))
     return Outcome(environment=one.environment, problems=tuple(problems), good=_good(one))
-
-
-def answers(found: Overview) -> tuple[Answer, Answer, Answer]:
-    """Return whether all environments are in step, proven and healthy."""
-    every = {one.environment: outcome(one, found) for one in found.environments}
-    return _in_step(found, every), _proven(found), _healthy(found)
 
 
 def weighty(one: EnvironmentOverview) -> tuple[Finding, ...]:
@@ -206,7 +187,7 @@ def _drift(one: EnvironmentOverview) -> Iterator[Problem]:
         return
     command = f"lockstep drift {one.environment}"
     if one.drift.verdict is Verdict.DRIFT:
-        text = f"drift: {_few(drift_labels(one))} changed by hand"
+        text = f"drift: {few(drift_labels(one))} changed by hand"
         error = LedgerError(f"{one.target}: {text}", hint=command)
         yield Problem(part="drift", grade=Grade.WRONG, text=text, command=command, error=error)
     elif one.drift.verdict is Verdict.STALE:
@@ -225,18 +206,19 @@ def _health(one: EnvironmentOverview) -> Iterator[Problem]:
     other = len(weighty(one)) - len(worst)
     command = f"lockstep health {one.environment}"
     if worst:
-        text = f"{len(worst)} critical: {_finding(worst[0])}"
+        text = f"{len(worst)} critical: {finding_words(worst[0])}"
         error = Unhealthy(f"{one.target}: {text}", hint=command)
         yield Problem(part="health", grade=Grade.WRONG, text=text, command=command, error=error)
     elif other:
-        text = f"{_count(other, 'warning')}: {_finding(weighty(one)[0])}"
+        text = f"{count(other, 'warning')}: {finding_words(weighty(one)[0])}"
         yield Problem(part="health", grade=Grade.DUE, text=text, command=command)
     if one.health is not None and one.health.blind:
-        text = f"not judged: {_few(one.health.blind)}"
+        text = f"not judged: {few(one.health.blind)}"
         yield Problem(part="health", grade=Grade.DUE, text=text, command=command)
 
 
-def _finding(finding: Finding) -> str:
+def finding_words(finding: Finding) -> str:
+    """Return a finding of health in one line."""
     return f"{finding.object}: {finding.text}"
 
 
@@ -245,15 +227,15 @@ def _finding(finding: Finding) -> str:
 
 def _good(one: EnvironmentOverview) -> str:
     applied = sum(row.entry is not None for row in one.status.rows)
-    parts = [f"in step, {_count(applied, 'migration')} applied"]
-    if (proof := _proof(one)) is not None:
+    parts = [f"in step, {count(applied, 'migration')} applied"]
+    if (proof := proof_words(one)) is not None:
         parts.append(proof)
     parts.append("healthy")
     return "; ".join(parts)
 
 
-def _proof(one: EnvironmentOverview) -> str | None:
-    """The newest backup and what proved one, in words."""
+def proof_words(one: EnvironmentOverview) -> str | None:
+    """Return the newest backup and what proved one, in words."""
     record = one.status.backups
     if record is None:
         return None
@@ -267,105 +249,21 @@ def _proof(one: EnvironmentOverview) -> str | None:
     return f"{words}, verified {utc_minute(record.verified_at)} ({record.level})"
 
 
-# -- the three answers ---------------------------------------------------------------------------------------------------
+NAMED = 3  # of many
 
 
-def _in_step(found: Overview, every: dict[str, Outcome]) -> Answer:
-    step = ("reach", "files", "drift", "parity")
-    wrong = [_told(name, one, step, Grade.WRONG) for name, one in every.items()]
-    due = [_told(name, one, step, Grade.DUE) for name, one in every.items()]
-    if any(wrong):
-        return Answer(question="In step?", word="No", text=_listed([text for text in wrong if text]))
-    if found.unseen:
-        lines = [one.error.message.splitlines()[0] for one in found.unseen]
-        return Answer(question="In step?", word="Not known", text=_listed(lines))
-    if any(due):
-        return Answer(question="In step?", word="Not yet", text=_listed([text for text in due if text]))
-    counts = {sum(row.entry is not None for row in one.status.rows) for one in found.environments}
-    what = _count(counts.pop(), "migration") if len(counts) == 1 else "all migrations"
-    if len(found.environments) == 1:
-        return Answer(question="In step?", word="Yes", text=f"{what} applied, and nobody changed the schema by hand")
-    names = ", ".join(every) if len(every) <= _NAMED else f"all {len(every)} environments"
-    return Answer(question="In step?", word="Yes", text=f"{names}: {what} applied, and nobody changed a schema by hand")
+def few(labels: Sequence[str]) -> str:
+    """Return the first names of many."""
+    return ", ".join(labels[:NAMED]) + rest(len(labels))
 
 
-def _told(name: str, one: Outcome, parts: Sequence[str], grade: Grade) -> str | None:
-    first = next((each for each in one.problems if each.part in parts and each.grade is grade), None)
-    return None if first is None else first.text if first.text.startswith(f"{name} ") else f"{name}: {first.text}"
+def rest(count: int) -> str:
+    """Return how many are not named."""
+    return f" and {count - NAMED} more" if count > NAMED else ""
 
 
-def _proven(found: Overview) -> Answer:
-    protected = [one for one in found.environments if one.protected]
-    if not protected:
-        return Answer(question="Proven?", word="Yes", text="no environment is protected, so nothing needs a backup")
-    bad, unknown, good = [], [], []
-    for one in protected:
-        if one.error is not None or one.status.backups is None:
-            unknown.append(one.environment)
-        elif one.health is None or any(hidden.check == "backup-age" for hidden in one.health.hidden):
-            unknown.append(one.environment)  # nobody judged how old they are
-        elif any(finding.check == "backup-age" for finding in weighty(one)):
-            first = next(finding for finding in weighty(one) if finding.check == "backup-age")
-            bad.append(f"{one.environment}: {_finding(first)}")
-        elif one.status.backups.verified_at is None or not one.status.backups.ok:
-            bad.append(f"{one.environment}: {_proof(one)}")
-        else:
-            good.append(f"{one.environment}: {_proof(one)}{_rehearsal(one)}")
-    if bad:
-        return Answer(question="Proven?", word="No", text=_listed(bad))
-    if unknown:
-        return Answer(
-            question="Proven?", word="Not known", text=f"the backups of {_few(unknown)} could not be looked up"
-        )
-    return Answer(question="Proven?", word="Yes", text=_listed(good))
-
-
-def _rehearsal(one: EnvironmentOverview) -> str:
-    if one.rehearsed is None:
-        return ""
-    return f", last rehearsal {utc_minute(one.rehearsed.at)} ({one.rehearsed.outcome})"
-
-
-def _healthy(found: Overview) -> Answer:
-    critical, unknown, blind, warned = [], [], [], 0
-    for one in found.environments:
-        worst = [finding for finding in weighty(one) if finding.severity is Severity.CRITICAL]
-        warned += len(weighty(one)) - len(worst)
-        if worst:
-            more = f" and {len(worst) - 1} more" if len(worst) > 1 else ""
-            critical.append(f"{one.environment}: {_finding(worst[0])}{more}")
-        elif one.health is None:
-            unknown.append(one.environment)
-        elif one.health.blind:
-            blind.append(f"{one.environment}: not judged: {_few(one.health.blind)}")
-    if critical:
-        return Answer(question="Healthy?", word="No", text=_listed(critical))
-    if unknown:
-        text = f"{_few(unknown)} could not be looked at"
-        return Answer(question="Healthy?", word="Not known", text=text)
-    if blind:
-        return Answer(question="Healthy?", word="Not known", text=_listed(blind))
-    if warned:
-        return Answer(question="Healthy?", word="Yes", text=f"nothing is critical, {_count(warned, 'warning')}")
-    return Answer(question="Healthy?", word="Yes", text="nothing is critical, no warnings")
-
-
-_NAMED = 3  # of many
-
-
-def _listed(texts: Sequence[str]) -> str:
-    return "; ".join(texts[:_NAMED]) + _rest(len(texts))
-
-
-def _few(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:_NAMED]) + _rest(len(labels))
-
-
-def _rest(count: int) -> str:
-    return f" and {count - _NAMED} more" if count > _NAMED else ""
-
-
-def _count(number: int, word: str) -> str:
+def count(number: int, word: str) -> str:
+    """Return `1 migration`, `3 migrations`."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 

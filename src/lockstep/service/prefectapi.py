@@ -20,7 +20,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request, build_opener
 
-from lockstep.errors import LockstepError, Unreachable, UsageError
+from lockstep.errors import LockstepError, Unauthorized, Unreachable, UsageError
 
 PATIENCE = 5.0  # seconds for each answer
 _BUSY = 0.5  # seconds until a busy server is asked again
@@ -164,10 +164,6 @@ class PrefectApi:
 
 class Missing(LockstepError):
     """The server has no such thing."""
-
-
-class Unauthorized(UsageError):
-    """The server wants other credentials, or any."""
 
 
 def configured_server(*, patience: float = PATIENCE, tries: int = 1) -> PrefectApi | None:

@@ -113,3 +113,7 @@ class Section:
     lead: str = ""  # a sentence or two
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
+
+
+#: A cell in which there is nothing to say.
+DASH = Cell(text="–")

@@ -15,11 +15,11 @@ from urllib.parse import quote
 from lockstep.config import Settings
 from lockstep.core.checkup import Check, not_checked, ok, problem, warning
 from lockstep.core.setup_rules import duration, prefect_server, prefect_versions, retention, worker
-from lockstep.errors import ExitCode, LockstepError
+from lockstep.errors import ExitCode, LockstepError, Unauthorized
 from lockstep.service.checkup.alerts import check_automations
 from lockstep.service.checkup.findings import Findings, problem_of
 from lockstep.service.checkup.flows import check_flows
-from lockstep.service.prefectapi import Missing, PrefectApi, Unauthorized, configured_server
+from lockstep.service.prefectapi import Missing, PrefectApi, configured_server
 
 POOL = "lockstep"  # as prefect.yaml names it, where there is none to read
 

@@ -5,36 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from lockstep.core.approval import Approval, How, Standing
-from lockstep.core.auditwords import about, more
 from lockstep.core.comparison import DISAGREEING, WAITING, Row
-from lockstep.core.duration import format_ms
 from lockstep.core.health.findings import Severity
 from lockstep.core.matrix import names, words
 from lockstep.core.migration import label
 from lockstep.core.moments import minute
 from lockstep.core.page.chart import Chart
-from lockstep.core.page.document import Cell, Column, Document, Figure, Light, Section, Table
-from lockstep.core.size import format_bytes
+from lockstep.core.page.document import DASH, Cell, Column, Document, Figure, Light, Section, Table
 from lockstep.service.drifting import Dated, Verdict
 from lockstep.service.overview import EnvironmentOverview
 from lockstep.service.page.answers import answers, todos
 from lockstep.service.page.facts import PageFacts
+from lockstep.service.page.records import approvals, audit, backups
 from lockstep.service.page.wording import age, count, one_line, said
-from lockstep.storage.backups import ListedBackup
 from lockstep.storage.verification import Level
 
-BACKUPS = 5  # of each environment
 _SEVERITIES = {Severity.CRITICAL: Light.BAD, Severity.WARNING: Light.NOTE, Severity.INFO: Light.GOOD}
-_STANDINGS = {
-    Standing.APPROVED: Light.GOOD,
-    Standing.WAITING: Light.NOTE,
-    Standing.REJECTED: Light.BAD,
-    Standing.EXPIRED: Light.NOTE,
-    Standing.WITHDRAWN: Light.NOTE,
-}
-_HOW = {How.COMMAND: "own connection", How.PROMPT: "the run's terminal", How.FORM: "Prefect's form, unproven"}
-_DASH = Cell(text="–")
 
 
 def compose(facts: PageFacts, drawn: Mapping[str, str], charts: tuple[Chart, ...]) -> Document:
@@ -44,9 +30,9 @@ def compose(facts: PageFacts, drawn: Mapping[str, str], charts: tuple[Chart, ...
         _deploys(facts, drawn, charts),
         _drift(facts),
         _health(facts),
-        _backups(facts),
-        _approvals(facts),
-        _audit(facts),
+        backups(facts),
+        approvals(facts),
+        audit(facts),
     )
     return Document(
         project=facts.project,
@@ -80,7 +66,7 @@ def _environment(facts: PageFacts, one: EnvironmentOverview) -> tuple[Cell, ...]
     head = Cell(text=one.environment, note=_place(one))
     backup, verified = _backup_cells(facts, one)
     if one.error is not None:
-        return (head, Cell(text="not reached", light=Light.UNKNOWN, note=last_known(facts, one)), _DASH, _DASH, backup, verified, _DASH)  # fmt: skip
+        return (head, Cell(text="not reached", light=Light.UNKNOWN, note=last_known(facts, one)), DASH, DASH, backup, verified, DASH)  # fmt: skip
     applied = [row for row in one.status.rows if row.entry is not None]
     newest = max((row.version for row in applied if row.version is not None), default=None)
     states = [row.state for row in one.status.rows]
@@ -122,7 +108,7 @@ def last_known(facts: PageFacts, one: EnvironmentOverview) -> str:
 def _schema_cell(one: EnvironmentOverview) -> Cell:
     report = one.drift
     if report is None:
-        return Cell(text="not looked at", light=Light.UNKNOWN) if one.status.initialised else _DASH
+        return Cell(text="not looked at", light=Light.UNKNOWN) if one.status.initialised else DASH
     if report.verdict in (Verdict.DRIFT, Verdict.STALE):
         return Cell(text=f"drift: {count(len(report.found), 'object')}", light=Light.BAD)
     if report.verdict is Verdict.NONE:
@@ -147,10 +133,10 @@ def _backup_cells(facts: PageFacts, one: EnvironmentOverview) -> tuple[Cell, Cel
     newest = facts.newest_backup(one.environment)
     if newest is None or newest.manifest is None:
         if not one.protected:
-            return _DASH, _DASH
+            return DASH, DASH
         if facts.backups is None:
             return Cell(text="not looked at", light=Light.UNKNOWN), Cell(text="not looked at", light=Light.UNKNOWN)
-        return Cell(text="none", light=Light.BAD), _DASH
+        return Cell(text="none", light=Light.BAD), DASH
     taken = newest.manifest.taken_at
     severity = facts.backup_age.judge((facts.at - taken).total_seconds() * 1_000)
     light = _SEVERITIES[severity] if severity else Light.GOOD
@@ -215,7 +201,7 @@ def _unread() -> Cell:
 
 def _state(row: Row | None) -> Cell:
     if row is None:
-        return _DASH
+        return DASH
     light = Light.BAD if row.state in DISAGREEING else Light.NOTE if row.state in WAITING else Light.GOOD
     return Cell(text=words(row), light=light, note=minute(row.entry.applied_at) if row.entry else "")
 
@@ -317,17 +303,17 @@ def _health(facts: PageFacts) -> Section:
             why = said(report.error) if report is not None and report.error is not None else ""
             why = why or (said(one.error) if one.error is not None else "")
             rows.append(
-                (Cell(text=one.environment), Cell(text="not looked at", light=Light.UNKNOWN), _DASH, Cell(text=why))
+                (Cell(text=one.environment), Cell(text="not looked at", light=Light.UNKNOWN), DASH, Cell(text=why))
             )
             continue
         if report.blind:
             why = f"not judged: {', '.join(report.blind)}"
             rows.append(
-                (Cell(text=one.environment), Cell(text="not judged", light=Light.UNKNOWN), _DASH, Cell(text=why))
+                (Cell(text=one.environment), Cell(text="not judged", light=Light.UNKNOWN), DASH, Cell(text=why))
             )
         elif not report.findings:
             rows.append(
-                (Cell(text=one.environment), Cell(text="good", light=Light.GOOD), _DASH, Cell(text="nothing found"))
+                (Cell(text=one.environment), Cell(text="good", light=Light.GOOD), DASH, Cell(text="nothing found"))
             )
         for finding in report.findings[: facts.rows]:
             rows.append(
@@ -357,137 +343,3 @@ def _health(facts: PageFacts) -> Section:
             ),
         ),
     )
-
-
-# -- backups ------------------------------------------------------------------------------------------------------
-
-
-def _backups(facts: PageFacts) -> Section:
-    lead = f"In {facts.backup_place}." if facts.backup_place else "There is no [backup] in lockstep.toml."
-    if facts.backups_error is not None:
-        lead = f"The bucket could not be read: {said(facts.backups_error)}"
-    rows = []
-    gone = 0
-    for name, found in (facts.backups or {}).items():
-        rows += [_backup_row(name, one) for one in found[:BACKUPS]]
-        gone += max(0, len(found) - BACKUPS)
-    return Section(
-        id="backups",
-        title="Backups",
-        lead=lead,
-        tables=(
-            Table(
-                caption="The newest backups of each environment, newest first",
-                columns=(
-                    Column(text="environment"), Column(text="taken (UTC)"), Column(text="verified"),
-                    Column(text="stood at"), Column(text="size", number=True), Column(text="encrypted"), Column(text="backup"),
-                ),
-                rows=tuple(rows),
-                left_out=f"{count(gone, 'older backup')} left out: lockstep backups list" if gone else "",
-                empty="There is no backup." if facts.backups is not None else "",
-            ),
-        ),
-    )  # fmt: skip
-
-
-def _backup_row(environment: str, one: ListedBackup) -> tuple[Cell, ...]:
-    manifest, standing = one.manifest, one.standing
-    name = Cell(text=environment)
-    if manifest is None:
-        damaged = Cell(text="manifest cannot be read", light=Light.BAD)
-        return (name, _DASH, damaged, _DASH, Cell(text=format_bytes(one.folder.size)), _DASH, Cell(text=one.folder.id, code=True))  # fmt: skip
-    at = minute(standing.at) if standing.at else ""
-    if not one.is_whole:
-        verified = Cell(text="incomplete", light=Light.BAD)
-    elif standing.failed:
-        verified = Cell(text="damaged", light=Light.BAD, note=at)
-    elif standing.level is None:
-        verified = Cell(text="never", light=Light.NOTE)
-    else:
-        verified = Cell(text=standing.level.value, light=Light.GOOD, note=at)
-    version = manifest.ledger.version if manifest.ledger else None
-    return (
-        name,
-        Cell(text=minute(manifest.taken_at), time=True),
-        verified,
-        Cell(text=f"{version:03d}" if version is not None else "–"),
-        Cell(text=format_bytes(one.folder.size)),
-        Cell(text="age" if manifest.encrypted_to else "no"),
-        Cell(text=one.folder.id, code=True),
-    )
-
-
-# -- who ----------------------------------------------------------------------------------------------------------
-
-
-def _approvals(facts: PageFacts) -> Section:
-    found = [(name, one) for name, log in facts.logs.items() for one in log.approvals]
-    found.sort(key=lambda pair: pair[1].request.at, reverse=True)
-    gone = sum(log.approvals_left_out for log in facts.logs.values()) + max(0, len(found) - facts.rows)
-    return Section(
-        id="approvals",
-        title="Approvals",
-        tables=(
-            Table(
-                caption="Requests for approval and what became of them, newest first",
-                columns=tuple(
-                    Column(text=text)
-                    for text in ("environment", "answered (UTC)", "standing", "by", "reason", "what", "rehearsal")
-                ),
-                rows=tuple(_approval(name, one) for name, one in found[: facts.rows]),
-                left_out=f"{count(gone, 'older request')} left out: lockstep history --event ask" if gone else "",
-                empty="Nothing asked for approval yet.",
-            ),
-        ),
-    )
-
-
-def _approval(environment: str, one: Approval) -> tuple[Cell, ...]:
-    request, answer = one.request, one.answer
-    what = ", ".join(label(name) for name in request.what[:3])
-    if len(request.what) > 3:
-        what += f" and {len(request.what) - 3} more"
-    overridden = f"overridden: {request.overridden}" if request.overridden else ""
-    return (
-        Cell(text=environment),
-        Cell(text=minute(answer.at if answer else request.at), time=True, note="" if answer else "asked then"),
-        Cell(text=one.standing.value, light=_STANDINGS[one.standing]),
-        Cell(text=answer.by or answer.role, note=f"{answer.role}, {_HOW[answer.how]}") if answer else _DASH,
-        Cell(text=answer.reason or "–" if answer else "–"),
-        Cell(text=what or "–", note=f"run {request.run_id}"),
-        Cell(text=request.headline or "–", note=overridden),
-    )
-
-
-def _audit(facts: PageFacts) -> Section:
-    found = [(name, event) for name, log in facts.logs.items() for event in log.events]
-    found.sort(key=lambda pair: pair[1].at, reverse=True)
-    gone = sum(log.events_left_out for log in facts.logs.values()) + max(0, len(found) - facts.rows)
-    rows = []
-    for name, event in found[: facts.rows]:
-        what = label(event.migration_name) if event.migration_name else about(event.event, event.details)
-        rows.append(
-            (
-                Cell(text=name), Cell(text=minute(event.at), time=True), Cell(text=event.event, bad=event.event in ("fail", "refuse")),
-                Cell(text=what, note=one_line(more(event.event, event.details))[:200]),
-                Cell(text=f"{event.actor}, {event.host}" if event.host else event.actor), Cell(text=format_ms(event.duration_ms)),
-                Cell(text=event.run_id or "", code=True),
-            )
-        )  # fmt: skip
-    return Section(
-        id="audit",
-        title="Audit trail",
-        lead="Each row is chained to the one before it; lockstep history --verify proves that none is missing.",
-        tables=(
-            Table(
-                caption="The newest events of all environments, newest first",
-                columns=(
-                    Column(text="environment"), Column(text="when (UTC)"), Column(text="event"), Column(text="what"),
-                    Column(text="by"), Column(text="took", number=True), Column(text="run"),
-                ),
-                rows=tuple(rows),
-                left_out=f"{count(gone, 'older event')} left out: lockstep history" if gone else "",
-                empty="No log could be read, or nothing is logged yet.",
-            ),
-        ),
-    )  # fmt: skip

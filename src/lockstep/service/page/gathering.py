@@ -12,16 +12,17 @@ from lockstep import __version__
 from lockstep.config import Environment, Settings
 from lockstep.core.duration import parse_duration
 from lockstep.core.migration import Folder
-from lockstep.errors import LedgerMissing, LockstepError
+from lockstep.errors import LedgerMissing, LockstepError, Unreachable
 from lockstep.postgres.audit import count_log, read_log
-from lockstep.postgres.connection import open_session
+from lockstep.postgres.connection import Session, open_session
 from lockstep.service.approval.records import read_records
-from lockstep.service.bounded import answer
+from lockstep.service.bounded import answer, give_up, within
 from lockstep.service.health import thresholds
 from lockstep.service.history import chronicle_of
 from lockstep.service.overview import PATIENCE, Overview, overview
 from lockstep.service.page.facts import LogFacts, PageFacts
 from lockstep.service.project import target_of
+from lockstep.service.redaction import known_secrets, redact
 from lockstep.service.run import new_run_id
 from lockstep.storage.backups import ListedBackup
 
@@ -70,11 +71,9 @@ def _logs(
     if not environments:
         return found, errors
 
-    def read(one: Environment) -> LogFacts | LockstepError:
-        return answer(PATIENCE, lambda: _log(settings, one, rows), name=one.name)
-
     with ThreadPoolExecutor(max_workers=min(8, len(environments))) as pool:
-        for one, facts in zip(environments, pool.map(read, environments), strict=True):
+        read = pool.map(lambda one: _log(settings, one, rows), environments)
+        for one, facts in zip(environments, read, strict=True):
             if isinstance(facts, LogFacts):
                 found[one.name] = facts
             elif not isinstance(facts, LedgerMissing):
@@ -82,19 +81,54 @@ def _logs(
     return found, errors
 
 
-def _log(settings: Settings, environment: Environment, rows: int) -> LogFacts:
-    session = open_session(target_of(settings, environment, with_settings=False), run_id=new_run_id(), read_only=True)
-    try:
-        approvals = read_records(session).approvals[::-1]
-        return LogFacts(
-            chronicle=chronicle_of(session, environment.name, deploys=rows),
-            approvals=approvals[:rows],
-            approvals_left_out=max(0, len(approvals) - rows),
-            events=tuple(read_log(session, limit=rows)),
-            events_left_out=max(0, count_log(session) - rows),
+def _log(settings: Settings, environment: Environment, rows: int) -> LogFacts | LockstepError:
+    """The log of one environment, or why it could not be read within its time. Never raises a LockstepError."""
+    look = _Look(settings, environment, rows)
+    if not within(PATIENCE, look.run, name=f"log of {environment.name}"):
+        give_up(look.session)
+        return Unreachable(
+            target=environment.name,
+            reason=f"its log was not read within {PATIENCE:.0f} s",
+            hint=f"lockstep history {environment.name}",
         )
-    finally:
-        session.close()
+    assert look.came is not None
+    return look.came
+
+
+class _Look:
+    """Reading a log, under way."""
+
+    def __init__(self, settings: Settings, environment: Environment, rows: int) -> None:
+        self._settings = settings
+        self._environment = environment
+        self._rows = rows
+        self.session: Session | None = None
+        self.came: LogFacts | LockstepError | None = None
+
+    def run(self) -> None:
+        try:
+            self.came = self._read()
+        except LockstepError as error:
+            self.came = error
+        except Exception as error:
+            text = redact(f"unexpected {type(error).__name__}: {error}", known_secrets(self._settings)).strip()
+            self.came = LockstepError(text, hint="this is unexpected: please report it")
+
+    def _read(self) -> LogFacts:
+        target = target_of(self._settings, self._environment, with_settings=False)
+        session = self.session = open_session(target, run_id=new_run_id(), read_only=True)
+        rows = self._rows
+        try:
+            approvals = read_records(session).approvals[::-1]
+            return LogFacts(
+                chronicle=chronicle_of(session, self._environment.name, deploys=rows),
+                approvals=approvals[:rows],
+                approvals_left_out=max(0, len(approvals) - rows),
+                events=tuple(read_log(session, limit=rows)),
+                events_left_out=max(0, count_log(session) - rows),
+            )
+        finally:
+            session.close()
 
 
 def _backups(

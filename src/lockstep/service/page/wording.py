@@ -32,15 +32,3 @@ def one_line(text: str) -> str:
 def said(error: LockstepError) -> str:
     """What an error says, in one line."""
     return one_line(error.message)
-
-
-def divided(text: str) -> tuple[str, str]:
-    """A sentence and the command behind its arrow: `1 pending → lockstep sync prod`."""
-    what, _, command = text.partition(" → ")
-    return what, command
-
-
-def listed(parts: list[str], most: int = 3) -> str:
-    """`a; b; c; and 2 more`."""
-    shown = parts[:most]
-    return "; ".join([*shown, *([f"and {len(parts) - most} more"] if len(parts) > most else [])])
