@@ -99,7 +99,12 @@ def test_what_was_found_is_alerted_though_the_report_cannot_be_stored(
     app.sync()
     sys.path.insert(0, str(ROOT))
     watched: list[Any] = []
-    monkeypatch.setattr("tasks.alerts.watch", lambda _settings, found, **_: watched.extend(found) or ())
+
+    def watch(_settings: object, found: list[Any], **_: object) -> tuple[()]:
+        watched.extend(found)
+        return ()
+
+    monkeypatch.setattr("tasks.alerts.watch", watch)
     monkeypatch.setattr("tasks.report.overview_markdown", lambda _: 1 / 0)
     assert _run(app).is_failed()
     assert {one.environment for one in watched} == {None, "dev", "prod"}
