@@ -35,8 +35,8 @@ def status(environments: list[str] | None = None, project: str | None = None) ->
     with Ending() as end, opened(project_of(__file__, project), environments) as run:
         look_at_all(run.names)
         compare()
+        alert_status()  # before anything that may fail of itself
         report_status()
-        alert_status()
         report_history()
         write_page()
         refuse_wrong()

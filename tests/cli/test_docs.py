@@ -185,6 +185,17 @@ def test_every_proof_that_a_page_names_exists(name: str) -> None:
     assert [f"{file}::{name}" for file, name in proofs if f"def {name}(" not in _text(ROOT / file)] == []
 
 
+def test_every_guarantee_has_a_test_that_runs_each_time() -> None:
+    """What nothing but a slow test proves is proven when somebody thinks of it."""
+    page = (DOCS / "explanation" / "guarantees.md").read_text()
+    late = []
+    for line in page.splitlines():
+        proofs = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", line)
+        if proofs and all(_is_slow(_text(ROOT / file), name) for file, name in proofs):
+            late.append(line)
+    assert late == []
+
+
 def test_every_bad_input_has_an_exit_code_and_a_test() -> None:
     page = DOCS / "explanation" / "bad-input.md"
     headings = re.findall(r"^## (.+)$", page.read_text(), re.MULTILINE)
@@ -196,3 +207,8 @@ def test_every_bad_input_has_an_exit_code_and_a_test() -> None:
 
 def _text(file: Path) -> str:
     return file.read_text() if file.is_file() else ""
+
+
+def _is_slow(text: str, name: str) -> bool:
+    decorated = re.search(rf"((?:^@.+\n)*)^def {name}\(", text, re.MULTILINE)
+    return "pytestmark = pytest.mark.slow" in text or bool(decorated and "@pytest.mark.slow" in decorated[1])

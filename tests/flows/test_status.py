@@ -6,6 +6,8 @@ import json
 import sys
 from typing import Any
 
+import pytest
+
 from lockstep.postgres.throwaway import free_port
 from tests.flows.conftest import ROOT, App
 
@@ -89,3 +91,20 @@ def test_the_night_leaves_charts_and_the_page_and_a_page_that_cannot_be_written_
     rows = json.loads(found["history-slowest-migrations"]["data"])
     assert {row["migration"] for row in rows} == {"001-step", "002-step", "003-step"}
     assert {"history-deploy-times", "history-deploy-times-chart"} <= found.keys()
+
+
+def test_what_was_found_is_alerted_though_the_report_cannot_be_stored(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.sync()
+    sys.path.insert(0, str(ROOT))
+    watched: list[Any] = []
+
+    def watch(_settings: object, found: list[Any], **_: object) -> tuple[()]:
+        watched.extend(found)
+        return ()
+
+    monkeypatch.setattr("tasks.alerts.watch", watch)
+    monkeypatch.setattr("tasks.report.overview_markdown", lambda _: 1 / 0)
+    assert _run(app).is_failed()
+    assert {one.environment for one in watched} == {None, "dev", "prod"}

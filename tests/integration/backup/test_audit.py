@@ -388,7 +388,6 @@ def test_an_environment_called_prune_is_never_meant_by_mistake(prod: Project, ne
 # -- every command ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_every_command_that_changes_something_leaves_its_event(
     prod: Project, store: Store, new_database: Callable[[], str]
 ) -> None:

@@ -37,5 +37,10 @@ def test_an_object_is_put_with_its_type_and_the_configured_place_is_used(project
     head = store.client.head_object(Bucket=store.settings.name, Key=f"{store.settings.prefix}page.html")
     assert head["ContentType"] == "text/html; charset=utf-8" and head["CacheControl"] == "private, no-cache"
     assert project.run("report").code == 0  # over the former one
+    dump = f"{store.settings.prefix}dev/20261130T024434Z-r/database.dump"
+    store.client.put_object(Bucket=store.settings.name, Key=dump, Body=b"PGDMP")
+    over = project.run("report", "--html", f"s3://{store.settings.name}/{dump}")
+    assert over.code == 2 and "lies among the backups" in over.err
+    assert store.client.get_object(Bucket=store.settings.name, Key=dump)["Body"].read() == b"PGDMP"
     refused = project.run("report", "--html", "s3://no-such-bucket-here/page.html")
     assert refused.code in (7, 8) and "no-such-bucket-here" in refused.err

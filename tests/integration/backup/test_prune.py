@@ -249,7 +249,6 @@ back_up(target="t", environment="dev", conninfo=conninfo, run_id="killed",
 """
 
 
-@pytest.mark.slow
 def test_what_a_killed_backup_leaves_is_found_and_removed(kept: Project, store: Store, large_database: str) -> None:
     settings = store.settings
     command = [sys.executable, "-c", KILLED, large_database, settings.url, settings.endpoint_url or ""]

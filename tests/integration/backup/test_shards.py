@@ -192,7 +192,6 @@ def test_progress_is_that_of_all_dumps(wide: str, store: Store) -> None:
 # -- between snapshot and locks ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("statement", ["TRUNCATE t", "ALTER TABLE t ALTER i TYPE bigint", "DROP TABLE t"])
 def test_rows_that_were_taken_away_before_the_locks_are_never_missed(

@@ -118,7 +118,6 @@ PASSING: dict[str, tuple[str, Fault, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", PASSING)
 def test_a_fault_that_passes_costs_a_moment_and_no_backup(
     noise: str, line: FaultyStore, settings: BucketSettings, store: Store, name: str

@@ -79,7 +79,6 @@ def test_what_was_rehearsed_stands_beside_what_it_took_and_calibrates(prod: Proj
     assert 0.2 < found["ratio"] < 5
 
 
-@pytest.mark.slow
 def test_what_was_changed_otherwise_than_rehearsed_is_an_error(prod: Project) -> None:
     """A migration that does something else when it is not on a copy: whatever the reason, it is told."""
     prepare(prod)

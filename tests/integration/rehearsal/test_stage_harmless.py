@@ -96,7 +96,6 @@ def test_nothing_that_is_tried_arrives_anywhere_else(prod: Project, publisher: T
         assert admin.execute("SELECT slot_name::text FROM pg_replication_slots").fetchall() == [("feed",)]
 
 
-@pytest.mark.slow
 def test_a_plan_that_drops_the_subscription_leaves_the_slot(prod: Project, publisher: ThrowawayServer) -> None:
     prod.write("001-drop.sql", "-- lockstep: transaction=none\nDROP SUBSCRIPTION IF EXISTS feed;")
     done = prod.run("rehearse", "prod", "--fresh")

@@ -35,10 +35,12 @@ def publish(settings: Settings, place: str, page: bytes, *, base: Path) -> str:
     return _to_bucket(settings, place, page) if is_object(place) else _to_file(base / Path(place).expanduser(), page)
 
 
-def check_place(place: str, *, base: Path) -> None:
+def check_place(settings: Settings, place: str, *, base: Path) -> None:
     """Find out before anything is looked at whether the page could be written there. Raises UsageError."""
     if is_object(place):
-        _object(place)
+        name, key = _object(place)
+        if settings.backup is not None:
+            _refuse_backup(settings, place, name, key)
         return
     file = base / Path(place).expanduser()
     if file.is_dir():
@@ -48,6 +50,16 @@ def check_place(place: str, *, base: Path) -> None:
         raise UsageError(f"there is no folder {folder}", hint=f"mkdir -p {folder}")
     if not os.access(folder, os.W_OK):
         raise UsageError(f"nothing may be written in {folder}")
+
+
+def _refuse_backup(settings: Settings, place: str, name: str, key: str) -> None:
+    """What Lockstep keeps lies in folders below the backups' place, and none of it is a page."""
+    from lockstep.service.store import bucket_settings
+
+    own = bucket_settings(settings)
+    inside = key.removeprefix(own.prefix) if name == own.name and key.startswith(own.prefix) else ""
+    if "/" in inside and not key.endswith(".html"):
+        raise UsageError(f"{place} lies among the backups", hint="a page among them ends in .html")
 
 
 def _to_file(file: Path, page: bytes) -> str:

@@ -48,7 +48,7 @@ def report(
     `seen`: the overview, where somebody has looked already. Raises UsageError and BucketError when the page cannot be
     written, ConfigError for a wrong [health].
     """
-    check_place(place, base=base)
+    check_place(settings, place, base=base)
     facts = gather(settings, environments, folder, rows=rows, seen=seen)
     page = composed(facts)
     body = render(page)
