@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -100,7 +101,7 @@ def test_a_deploy_applies_what_is_pending_with_a_backup_of_prod_first(app: App) 
         assert client.head_object(Bucket=BUCKET, Key=manifest.key)["ContentLength"] == manifest.size
     assert manifest.ledger is not None and manifest.ledger.version == 3
     # lines: in this process, and at Prefect's API under the same logger
-    assert any("prod:   backup  s3://backups/lockstep/prod/" in line for line in app.lines)
+    assert any(re.match(r"prod:   backup  s3://backups/lockstep/\w+/prod/", line) for line in app.lines)
     assert any("prod: approved by " in line for line in app.lines)
     stored = [log["message"] for log in app.logs(ended) if log["name"] == "lockstep.run"]
     assert stored == [line for line in app.lines if not line.startswith("run ")]

@@ -188,6 +188,8 @@ def shop(tmp_path: Path, site: Site, new_database: Callable[[], str], s3: S3Serv
     return make_app(tmp_path / "project", new_database(), new_database(), cast(PrefectServer, site), s3)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)  # a minute and a half on a quiet machine
 def test_the_recipe_deploys_on_postgresql_with_authentication_and_stops_without_tearing(
     site: Site, shop: App, pg_bin: Path, tmp_path: Path
 ) -> None:

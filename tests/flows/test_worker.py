@@ -43,7 +43,7 @@ def test_the_worker_runs_it_and_the_terminal_shows_it(served: App) -> None:
     )
     assert re.fullmatch(rf"  {app.server.ui_url}/runs/flow-run/[0-9a-f-]{{36}}", link)
     assert re.fullmatch(r"dev:   004-step  applied  \d+ ms", lines[2])
-    assert any(re.match(r"prod:   backup  s3://backups/lockstep/prod/.* \(\d", line) for line in lines)
+    assert any(re.match(r"prod:   backup  s3://backups/lockstep/\w+/prod/.* \(\d", line) for line in lines)
     assert app.ledger("prod")[-1] == "004-step.sql"
 
     # Somebody else's files: same databases, but another 005 than the worker's folder holds.
