@@ -98,9 +98,12 @@ def _watched(deliveries: Sequence[tuple[str | None, Delivery]]) -> None:
 
 @step("heartbeat", "heartbeat")
 def sign_of_life() -> None:
-    """Ping `[alerts] heartbeat_url`: whoever waits for it knows that the nightly run was there and good."""
+    """Ping `[alerts] heartbeat_url`: whoever waits for it knows that the nightly run was there and good.
+
+    A run that looked at some environments alone is no such sign.
+    """
     run = current()
-    if run.settings.alerts.heartbeat_url is None:
+    if run.settings.alerts.heartbeat_url is None or not run.whole:
         return
     why = heartbeat(run.settings)
     run.progress.note("heartbeat", "answered" if why is None else f"was not answered: {why}")

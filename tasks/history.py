@@ -45,7 +45,9 @@ def _store(one: Drawn) -> None:
 def write_page() -> None:
     """Write the page where `[report] html` wants it. Never raises: how the databases are is another matter."""
     try:
-        if current().settings.report_place:
+        if current().settings.report_place and not current().whole:
+            current().progress.note("page", "not written: it is about all environments")
+        elif current().settings.report_place:
             _write_page()
     except Exception as error:
         current().progress.note("page", f"it was not written: {safe(error).message}")

@@ -74,11 +74,24 @@ def report_deploy() -> None:
 
 @step("report", "report")
 def report_status() -> None:
-    """Store what the morning is told: the overview, and the whole matrix as a table of its own."""
+    """Store what the morning is told: the overview, and the whole matrix as a table of its own.
+
+    A look at some environments alone has keys of its own: it is no answer for all, and replaces none.
+    """
     found = seen()
-    create_markdown_artifact(overview_markdown(found), key="overview", description=overview_line(found))
+    whole, line = current().whole, overview_line(found)
+    names = "-".join(one.environment for one in found.environments)
+    part = "" if whole else f"Only {', '.join(one.environment for one in found.environments)}. "
+    create_markdown_artifact(
+        (f"**{part.strip()}** The other environments were not looked at.\n\n" if part else "")
+        + overview_markdown(found),
+        key="overview" if whole else artifact_key("overview", names),
+        description=f"{part}{line}",
+    )
     create_table_artifact(
-        status_table([one.status for one in found.environments]), key="status", description=overview_line(found)
+        status_table([one.status for one in found.environments]),
+        key="status" if whole else artifact_key("status", names),
+        description=f"{part}{line}",
     )
 
 

@@ -75,6 +75,11 @@ class Run:
         return tuple(environment.name for environment in self.environments)
 
     @property
+    def whole(self) -> bool:
+        """Whether it is about all environments."""
+        return len(self.environments) == len(self.settings.environments)
+
+    @property
     def summary(self) -> str:
         """How the run ended, in one sentence."""
         if self.error is not None:
@@ -84,7 +89,7 @@ class Run:
             count = sum(len(preview.plan.steps) for preview in self.plans.values())
             return f"dry run: {count} to apply, nothing was changed" if count else "in step: nothing to do"
         applied = {name: len(result.earlier) + len(result.applied) for name, result in self.results.items()}
-        return summary(applied, whole=len(self.environments) == len(self.settings.environments))
+        return summary(applied, whole=self.whole)
 
     def environment(self, name: str) -> Environment:
         return self.settings.environment(name)

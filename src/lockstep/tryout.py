@@ -21,6 +21,9 @@ from psycopg import sql
 from lockstep.errors import LockstepError, UsageError
 from lockstep.postgres.throwaway import ThrowawayServer
 
+#: Small, and otherwise as any server: `lockstep health` finds nothing critical.
+DURABLE = {"shared_buffers": "64MB", "max_connections": "60"}
+
 
 def main(names: Sequence[str]) -> int:
     """Start it, print where it is, and stay. Returns the exit code."""
@@ -31,7 +34,7 @@ def main(names: Sequence[str]) -> int:
     try:
         programs = _programs()
         sys.stderr.write("PostgreSQL starts …\n")
-        with ThrowawayServer(programs) as server:
+        with ThrowawayServer(programs, settings=DURABLE) as server:
             with psycopg.connect(server.url(), autocommit=True) as connection:
                 for name in names:
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))

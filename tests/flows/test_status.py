@@ -12,12 +12,12 @@ from lockstep.postgres.throwaway import free_port
 from tests.flows.conftest import ROOT, App
 
 
-def _run(app: App) -> Any:
+def _run(app: App, **parameters: Any) -> Any:
     from prefect.flows import load_flow_from_entrypoint
 
     sys.path.insert(0, str(ROOT))
     flow: Any = load_flow_from_entrypoint(f"{app.folder}/flows/status.py:status", use_placeholder_flow=False)
-    return flow(return_state=True)
+    return flow(**parameters, return_state=True)
 
 
 #: The tests' server forgets what a crash would take, and nobody has taken a backup: neither is what these are about.
@@ -66,6 +66,19 @@ def test_an_unreachable_environment_fails_the_run_and_hides_nothing(app: App) ->
     rows = _table(app, state)
     assert [row["dev"] for row in rows] == ["not readable"] * 3
     assert all(row["prod"].startswith("applied 20") for row in rows)
+
+
+def test_a_look_at_one_environment_replaces_no_answer_for_all(app: App) -> None:
+    app.sync()
+    app.configure(f'{QUIET}[report]\nhtml = "page.html"')
+    state = _run(app, environments=["prod"])
+    assert state.is_completed(), state.message
+    body = {"artifacts": {"flow_run_id": {"any_": [str(state.state_details.flow_run_id)]}}}
+    found = {one["key"]: one for one in app.server.post("/artifacts/filter", body)}
+    assert {"overview", "status"} & found.keys() == set()
+    assert found["overview-prod"]["description"].startswith("Only prod. In step: ")
+    assert "The other environments were not looked at." in found["overview-prod"]["data"]
+    assert not (app.folder / "page.html").exists()
 
 
 def test_a_changed_file_fails_the_run(app: App) -> None:

@@ -70,7 +70,8 @@ def wanted_revert(
         backup=manifest.id if manifest is not None else None,
         flow_run=flow_run,
         again="revert",
-        overridden="not proven" if found.problems else None,
+        # Whoever approves a loss approves this one: when it grew meanwhile, it is asked for anew.
+        overridden=f"not proven: {'; '.join(found.problems)}" if found.problems else None,
     )
 
 

@@ -219,7 +219,7 @@ def _health(one: EnvironmentOverview) -> Iterator[Problem]:
 
 def finding_words(finding: Finding) -> str:
     """Return a finding of health in one line."""
-    return f"{finding.object}: {finding.text}"
+    return finding.text if finding.text.startswith(f"{finding.object} ") else f"{finding.object}: {finding.text}"
 
 
 # -- what is good --------------------------------------------------------------------------------------------------------

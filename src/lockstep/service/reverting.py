@@ -302,8 +302,11 @@ def _pass_gates(
             if found.by_ledger and find_proof(
                 settings, environment, folder, manifest, run, Silent(), work.session, plan, newer=newer
             ).problems != found.problems:  # fmt: skip
-                # Rows were written meanwhile. Who approved what loses nothing did not approve that it is overridden.
-                proven(manifest, override if found.problems else None)
+                if found.problems:
+                    refuse_restless(reverting.target, "rows are written into what it drops", tries)
+                    progress.note(name, "what it loses is not what was approved any more: asked again")
+                    continue
+                proven(manifest, None)  # who approved what loses nothing did not approve that it is overridden
             refuse_written_since(work.session, plan, found, settings.project.ledger_schema, command=command)
             return manifest.key
         refuse_restless(reverting.target, why, tries)

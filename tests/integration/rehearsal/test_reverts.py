@@ -108,6 +108,22 @@ def test_an_override_does_not_cover_rows_that_were_written_after_somebody_approv
     assert applied(shop) == [1, 2]
 
 
+def test_whoever_approved_a_loss_approved_that_one_and_is_asked_again_when_it_grew(shop: Project) -> None:
+    shop.query("UPDATE orders SET note = 'x' WHERE id = 1", "prod")
+    seen: list[str] = []
+
+    def late(asked: Approval) -> tuple[bool, str]:
+        seen.append(str(asked.request.overridden))
+        shop.query("UPDATE orders SET note = 'x' WHERE id <= 3", "prod")
+        return len(seen) == 1, "three are too many"
+
+    shop.prompt = late
+    refused = shop.run("revert", "prod", "--steps", "1", "--override", "nobody reads it")
+    assert refused.code == 7 and "three are too many" in refused.err
+    assert ["1 row of public.orders.note" in seen[0], "3 rows of public.orders.note" in seen[1]] == [True, True]
+    assert applied(shop) == [1, 2]
+
+
 def test_rows_written_while_it_waited_are_counted_where_it_was_tried_on_the_backup(shop: Project) -> None:
     def late(asked: Approval) -> tuple[bool, str]:
         assert "tried on backup" in asked.request.headline and "loses nothing" in asked.request.headline
