@@ -36,9 +36,9 @@ def prompt_of(arguments: argparse.Namespace, settings: Settings, *, silent: bool
                 hint="start it without --approve; somebody else answers with lockstep approve",
             )
         return lambda _asked: (True, given)
-    if settings.approval.two_person or silent:
+    if settings.approval.two_person:
         return None
-    return prompt() or (ask if sys.stdin.isatty() and sys.stderr.isatty() else None)
+    return prompt() or (ask if not silent and sys.stdin.isatty() and sys.stderr.isatty() else None)
 
 
 def ask(asked: Approval) -> tuple[bool, str | None] | None:

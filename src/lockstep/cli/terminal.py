@@ -83,9 +83,9 @@ def talk(text: str, *, urgent: bool = False) -> None:
 def teller() -> Progress:
     """Return who is told how far a use case is."""
     if manner.as_json:
-        from lockstep.service.progress import Silent
+        from lockstep.service.progress import Urgent
 
-        return Silent()
+        return Urgent(lambda text: talk(text, urgent=True))
     return TerminalProgress()
 
 

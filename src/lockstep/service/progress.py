@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -38,3 +39,14 @@ class Silent:
 
     def finished(self, environment: str, what: str, outcome: str, ms: int | None) -> None:
         return None
+
+
+class Urgent(Silent):
+    """Tells only what somebody has to know: that a run waits for them, for one."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def note(self, environment: str, text: str, *, urgent: bool = False) -> None:
+        if urgent:
+            self._say(f"{environment}: {text}")
