@@ -28,6 +28,9 @@ pytest_plugins = ["tests.workers"]  # imported by pytest itself, hence nowhere h
 
 _numbers = itertools.count(1)
 
+# How wide somebody's terminal is decides nothing here.
+os.environ.pop("COLUMNS", None)
+
 # A busy machine is no fault of a test's data.
 hypothesis_settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow], deadline=None)
 hypothesis_settings.load_profile("busy")

@@ -70,7 +70,7 @@ def test_a_deploy_applies_what_is_pending_with_a_backup_of_prod_first(app: App) 
             *("dev: verify", "dev: report"),
             *("prod: plan", "prod: check for drift", "prod: backup", "prod: rehearse", "prod: approval"),
             *("prod: wait for approval", "prod: check the backup", "prod: lock"),
-            *("prod: 004-step", "prod: 005-step", "prod: verify", "prod: check", "prod: report", "report"),
+            *("prod: 004-step", "prod: 005-step", "prod: verify", "prod: check", "prod: report", "report", "history"),
         ],
         "Completed",
     )

@@ -16,6 +16,7 @@ import yaml  # type: ignore[import-untyped]
 
 from demo.prefectserver import PrefectServer
 from tests.flows.conftest import App
+from tests.flows.test_status import QUIET
 
 NAMES = {"deploy", "status", "revert", "restore", "verify-backups"}
 
@@ -45,6 +46,7 @@ def ended(app: App, run: str, within: float = 180) -> dict[str, Any]:
 
 def test_what_is_deployed_has_its_forms_its_schedules_and_runs(app: App, prefect_server: PrefectServer) -> None:
     app.sync()
+    app.configure(QUIET)
     file = app.folder / "prefect.yaml"
     file.write_text(file.read_text().replace("timezone: Etc/UTC", "timezone: America/New_York"))
     prefect_server.start_worker(app.folder, replace=True)

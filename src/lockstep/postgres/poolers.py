@@ -85,7 +85,9 @@ def _answer(connection: psycopg.Connection, seconds: float) -> tuple[bytes | Non
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
-            select.select([connection.pgconn.socket], [], [], left)
+            ready = select.poll()  # select() takes no descriptor above 1,023
+            ready.register(connection.pgconn.socket, select.POLLIN)
+            ready.poll(left * 1_000)
             connection.pgconn.consume_input()
         result = connection.pgconn.get_result()
         if result is None:

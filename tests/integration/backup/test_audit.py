@@ -415,7 +415,7 @@ def test_every_command_that_changes_something_leaves_its_event(
     prod.write("003-a.down.sql", "SELECT 1;")
     leaves(["backup", "verify", "rehearse", "ask", "approve", "apply"], "sync", "prod")
     leaves([], "sync", "prod")
-    leaves(["backup", "revert"], "revert", "prod", "--steps", "1", "--reason", "x")
+    leaves(["backup", "ask", "approve", "revert"], "revert", "prod", "--steps", "1", "--reason", "x")
     leaves(["repair"], "repair", "prod", "--record", "3")
     leaves(["repair"], "repair", "prod", "--undo", str(newest()))
     leaves(["backup", "verify", "rehearse", "ask", "approve", "apply"], "sync", "prod", "--include", "3")

@@ -138,7 +138,7 @@ def test_only_what_nothing_holds_goes_and_whole(kept: Project, taken: Callable[.
 
     done = kept.run("backups", "prune")
     assert done.code == 0
-    assert "removed: 1 backups, 0 leftovers" in done.out
+    assert "removed: 1 backup, 0 leftovers" in done.out
     assert done.err.splitlines() == [f"dev: removed {gone.id}"]
     left = {key.split("/")[1] for key in there(store)}
     assert left == {one.id for one in (proven, referenced, by_run, last, cut, young, elsewhere)}
