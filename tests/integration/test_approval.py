@@ -311,8 +311,9 @@ def test_what_was_asked_before_a_restore_is_asked_no_more(prod: Project) -> None
 def test_who_does_not_own_the_log_writes_under_their_own_name_whatever_they_were_granted(
     prod: Project, two: Callable[[str], str]
 ) -> None:
+    his = two("bob")  # makes the role
     prod.query("GRANT INSERT ON schema_migrations_log TO bob", "prod")
-    with psycopg.connect(two("bob"), autocommit=True) as bob:
+    with psycopg.connect(his, autocommit=True) as bob:
         bob.execute("INSERT INTO schema_migrations_log (event, actor, at) VALUES ('approve', 'carol', '2020-01-01')")
     query = "SELECT actor, at > now() - interval '1 hour' FROM schema_migrations_log WHERE event = 'approve'"
     assert prod.query(query, "prod") == [("bob", True)]
