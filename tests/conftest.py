@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,10 @@ from tests.summary import LINES, NOT_RUN
 pytest_plugins = ["tests.workers"]  # imported by pytest itself, hence nowhere here
 
 _numbers = itertools.count(1)
+
+# Hundreds of servers, sessions and pipes come and go in one process.
+_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (max(_files[0], min(_files[1], 16_384)), _files[1]))
 
 # How wide somebody's terminal is decides nothing here.
 os.environ.pop("COLUMNS", None)

@@ -24,9 +24,11 @@ def on_a_terminal(
         words, cwd=cwd, env=dict(env), stdin=end, stdout=end, stderr=end, start_new_session=True
     ) as process:
         os.close(end)
+        ready = select.poll()  # select() takes no descriptor above 1,023
+        ready.register(screen, select.POLLIN)
         written, deadline = b"", time.monotonic() + timeout
         while time.monotonic() < deadline:
-            if not select.select([screen], [], [], 1.0)[0]:
+            if not ready.poll(1_000):
                 continue
             try:
                 read = os.read(screen, 65536)

@@ -409,7 +409,13 @@ def test_a_prefect_server_that_does_not_answer_is_a_problem(
 
 ANSWERS = {
     "wants credentials": (401, {}, b"", "refuses the credentials (HTTP 401)", 2),
-    "leads elsewhere": (302, {"location": "{elsewhere}"}, b"", "it sends elsewhere (HTTP 302); name that address itself", 8),
+    "leads elsewhere": (
+        302,
+        {"location": "{elsewhere}"},
+        b"",
+        "it sends elsewhere (HTTP 302); name that address itself",
+        8,
+    ),
     "a web page": (200, {"content-type": "text/html"}, b"<html>", "is no JSON: is it a Prefect API?", 8),
     "no API here": (404, {}, b"", "HTTP 404: is it a Prefect API?", 8),
 }

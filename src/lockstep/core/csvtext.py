@@ -27,4 +27,5 @@ def cell(text: str) -> str:
     shown = "".join(
         char if (char >= " " and char != "\x7f") or char in "\t\r\n" else f"\\x{ord(char):02x}" for char in text
     )
-    return f"'{shown}" if shown.lstrip(" \u00a0\u3000\ufeff").startswith(_FORMULA) else shown
+    seen = shown.lstrip().lstrip("\ufeff").lstrip()  # whatever Unicode calls a blank
+    return f"'{shown}" if shown.startswith(_FORMULA) or seen.startswith(_FORMULA) else shown
