@@ -10,8 +10,8 @@ STAMP  := $(VENV)/.ready
 
 help:
 	@echo "make demo    the main job end to end, on real servers (Ctrl-C stops it)"
-	@echo "make test    the tests (real PostgreSQL, real S3, real Prefect; several at once; about ten minutes)"
-	@echo "make test-slow  the rest: every fault, trap and form that takes long (about fifty minutes)"
+	@echo "make test    the tests (real PostgreSQL, real S3, real Prefect; several at once; half an hour on two cores)"
+	@echo "make test-slow  the rest: every fault, trap and form that takes long"
 	@echo "make soak    250 random kills of a run at work (about six minutes)"
 	@echo "make soak-backups  100 random damages to stored backups (about three minutes)"
 	@echo "make soak-fingerprint  1,000 random pairs of DDL sequences against pg_dump (about twenty minutes)"
