@@ -132,6 +132,11 @@ def main(argv: Sequence[str]) -> int:
         if isinstance(error, BrokenPipeError) and _reader_has_gone():
             raise  # run() ends quietly
         return int(show_error(_unexpected(error, context), as_json=arguments.json, contacts=[], runbook=None))
+    finally:
+        if arguments.verbose:
+            from lockstep.core.steps import listen as hear
+
+            hear(None)  # whoever calls this again in one process asks anew
 
 
 def _reader_has_gone() -> bool:
