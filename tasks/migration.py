@@ -69,6 +69,7 @@ def apply_migration(environment: str, migration: str) -> None:
 def apply_all(environment: str, count: int) -> None:
     """Apply all migrations of the plan, one after the other, in this one task."""
     applying = _applying()
+    applying.hurried = not current().environment(environment).protected
     for following in applying.plan.steps[len(applying.applied) :]:
         apply_step(applying, following, current().progress, environment)
 

@@ -203,7 +203,7 @@ class Scribe:
         shown = self._literal(json.dumps(dict(details)))
         return (
             f"INSERT INTO {table} (event, host, run_id, orchestrator_url, migration_name, version, duration_ms, details) "
-            f"VALUES ({literals}, {took}, {shown}::pg_catalog.jsonb)"
+            f"VALUES ({literals}, {took}, {shown}::pg_catalog.jsonb) RETURNING duration_ms"
         )
 
     def _where(self, name: str) -> str:

@@ -136,7 +136,7 @@ def send(
     watch.begin(session, patience_ms=patience_ms, told=told)
     for part in message.parts:
         watch.before(part)
-        _send_part(session, part, reader, watch, meanwhile if part is message.parts[-1] else None)
+        send_part(session, part, reader, watch, meanwhile if part is message.parts[-1] else None)
         if reader.error is not None:
             break
         watch.after(session, part)
@@ -158,13 +158,16 @@ class Reader:
         self.lost = ""  # what the server said when it ended the session
         self.committed = False  # after COMMIT's own completion nothing counts as a failed migration
         self.rows = 0
+        self.took_ms = 0  # on the server, as the newest log row says
         self.index = 0  # of the part's statement whose result is being read
         self._part: Part | None = None
+        self._segment = 0  # of the part's segments, the one that is read or comes next
         self._since = 0.0  # when the statement whose result is awaited was begun, as far as that is seen here
         self._broken = False  # the reset after COMMIT did not go through
 
     def begin(self, part: Part) -> None:
         self._part = part
+        self._segment = 0
         self.index = 0
         self._since = time.monotonic()
 
@@ -178,17 +181,32 @@ class Reader:
         if result.status == ExecStatus.FATAL_ERROR:
             self._failed(result)
             return
-        segment = segment_at(self._part, self.index)
-        if steps.listening() and result.command_status:
+        status = result.command_status
+        segment = self._reached(self._part)
+        if status and steps.listening():
             self._tell(result, segment)
-        if result.ntuples and segment is not None and segment.verifies and self.error is None:
-            self.error = unverified(result, self.index, segment)
-        if not result.command_status:
+        if result.ntuples and self.error is None:
+            if segment is None:
+                self._hear(result)
+            elif segment.verifies:
+                self.error = unverified(result, self.index, segment)
+        if not status:
             return
-        if segment is not None and not segment.verifies and not segment.replays:
+        if segment is None:
+            self.committed = self.committed or status == b"COMMIT"
+        elif not segment.verifies and not segment.replays:
             self.rows += result.command_tuples or 0
-        self.committed = self.committed or result.command_status == b"COMMIT"
         self.index += 1
+
+    def _reached(self, part: Part) -> Segment | None:
+        """Return the run of a script's statements whose results are being read; None: our own."""
+        segments = part.segments
+        while self._segment < len(segments):
+            one = segments[self._segment]
+            if self.index < one.index + one.count:
+                return one if one.index <= self.index else None
+            self._segment += 1
+        return None
 
     def _tell(self, result: PGresult, segment: Segment | None) -> None:
         """Tell of a statement of a file: its place and kind, never its text. Ours come with a frame's kind alone."""
@@ -204,6 +222,11 @@ class Reader:
         kind = statement.kind.removesuffix("_stmt").replace("_", " ")
         steps.done(f"{segment.script.file}:{statement.line}: {kind}{rows}", took)
 
+    def _hear(self, result: PGresult) -> None:
+        """Our own row of the audit log returns what it holds."""
+        if result.nfields == 1 and result.fname(0) == b"duration_ms":
+            self.took_ms = int(result.get_value(0, 0) or 0)
+
     def _failed(self, result: PGresult) -> None:
         assert self._part is not None
         if self.committed:
@@ -213,14 +236,8 @@ class Reader:
         self.lost = self.lost or result.error_message.decode(errors="replace").strip()
 
 
-def segment_at(part: Part, index: int) -> Segment | None:
-    """Return the run of a script's statements that the part's statement `index` belongs to."""
-    return next((s for s in part.segments if s.index <= index < s.index + s.count), None)
-
-
-def _send_part(
-    session: Session, part: Part, reader: Reader, watch: Watch, meanwhile: Callable[[], None] | None
-) -> None:
+def send_part(session: Session, part: Part, reader: Reader, watch: Watch, meanwhile: Callable[[], None] | None) -> None:
+    """Send one part; `reader` takes its results, errors included. Raises Unreachable."""
     connection = session.connection
     reader.begin(part)
     try:
@@ -230,7 +247,7 @@ def _send_part(
                     reader.take(result)
             except BaseException as error:
                 if not isinstance(error, Exception):  # Ctrl-C, SIGTERM, an orchestrator that ends us
-                    _give_up(connection)
+                    _give_up(connection, reader)
                 raise
     except psycopg.OperationalError as error:
         raise Unreachable(target=session.target.name, reason=redact(str(error), session.target).strip()) from None
@@ -277,8 +294,11 @@ def _results(pgconn: PGconn, text: str, watch: Watch, meanwhile: Callable[[], No
 _GIVE_UP = 5.0  # seconds for a cancelled message to end
 
 
-def _give_up(connection: psycopg.Connection) -> None:
-    """Cancel what runs, wait a little for its end and roll back, so that nothing goes on behind a run that was stopped."""
+def _give_up(connection: psycopg.Connection, reader: Reader) -> None:
+    """Cancel what runs, wait a little for its end and roll back, so that nothing goes on behind a run that was stopped.
+
+    `reader` still hears what was committed before.
+    """
     pgconn = connection.pgconn
     try:
         connection.cancel_safe(timeout=_GIVE_UP)
@@ -289,9 +309,11 @@ def _give_up(connection: psycopg.Connection) -> None:
             if pgconn.is_busy():
                 if poll.poll(200):
                     pgconn.consume_input()
-            elif pgconn.get_result() is None:
+            elif (result := pgconn.get_result()) is None:
                 pgconn.exec_(b"ROLLBACK")  # outside of a transaction it is a warning
                 return
+            else:
+                reader.take(result)
     except psycopg.Error:
         return  # the session is closed next, which ends it as well
 

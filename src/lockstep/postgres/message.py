@@ -16,7 +16,7 @@ from psycopg import sql
 from psycopg.abc import AdaptContext
 
 from lockstep.core.migration import SqlFile
-from lockstep.postgres.connection import WRITER, Session, Target
+from lockstep.postgres.connection import Session, Target
 from lockstep.postgres.lock import held_sql
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Part:
     text: str
     segments: tuple[Segment, ...]
     to_commit: int | None  # statements up to and including COMMIT; None: the transaction stays open
+    statements: int  # how many there are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,12 +134,16 @@ def transaction_message(
     verify: Script | None = None,
     lock_timeout_ms: int | None = None,
     statement_timeout_ms: int | None = None,
+    flushed: bool = True,
+    joins: bool = False,
 ) -> Message:
     """Compose one transaction: statements of a file, a verify script, and the rows that record them.
 
     `span` are the statements from … to (exclusive); without it the whole file as it stands. `replay` are statements of
     the file that ran before and made the session what it is. `lock_timeout_ms` raises the file's own;
-    `statement_timeout_ms` is for one that says nothing about it.
+    `statement_timeout_ms` is for one that says nothing about it. Without `flushed` COMMIT does not wait for the disk: a
+    later one of the same run does, and for all before it. One that `joins` others in one message (postgres.several) resets
+    the session in a transaction of its own: what stands before the next BEGIN would else be part of that one.
     """
     lock_timeout, limit = frame.timeouts(file, lock_timeout_ms, statement_timeout_ms)
     writer = _Writer()
@@ -166,17 +171,9 @@ def transaction_message(
         writer.finish()
     if writer.size + sum(map(len, rows)) > CHUNK:
         writer.finish()
-    writer.own(
-        "SET LOCAL search_path = pg_catalog, pg_temp",
-        "SET LOCAL row_security = off",
-        "SET LOCAL statement_timeout = 0",
-        _assert_lock(frame.target),
-        WRITER,
-        *rows,
-        "COMMIT",
-    )
+    writer.own(_own_again(frame.target, flushed=flushed), *rows, "COMMIT")
     writer.commit_here()
-    writer.own(*frame.reset)
+    writer.own(*(("BEGIN READ WRITE", *frame.reset, "COMMIT") if joins else frame.reset))
     writer.finish()
     return Message(script=script, parts=tuple(writer.parts))
 
@@ -215,13 +212,13 @@ def alone_message(script: Script, index: int) -> Message:
     """Compose the message of a statement that stands alone: nothing but itself, since PostgreSQL wants it so."""
     one = script.statements[index]
     segment = Segment(script=script, first=index, count=1, text_start=one.start, part_start=0, index=0)
-    part = Part(text=script.text[one.start : one.end], segments=(segment,), to_commit=None)
+    part = Part(text=script.text[one.start : one.end], segments=(segment,), to_commit=None, statements=1)
     return Message(script=script, parts=(part,))
 
 
 def own_message(script: Script, statement: str) -> Message:
     """Compose a message of one statement of ours, about a file: a leftover that is dropped, a detach that is finished."""
-    return Message(script=script, parts=(Part(text=statement, segments=(), to_commit=None),))
+    return Message(script=script, parts=(Part(text=statement, segments=(), to_commit=None, statements=1),))
 
 
 #: Characters of a file that travel in one message; the server's parser takes about 16 times the text in memory.
@@ -316,7 +313,12 @@ class _Writer:
 
     def finish(self) -> None:
         if self._text:
-            part = Part(text="".join(self._text), segments=tuple(self._segments), to_commit=self._commit)
+            part = Part(
+                text="".join(self._text),
+                segments=tuple(self._segments),
+                to_commit=self._commit,
+                statements=self._statements,
+            )
             self.parts.append(part)
         self._clear()
 
@@ -325,21 +327,35 @@ class _Writer:
         self.size += len(text)
 
 
-def _assert_lock(target: Target) -> str:
-    """Fails the transaction unless this session still holds the run's lock and the ledger is where it belongs.
+#: What fails a transaction before its rows are written. The server repeats these words: postgres.servererror knows them.
+LOCK_LOST = "the lock of this run is not held any more: the file released advisory locks"
+LEDGER_GONE = "the file removed or renamed the ledger, which belongs to Lockstep alone"
 
-    Other advisory locks of the session are let go of.
-    That a file does not write to the ledger is the business of a trigger on it.
+
+def _own_again(target: Target, *, flushed: bool) -> str:
+    """Settings of ours for the rows; fails unless this session still holds the lock and the ledger is where it belongs.
+
+    Other advisory locks of the session are let go of. One statement, since each costs both sides: where something is
+    wrong, its words become the value of a setting that takes none such.
+    That a file does not write to the ledger is the business of a trigger on it, which `lockstep_session.writer` opens.
     """
+
+    def setting(name: str, value: str) -> str:
+        return f"pg_catalog.set_config('{name}', '{value}', true)"
+
     ledger, log = (
         f"pg_catalog.to_regclass({sql.Literal(sql.Identifier(target.ledger_schema, name).as_string()).as_string()})"
         for name in ("schema_migrations", "schema_migrations_log")
     )
+    settings = [
+        setting("search_path", "pg_catalog, pg_temp"),
+        setting("row_security", "off"),
+        setting("statement_timeout", "0"),
+    ]
+    if not flushed:
+        settings.append(setting("synchronous_commit", "off"))
     return (
-        f"DO $lockstep$ BEGIN IF NOT {held_sql(target.ledger_schema)} THEN RAISE EXCEPTION USING "
-        "ERRCODE = 'object_not_in_prerequisite_state', "
-        "MESSAGE = 'the lock of this run is not held any more: the file released advisory locks'; "
-        f"ELSIF {ledger} IS NULL OR {log} IS NULL THEN RAISE EXCEPTION USING "
-        "ERRCODE = 'object_not_in_prerequisite_state', "
-        "MESSAGE = 'the file removed or renamed the ledger, which belongs to Lockstep alone'; END IF; END $lockstep$"
+        f"SELECT {', '.join(settings)}, CASE WHEN NOT {held_sql(target.ledger_schema)} THEN "
+        f"{setting('statement_timeout', LOCK_LOST)} WHEN {ledger} IS NULL OR {log} IS NULL THEN "
+        f"{setting('statement_timeout', LEDGER_GONE)} ELSE {setting('lockstep_session.writer', 'on')} END"
     )

@@ -11,7 +11,7 @@ from psycopg.pq.abc import PGresult
 from lockstep.core.text import excerpt, line_and_column
 from lockstep.errors import Failing, MigrationFailed
 from lockstep.postgres.connection import Session, redact
-from lockstep.postgres.message import Message, Part, Segment
+from lockstep.postgres.message import LEDGER_GONE, LOCK_LOST, Message, Part, Segment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +48,12 @@ def of_result(result: PGresult, index: int, part: Part) -> ServerError:
         # A syntax error stops the whole message before its first statement: only the position tells where.
         segment = next((s for s in reversed(part.segments) if s.part_start <= position - 1), None)
     inside = segment is not None and segment.index <= index < segment.index + segment.count
+    primary = text(DiagnosticField.MESSAGE_PRIMARY) or ""
+    if segment is None and (ours := next((words for words in (LOCK_LOST, LEDGER_GONE) if words in primary), None)):
+        return ServerError(sqlstate=_NOT_AS_IT_SHOULD_BE, primary=ours)
     return ServerError(
         sqlstate=text(DiagnosticField.SQLSTATE) or "XX000",
-        primary=text(DiagnosticField.MESSAGE_PRIMARY) or "",
+        primary=primary,
         detail=text(DiagnosticField.MESSAGE_DETAIL),
         hint=text(DiagnosticField.MESSAGE_HINT),
         context=text(DiagnosticField.CONTEXT),
@@ -66,6 +69,7 @@ def of_result(result: PGresult, index: int, part: Part) -> ServerError:
     )
 
 
+_NOT_AS_IT_SHOULD_BE = "55000"  # object_not_in_prerequisite_state
 _BOOL = 16  # pg_type's OID of boolean
 
 

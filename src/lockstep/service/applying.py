@@ -6,13 +6,14 @@ holds the lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lockstep.config import Environment, Settings
-from lockstep.core.ledger import Progress
+from lockstep.core.ledger import Entry, Progress
 from lockstep.core.migration import Folder, label
 from lockstep.core.planner import Plan, Step
 from lockstep.core.rehearsal.calibration import statement_timeout_ms
@@ -27,6 +28,7 @@ from lockstep.postgres.message import CHUNK, Frame, Message, transaction_message
 from lockstep.postgres.watch import Watch
 from lockstep.service.planning import make_plan, options_for
 from lockstep.service.recording import Recording, recorded
+from lockstep.service.together import LONGEST, MOST, Together
 from lockstep.service.worksession import WorkSession, work_session
 
 if TYPE_CHECKING:
@@ -63,46 +65,83 @@ class ApplyRun:
     rehearsal: Rehearsal | None = None  # of this plan; set before the first step
     overridden: bool = False  # somebody lets it go on against its rehearsal
     derive_timeout: bool = False  # statement_timeout from the rehearsal, where the file and the environment have none
-    applied: list[Applied] = field(default_factory=list)
-    _ready: tuple[Step, Frame, Message] | None = None  # the next step's message, made while the server was at work
+    hurried: bool = False  # quick migrations go together, and the disk is waited for once, at the end
+    applied: list[Applied] = field(default_factory=list)  # also what went along and nobody has asked for yet
+    _given: int = 0  # of them, how many `apply` has returned
+    _together: Together = field(default_factory=Together)
+    _ready: dict[str, tuple[Frame, Message]] = field(default_factory=dict)  # made while the server was at work
 
     def apply(self, step: Step, waiting: Waiting | None = None, tell: Telling = _silent) -> Applied:
         """Apply the next step: one transaction, or unit by unit where its file asks for it.
 
         `tell` hears of what takes long. Raises MigrationFailed, Unreachable.
         """
+        if self._given == len(self.applied):
+            self._go_on(step, waiting, tell)
+        if (failure := self._together.failed.get(step.name)) is not None:
+            if isinstance(failure, MigrationFailed):
+                failure.hint = failure.hint or self._way_on(step, failure.file)
+            raise failure
+        self._given += 1
+        return self.applied[self._given - 1]
+
+    def _go_on(self, step: Step, waiting: Waiting | None, tell: Telling) -> None:
+        """Apply the step, alone or with those that follow it, unless it has failed with others already."""
+        if step.name in self._together.failed:
+            return
         self.work.under_way = step.name
         whole = step.migration.up.transactional
         self.work.watch.lenient = self.overridden or any(
             one.rule == "blocks-too-long" for one in step.migration.up.directives.allow
         )
+        if self.hurried and len(several := self._together.following(self)) > 1:
+            self._together.apply(self, several, meanwhile=lambda: self._make_ready(len(several)))
+            if self._given < len(self.applied) or step.name in self._together.failed:
+                return
+        started = time.monotonic()
         try:
             done = self._transaction(step, waiting) if whole else self._pieces(step, waiting, tell)
         except MigrationFailed as error:
             error.hint = error.hint or self._way_on(step, error.file)
             raise
-        result = Applied(
-            name=step.name,
-            label=step.label,
-            execution_ms=done.duration_ms,
-            tries=done.tries,
-            checksum=step.checksum,
-            file_checksum=step.migration.up.checksum,
+        self._together.paced(1, time.monotonic() - started)
+        self.note(step, execution_ms=done.duration_ms, tries=done.tries)
+        self.work.keep_clean(done, self._outcome)
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        return self.plan.steps
+
+    @property
+    def done(self) -> int:
+        """How many steps are applied."""
+        return len(self.applied)
+
+    def note(self, step: Step, *, execution_ms: int, tries: int) -> None:
+        """A step is applied, and its entry is in the ledger."""
+        self.applied.append(
+            Applied(
+                name=step.name,
+                label=step.label,
+                execution_ms=execution_ms,
+                tries=tries,
+                checksum=step.checksum,
+                file_checksum=step.migration.up.checksum,
+            )
         )
-        self.applied.append(result)
         self.work.entries[step.name] = step.checksum
         self.work.under_way = None
-        self.work.keep_clean(done, self._outcome)
-        return result
+
+    def message_of(self, step: Step) -> Message:
+        """The message of a step's first try."""
+        frame, message = self._ready.pop(step.name, (None, None))
+        return message if message is not None and frame == self.work.frame else self._message(step, Attempt())
 
     def _transaction(self, step: Step, waiting: Waiting | None) -> Done:
         outcome = outcome_text(step.migration.up.name, len(self.applied), len(self.plan.steps))
 
         def compose(attempt: Attempt) -> Message:
-            ready, self._ready = self._ready, None
-            if attempt.number == 1 and ready is not None and ready[:2] == (step, self.work.frame):
-                return ready[2]
-            return self._message(step, attempt)
+            return self.message_of(step) if attempt.number == 1 else self._message(step, attempt)
 
         try:
             return self.work.send(
@@ -132,6 +171,8 @@ class ApplyRun:
             verify=verify,
             lock_timeout_ms=attempt.lock_timeout_ms,
             statement_timeout_ms=self._derived_timeout(trace),
+            flushed=not self.hurried or step is self.plan.steps[-1],
+            joins=self.hurried,
         )
 
     def _derived_timeout(self, trace: FileTrace | None) -> int | None:
@@ -140,16 +181,17 @@ class ApplyRun:
         slowest = max((one.ms for one in trace.statements), default=0.0)
         return statement_timeout_ms(slowest, self.rehearsal.calibration)
 
-    def _make_ready(self) -> None:
-        """Make the message of the step after the one under way, as far as one transaction goes."""
-        following = len(self.applied) + 1
-        if following >= len(self.plan.steps):
-            return
-        step = self.plan.steps[following]
-        if (
-            step.migration.up.transactional and len(step.migration.up.text) <= CHUNK
-        ):  # two large ones are not held at once
-            self._ready = (step, self.work.frame, self._message(step, Attempt()))
+    def _make_ready(self, under_way: int = 1) -> None:
+        """Make the messages of the steps after those under way, as far as they may go together next."""
+        following = len(self.applied) + under_way
+        many = min(2 * under_way, MOST) if self.hurried else 1
+        for step in self.plan.steps[following : following + many]:
+            up = step.migration.up
+            if step.name in self._ready:
+                continue
+            if not up.transactional or len(up.text) > (CHUNK if many == 1 else LONGEST):
+                return  # two large ones are not held at once
+            self._ready[step.name] = (self.work.frame, self._message(step, Attempt()))
 
     def _pieces(self, step: Step, waiting: Waiting | None, tell: Telling) -> Done:
         from lockstep.service.piecewise import PieceRun  # late: most files are one transaction
@@ -208,8 +250,7 @@ class ApplyRun:
     def _settle(self, step: Step, lost: Unreachable) -> Done:
         """A lost answer to COMMIT is no failure: the ledger row of the same transaction tells."""
         entries = self.work.reconnect(lost, self._outcome, step.name)
-        mine = (step.name, step.checksum, self.work.run.run_id)
-        entry = next((e for e in entries if (e.name, e.checksum, e.run_id) == mine), None)
+        entry = self._recorded(entries, step)
         if entry is not None:
             expected = {**self.work.entries, step.name: step.checksum}
             self.work.refuse_changed(entries, expected, f"{self._outcome} {label(step.name)} was committed.")
@@ -219,6 +260,23 @@ class ApplyRun:
             reason=f"{lost.reason}. {self._outcome} {step.label} was rolled back, nothing of it stayed.",
             hint=f"lockstep sync {self.work.session.target.environment}",
         )
+
+    def reconnect(self, lost: Unreachable, steps: Sequence[Step]) -> None:
+        """The same for steps that went together: the ledger tells which of them were committed; they are noted.
+
+        Raises Unreachable when it cannot be found out, and LedgerError when somebody else worked meanwhile.
+        """
+        entries = self.work.reconnect(lost, self._outcome, steps[0].name)
+        for step in steps:
+            if (entry := self._recorded(entries, step)) is None:
+                return
+            self.note(step, execution_ms=entry.execution_ms or 0, tries=1)
+        self.work.refuse_changed(entries, self.work.entries, f"{label(steps[-1].name)} was committed.")
+
+    def _recorded(self, entries: Iterable[Entry], step: Step) -> Entry | None:
+        """Return the entry that this very run made of a step."""
+        mine = (step.name, step.checksum, self.work.run.run_id)
+        return next((e for e in entries if (e.name, e.checksum, e.run_id) == mine), None)
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def plan_target(
         if with_sql:
             from lockstep.service.sending import sent
 
-            text = sent(session, made)
+            text = sent(session, made, hurried=not environment.protected)
         return TargetPlan(
             environment=environment.name,
             target=target.name,

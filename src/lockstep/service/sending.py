@@ -18,8 +18,11 @@ from lockstep.postgres.message import Frame, alone_message, setting_up_message, 
 RUN_ID = "RUN-ID"  # stands for the run's own id
 
 
-def sent(session: Session, plan: Plan) -> str:
-    """Return all that would be sent for the plan's steps, with comments of ours (`-- …`) between the messages."""
+def sent(session: Session, plan: Plan, *, hurried: bool) -> str:
+    """Return all that would be sent for the plan's steps, with comments of ours (`-- …`) between the messages.
+
+    `hurried`: quick ones may travel together (service.together).
+    """
     settings = own_settings(session.target, RUN_ID, session.facts.version, read_only=False)
     frame = replace(Frame.of(session), baseline=set_sql(settings))
     scribe = Scribe(target=session.target, run=RunInfo(run_id=RUN_ID), context=session.connection)
@@ -27,7 +30,9 @@ def sent(session: Session, plan: Plan) -> str:
     parts = [f"-- the session, before anything else\nSELECT {first};"]
     if session.target.settings:
         parts.append(_settings(session))
-    parts += [_step(frame, scribe, step) for step in plan.steps]
+    if hurried and len(plan.steps) > 1:
+        parts.append("-- quick migrations may travel in one message; COMMIT waits for the disk once, at the end")
+    parts += [_step(frame, scribe, step, hurried, step is plan.steps[-1]) for step in plan.steps]
     return "\n\n".join(parts)
 
 
@@ -41,12 +46,15 @@ def _settings(session: Session) -> str:
     )
 
 
-def _step(frame: Frame, scribe: Scribe, step: Step) -> str:
+def _step(frame: Frame, scribe: Scribe, step: Step, hurried: bool, last: bool) -> str:
     up = step.migration.up
     script = up.script()
     verify = step.migration.verify.script() if step.migration.verify else None
     if up.transactional:
-        message = transaction_message(frame, up, script, scribe.applied(step, len(script.statements)), verify=verify)
+        rows = scribe.applied(step, len(script.statements))
+        message = transaction_message(
+            frame, up, script, rows, verify=verify, flushed=last or not hurried, joins=hurried
+        )
         how = "one transaction" + (f", in {len(message.parts)} messages" if len(message.parts) > 1 else "")
         return f"-- {step.name}: {how}\n{message.text}"
     units = up.units()

@@ -141,6 +141,7 @@ def _one(
             tell(applying.recording, lambda text: progress.note(name, text))
         if plan.steps:
             look_before(settings, environment, result)
+        applying.hurried = not environment.protected
         try:
             for step in plan.steps:
                 apply_step(applying, step, progress, name)
