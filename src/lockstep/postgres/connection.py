@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 
 from lockstep.core import steps
 from lockstep.core.address import Address
-from lockstep.errors import Unreachable, UsageError
+from lockstep.errors import Cancelled, Unreachable, UsageError
 from lockstep.postgres.poolers import session_mode_hint, shares_backends
 
 MIN_VERSION = 140000
@@ -163,7 +163,7 @@ class guard:  # noqa: N801  # reads as a statement: `with guard(target):`
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, psycopg.OperationalError) and _lost(error):
+        if isinstance(error, psycopg.OperationalError | psycopg.InternalError) and _lost(error):
             text = redact(str(error), self._target).strip().splitlines()
             raise Unreachable(
                 target=self._target.name,
@@ -172,8 +172,12 @@ class guard:  # noqa: N801  # reads as a statement: `with guard(target):`
             ) from None
 
 
-def _lost(error: psycopg.OperationalError) -> bool:
-    """No SQLSTATE (libpq's own), class 08 (connection), 57P01–57P03 and 57P05 (the server ended the session)."""
+def _lost(error: psycopg.Error) -> bool:
+    """No SQLSTATE (libpq's own), class 08 (connection), 57P01–57P03 and 57P05 (the server ended the session).
+
+    psycopg itself has an InternalError for more answers than there were questions: a pooler adds one of its own to that
+    of a session that was ended.
+    """
     state = error.sqlstate
     return state is None or state.startswith("08") or state in {"57P01", "57P02", "57P03", "57P05"}
 
@@ -371,6 +375,8 @@ def _facts(
             while cursor.nextset():
                 pass
             row = cursor.fetchone()
+    except psycopg.errors.QueryCanceled:
+        raise Cancelled(target=target.name, environment=target.environment) from None
     except psycopg.Error as error:
         hint = f'check role = "{target.role}" of this environment in lockstep.toml' if target.role else None
         raise UsageError(f"{target.name}: {redact(str(error.diag.message_primary), target)}", hint=hint) from None
