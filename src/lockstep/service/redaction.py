@@ -1,24 +1,23 @@
-"""Taking secrets out of texts that others wrote: exceptions of libraries, on their way into logs and Prefect's records.
+"""What must not show of a project: for texts that others wrote, exceptions of libraries above all.
 
-Lockstep's own errors hold no secret to begin with; this is for all the rest.
+Lockstep's own errors hold no secret to begin with; this is for all the rest. `core.redaction` takes them out.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from contextlib import suppress
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from lockstep.config import Settings
 from lockstep.core.address import parse_address
+from lockstep.core.redaction import SHORTEST, redact
 from lockstep.errors import ConfigError
 
-_SHORTEST = 3  # characters; replacing less would only garble the text
+__all__ = ["known_secrets", "redact"]
+
 _TOKEN, _LONG = 8, 16  # characters of a part of a webhook that may be its token; shorter ones need a digit
 _TELLING = re.compile(r"PASSW|SECRET|TOKEN|PRIVATE|CREDENTIAL|AUTH|_KEY$|_KEY_|WEBHOOK|_URL$|DSN", re.IGNORECASE)
-_USERINFO = re.compile(r"(?<=://)[^\s'\"]*@")
-_PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s&;'\"]+)", re.IGNORECASE)
 
 
 def known_secrets(settings: Settings) -> tuple[str, ...]:
@@ -46,7 +45,7 @@ def known_secrets(settings: Settings) -> tuple[str, ...]:
     for name, text in settings.variables.items():
         if _TELLING.search(name):
             found |= _of_address(text)
-    return tuple(sorted((s for s in found if len(s) >= _SHORTEST), key=len, reverse=True))
+    return tuple(sorted((s for s in found if len(s) >= SHORTEST), key=len, reverse=True))
 
 
 def _of_webhook(text: str) -> set[str]:
@@ -68,10 +67,3 @@ def _of_address(text: str) -> set[str]:
         password = ""
     # A password may stand in the address in another spelling than the server gets.
     return {text, password, quote(password, safe=""), quote_plus(password)}
-
-
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """Replace the known secrets, and whatever looks like the credentials of an address."""
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return _PASSWORD.sub(r"\1***", _USERINFO.sub("***@", text))

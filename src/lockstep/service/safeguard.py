@@ -69,7 +69,7 @@ def take_backup(
         target=target.name,
         environment=name,
         conninfo=conninfo(target, run_id=run.run_id),
-        role=target.role,
+        role=target.backup_role,
         bucket=bucket,
         run_id=run.run_id,
         attempt=attempt,
@@ -163,7 +163,7 @@ def look(settings: Settings, target: Target, run: RunInfo) -> tuple[int, LeftOut
     """
     exclude = tuple(settings.backup.exclude_schemas) if settings.backup else ()
     with open_snapshot(
-        conninfo(target, run_id=run.run_id), target=target.name, run_id=run.run_id, role=target.role
+        conninfo(target, run_id=run.run_id), target=target.name, run_id=run.run_id, role=target.backup_role
     ) as snapshot:
         found = left_out(snapshot, exclude_schemas=exclude, own_schemas=_own_schemas(settings))
         return snapshot.server_version_num, found
