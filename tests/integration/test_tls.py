@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -123,7 +123,11 @@ class Site:
 def site(pg_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("tls")
     (folder / "server").mkdir()
-    for above in (folder / "server", folder, *folder.parents):  # the server runs as nobody, and pytest's folders are closed
+    for above in (
+        folder / "server",
+        folder,
+        *folder.parents,
+    ):  # the server runs as nobody, and pytest's folders are closed
         if above.owner() == "root" and len(above.parts) > 2:
             above.chmod(above.stat().st_mode | 0o011)
     authority = certificate(folder, "authority", subject="a private authority", authority=True)
@@ -239,7 +243,8 @@ class Between:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with suppress(OSError, ssl.SSLError):
+        with ExitStack() as open_ones, suppress(OSError, ssl.SSLError):
+            open_ones.enter_context(client)
             first = client.recv(8)
             if first == SSL_REQUEST and self._pair is None:
                 client.sendall(b"N")
@@ -247,21 +252,22 @@ class Between:
                 client.sendall(b"S")
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                 context.load_cert_chain(self._pair.file, self._pair.key_file)  # type: ignore[union-attr]
-                client = context.wrap_socket(client, server_side=True)
+                client = open_ones.enter_context(context.wrap_socket(client, server_side=True))
                 first = b""
-            server = socket.create_connection(("127.0.0.1", self._target))
+            server = open_ones.enter_context(socket.create_connection(("127.0.0.1", self._target)))
             if self._pair is not None:
                 server.sendall(SSL_REQUEST)
                 assert server.recv(1) == b"S"
                 trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-                server = trusting.wrap_socket(server)
+                server = open_ones.enter_context(trusting.wrap_socket(server))
             elif first != SSL_REQUEST:
                 self.heard += first
                 server.sendall(first)
             back = threading.Thread(target=self._pump, args=(server, client, None), daemon=True)
             back.start()
             self._pump(client, server, self.heard)
+            back.join(10)
 
     def _pump(self, source: socket.socket, sink: socket.socket, heard: bytearray | None) -> None:
         with suppress(OSError, ssl.SSLError, ValueError):
@@ -281,7 +287,9 @@ class Between:
 
 
 @pytest.mark.parametrize("host", ["127.1", NAME], ids=["elsewhere", "asked for"])
-def test_who_takes_the_offer_of_tls_away_hears_nothing(host: str, site: Site, tls: Callable[..., Outcome], project: Project) -> None:
+def test_who_takes_the_offer_of_tls_away_hears_nothing(
+    host: str, site: Site, tls: Callable[..., Outcome], project: Project
+) -> None:
     with Between(site.server.port) as between:
         if host == NAME:
             done = tls("sslmode=require", port=between.port)
@@ -333,13 +341,19 @@ def test_client_certificates(site: Site, tls: Callable[..., Outcome]) -> None:
     assert done.code == 8 and "requires a valid client certificate" in done.err
     assert "sslcert=FILE and sslkey=FILE" in done.err.partition("next: ")[2]
     done = by(theirs)
-    assert done.code == 8 and "tls_cert" in done.err and "client certificate" in done.err.partition("next: ")[2], done.err
+    assert (
+        done.code == 8
+        and "authentication failed for user" in done.err
+        and "client certificate" in done.err.partition("next: ")[2]
+    ), done.err
     done = by(strange)
     assert done.code == 8 and "the server refuses the client certificate" in done.err, done.err
     assert "ssl_ca_file" in done.err.partition("next: ")[2]
     ours.key_file.chmod(0o644)
     try:
         done = by(ours)
-        assert done.code == 8 and str(ours.key_file) in done.err and "chmod 600" in done.err.partition("next: ")[2], done.err
+        assert done.code == 8 and str(ours.key_file) in done.err and "chmod 600" in done.err.partition("next: ")[2], (
+            done.err
+        )
     finally:
         ours.key_file.chmod(0o600)

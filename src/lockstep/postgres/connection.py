@@ -268,19 +268,42 @@ def _connect(
         lines = [line.strip() for line in redact(str(error), target).splitlines() if line.strip()]
         used_password = bool(error.pgconn and error.pgconn.used_password)
         needs_password = bool(error.pgconn and error.pgconn.needs_password)
-        hint = None
+        reason, hint = lines[0] if lines else "no connection", None
         if needs_password:
             hint = "no password was given: put the whole URL into .env"
         elif used_password:
             hint = "check user, password and database name in .env (special characters may stand as they are)"
-        elif parameters.get("sslmode") in {"require", "verify-ca", "verify-full"}:
-            hint = (
-                "lockstep config shows the address; a server on another machine has to offer TLS "
-                f"(sslmode={parameters['sslmode']}), or be reached through a tunnel to localhost"
-            )
-        raise Unreachable(target=target.name, reason=lines[0] if lines else "no connection", hint=hint) from None
+            if parameters.get("sslcert"):
+                hint += ", and whether the client certificate is this user's"
+        elif not late and parameters.get("sslmode") in {"require", "verify-ca", "verify-full"}:
+            cause, hint = _about_tls(parameters)
+            reason = f"{reason}: {cause}" if cause else reason
+        raise Unreachable(target=target.name, reason=reason, hint=hint) from None
     except psycopg.Error as error:
         raise UsageError(f"{target.name}: {redact(str(error), target).strip()}", hint="lockstep config") from None
+
+
+def _about_tls(parameters: Mapping[str, str]) -> tuple[str | None, str]:
+    """The cause, where it is TLS, and the remedy of a connection that was refused before a password was asked for."""
+    from lockstep.postgres.handshake import try_tls  # late: only a failure needs it
+
+    tried = try_tls(parameters)
+    if tried.trouble is not None:
+        return tried.trouble.cause, tried.trouble.remedy
+    if not tried.reached:
+        return None, (
+            "lockstep config shows the address; a server on another machine has to offer TLS "
+            f"(sslmode={parameters['sslmode']}), or be reached through a tunnel to localhost"
+        )
+    if parameters.get("channel_binding") == "require":
+        return None, (
+            "channel_binding=require needs a password that the server keeps for scram-sha-256, and nobody in between who "
+            "ends TLS: a proxy, a pooler, or somebody who should not be there"
+        )
+    return None, (
+        "TLS works, so it is the server's pg_hba.conf: it may want a client certificate (sslcert=FILE and sslkey=FILE in the "
+        "URL), or not know this user, database or address"
+    )
 
 
 def opening_sql(target: Target, *, run_id: str) -> str | None:
