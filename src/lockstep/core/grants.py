@@ -121,6 +121,7 @@ def _head(wanted: Wanted, facts: Facts | None, names: Names) -> Iterator[str]:
         yield f"-- The URL logs in as {_line(facts.login)}, a superuser: let it log in as {_line(names.migrator)} instead."
     yield "\\set ON_ERROR_STOP on"
     yield "BEGIN;"
+    yield "SET LOCAL client_min_messages = warning;  -- of what is granted already it need not tell"
     if wanted.database:
         yield _block(
             f"IF pg_catalog.current_database() <> {_text(wanted.database)} THEN RAISE EXCEPTION 'connect to "

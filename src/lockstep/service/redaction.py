@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from pathlib import Path
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from lockstep.config import Settings
@@ -45,7 +46,29 @@ def known_secrets(settings: Settings) -> tuple[str, ...]:
     for name, text in settings.variables.items():
         if _TELLING.search(name):
             found |= _of_address(text)
+    found |= _of_password_files(settings)
     return tuple(sorted((s for s in found if len(s) >= SHORTEST), key=len, reverse=True))
+
+
+def _of_password_files(settings: Settings) -> set[str]:
+    """Passwords that libpq reads by itself: of .pgpass and of the service file, wherever these are."""
+    files = {settings.variables.get("PGPASSFILE", ""), settings.variables.get("PGSERVICEFILE", "")}
+    files |= {str(Path.home() / name) for name in (".pgpass", ".pg_service.conf")}
+    for environment in settings.environments.values():
+        with suppress(ConfigError, ValueError):
+            if (url := settings.url(environment)) is not None:
+                files.add(parse_address(url.reveal()).options.get("passfile", ""))
+    found: set[str] = set()
+    for file in filter(None, files):
+        with suppress(OSError, UnicodeDecodeError):
+            for line in Path(file).read_text().splitlines():
+                if match := _PASSFILE.match(line) or _SERVICE.match(line):
+                    found |= _of_address(re.sub(r"\\(.)", r"\1", match[1]))
+    return found
+
+
+_PASSFILE = re.compile(r"(?:(?:[^:\\]|\\.)*:){4}(.+)$")  # host:port:database:user:password
+_SERVICE = re.compile(r"\s*password\s*=\s*(.+)$")
 
 
 def _of_webhook(text: str) -> set[str]:
