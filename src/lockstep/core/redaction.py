@@ -9,9 +9,15 @@ import re
 from collections.abc import Iterable
 
 SHORTEST = 3  # characters; replacing less would only garble the text
+_ELEMENT = 6  # characters of one element of a list
 _USERINFO = re.compile(r"(?<=://)[^\s'\"]*@")
 _PASSWORD = re.compile(r"((?:ssl)?password\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s&;'\"]+)", re.IGNORECASE)
 _AGE = re.compile(r"AGE-SECRET-KEY-\w+", re.IGNORECASE)
+
+
+def elements(value: str) -> set[str]:
+    """Return a secret that may be a list, with its longer elements: each shows alone in an error about it."""
+    return {value, *(part for part in re.split(r"[\s,;]+", value) if len(part) >= _ELEMENT)}
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

@@ -6,7 +6,6 @@ Everything that talks to a target gets its connection here. Knows nothing of mig
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -190,13 +189,10 @@ def redact(text: str, target: Target) -> str:
 def _secrets(target: Target) -> set[str]:
     """Passwords, the settings' values, and the longer elements of values that are lists."""
     given = (target.address.password, target.address.options.get("sslpassword", ""), os.environ.get("PGPASSWORD", ""))
-    found = {*given, *map(quote, given), *target.settings.values()}
+    found = {*given, *map(quote, given)}
     for value in target.settings.values():
-        found |= {part for part in re.split(r"[\s,;]+", value) if len(part) >= _SHORTEST_ELEMENT}
+        found |= redaction.elements(value)
     return found
-
-
-_SHORTEST_ELEMENT = 6
 
 
 def _parameters(target: Target, run_id: str, mark: str | None = None) -> dict[str, str]:

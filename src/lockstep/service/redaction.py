@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from lockstep.config import Settings
 from lockstep.core.address import parse_address
-from lockstep.core.redaction import SHORTEST, redact
+from lockstep.core.redaction import SHORTEST, elements, redact
 from lockstep.errors import ConfigError
 
 __all__ = ["known_secrets", "redact"]
@@ -34,13 +34,15 @@ def known_secrets(settings: Settings) -> tuple[str, ...]:
             except ConfigError:
                 continue  # a variable that is not set holds nothing
             if isinstance(value, dict):
-                found |= set(value.values())
+                for text in value.values():
+                    found |= elements(text)
             elif value is not None:
                 found |= _of_address(value.reveal())
     with suppress(ConfigError):
         if (server := settings.rehearsal_server()) is not None:
             found |= _of_address(server.reveal())
-    for text in (*settings.alerts.urls, settings.alerts.heartbeat_url or ""):
+    checks = (one.table.check.url or "" for one in settings.environments.values() if one.table.check)
+    for text in (*settings.alerts.urls, settings.alerts.heartbeat_url or "", *checks):
         with suppress(ConfigError):
             found |= _of_webhook(settings.resolved(text, "alerts"))
     for name, text in settings.variables.items():
@@ -89,4 +91,4 @@ def _of_address(text: str) -> set[str]:
     except ValueError:
         password = ""
     # A password may stand in the address in another spelling than the server gets.
-    return {text, password, quote(password, safe=""), quote_plus(password)}
+    return {text, password, quote(password), quote(password, safe=""), quote_plus(password)}
