@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from lockstep.core import privacy
 from lockstep.core.duration import parse_duration
 from lockstep.core.ignoring import ABSENT_ROLES, KINDS, MAY_DIFFER
 from lockstep.core.nearest import meant
@@ -33,6 +34,7 @@ from lockstep.settings import (
     HealthTable,
     IgnoreTable,
     KeepTable,
+    PrivacyTable,
     ProjectTable,
     RehearsalTable,
     ReportTable,
@@ -55,6 +57,7 @@ __all__ = [
     "HealthTable",
     "IgnoreTable",
     "KeepTable",
+    "PrivacyTable",
     "ProjectTable",
     "RehearsalTable",
     "ReportTable",
@@ -104,6 +107,7 @@ def load_settings(start: Path, environ: Mapping[str, str] | None = None) -> Sett
         alerts=shape.alerts,
         display=shape.display,
         report=shape.report,
+        privacy=shape.privacy,
         variables=variables,
         origins=origins,
         lines=lines,
@@ -116,7 +120,11 @@ _PASSED_ON = ("AWS_", "PG", "PREFECT_", "SSL_CERT_")
 
 
 def pass_on(settings: Settings) -> None:
-    """Put the variables of .env that libraries read by themselves into this process's environment, unless set there."""
+    """Make this process the project's: may its messages quote, and the variables of .env that libraries read themselves.
+
+    A variable that is set in the environment stays.
+    """
+    privacy.quote(settings.privacy.excerpts)
     for name, value in settings.variables.items():
         if name.startswith(_PASSED_ON) and value:
             os.environ.setdefault(name, value)
@@ -237,6 +245,7 @@ _KNOWN = sorted(
         *ApprovalTable.__struct_fields__,
         *AlertsTable.__struct_fields__,
         *DisplayTable.__struct_fields__,
+        *PrivacyTable.__struct_fields__,
         *CheckTable.__struct_fields__,
         *HealthIgnoreTable.__struct_fields__,
     }

@@ -66,6 +66,7 @@ class ProjectTable(_Table):
 class EnvironmentTable(_Table):
     url: str | None = None
     role: str | None = None
+    backup_role: str | None = None
     search_path: str | None = None
     after: list[str] = []
     protected: bool | None = None
@@ -201,6 +202,10 @@ class ReportTable(_Table):
     html: str | None = None
 
 
+class PrivacyTable(_Table):
+    excerpts: bool = True
+
+
 class FileShape(_Table):
     project: ProjectTable = msgspec.field(default_factory=ProjectTable)
     environments: dict[str, EnvironmentTable] = {}
@@ -212,6 +217,7 @@ class FileShape(_Table):
     alerts: AlertsTable = msgspec.field(default_factory=AlertsTable)
     display: DisplayTable = msgspec.field(default_factory=DisplayTable)
     report: ReportTable = msgspec.field(default_factory=ReportTable)
+    privacy: PrivacyTable = msgspec.field(default_factory=PrivacyTable)
 
 
 # -- the settings -------------------------------------------------------------------------------------------------
@@ -257,6 +263,7 @@ class Settings:
     alerts: AlertsTable
     display: DisplayTable
     report: ReportTable
+    privacy: PrivacyTable
     variables: Mapping[str, str] = field(repr=False)  # environment over .env
     origins: Mapping[str, str] = field(repr=False)  # variable -> "environment" or ".env"
     lines: Mapping[str, int] = field(repr=False)  # dotted key -> line in lockstep.toml
@@ -366,7 +373,7 @@ class Settings:
         if self.backup is not None:
             for name, value in _flat("backup", self.backup):
                 shown.append(self._value(name, value))
-        for table in ("rehearsal", "approval", "alerts", "health", "report", "display"):
+        for table in ("rehearsal", "approval", "alerts", "health", "report", "privacy", "display"):
             for name, value in _flat(table, getattr(self, table)):
                 shown.append(self._value(name, value))
         for name, value in _flat("drift", self.drift):

@@ -118,6 +118,7 @@ def test_the_reference_has_the_options_of_all_commands_and_no_other_command() ->
         ("[alerts]", config.AlertsTable),
         ("[display]", config.DisplayTable),
         ("[report]", config.ReportTable),
+        ("[privacy]", config.PrivacyTable),
     ],
 )
 def test_the_reference_has_every_config_key_with_its_default(heading: str, table: type[msgspec.Struct]) -> None:

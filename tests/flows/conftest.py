@@ -14,6 +14,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psycopg
@@ -195,6 +196,28 @@ class App:
     def environment(self, variables: Mapping[str, str] | None = None) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         return {**own, **self.server.environment, **(variables or {})}
+
+    def assert_nowhere(self, *secrets: str) -> None:
+        """Look that secrets, by default all of the project's, are neither on stdout or stderr, nor in any file of Prefect's:
+
+        database (parameters, logs, states, artifacts), its write-ahead log, results, and what server and workers say.
+        """
+        time.sleep(1)  # states and lines are stored a moment later
+        passwords = [urlsplit(url).password or url for url in (self.dev, self.prod)]
+        secrets = secrets or (
+            *passwords,
+            self.dev,
+            self.prod,
+            "tok-5e7t1ng-v4lue",
+            self.s3.secret_key,
+            self.s3.access_key,
+        )
+        files = [path for path in self.server.folder.rglob("*") if path.is_file() and "ui" not in path.parts]
+        stored = b"".join(path.read_bytes() for path in files)
+        assert b"lockstep.run" in stored  # the search finds what is there
+        for secret in secrets:
+            assert secret not in self.talk
+            assert secret.encode() not in stored
 
     # -- behind the product's back ------------------------------------------------------------------------------------
 

@@ -90,6 +90,7 @@ def test_a_suspended_run_is_approved_by_command_and_a_second_worker_goes_on_wher
         line for line in told if "backup  s3://" in line
     ][:1]
     assert len(told) == len(set(told)), told
+    app.assert_nowhere()
 
 
 @pytest.mark.slow

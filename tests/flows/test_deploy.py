@@ -294,7 +294,7 @@ def test_no_password_reaches_prefect_when_the_address_is_wrong(app: App) -> None
     error = failure(ended)
     assert (type(error), error.exit_code) == (Unreachable, ExitCode.UNREACHABLE)
     assert app.task_runs(ended, 3)["dev: plan"] == "Failed"
-    _assert_nowhere(app, secret)
+    app.assert_nowhere(secret)
 
 
 def test_no_secret_reaches_prefect_when_a_run_fails_or_ends_well(app: App) -> None:
@@ -304,7 +304,7 @@ def test_no_secret_reaches_prefect_when_a_run_fails_or_ends_well(app: App) -> No
     app.add("SELECT 1 / 0;")
     assert not app.run().ok
     password = app.dev.split(":")[2].split("@")[0]
-    _assert_nowhere(app, password, app.s3.secret_key, "tok-5e7t1ng-v4lue", app.dev, app.prod)
+    app.assert_nowhere(password, app.s3.secret_key, "tok-5e7t1ng-v4lue", app.dev, app.prod)
 
 
 def test_an_unexpected_error_is_redacted_at_the_boundary(app: App) -> None:
@@ -331,18 +331,7 @@ def test_an_unexpected_error_is_redacted_at_the_boundary(app: App) -> None:
     state = leaky(return_state=True)
     assert state.is_failed()
     assert "RuntimeError: cannot parse" in str(state.message) and "***" in str(state.message)
-    _assert_nowhere(app, app.dev, app.prod, "tok-5e7t1ng-v4lue", app.s3.secret_key)
-
-
-def _assert_nowhere(app: App, *secrets: str) -> None:
-    """Neither on stdout or stderr, nor in any file of Prefect's: database, write-ahead log, results, server's log."""
-    time.sleep(1)  # states and lines are stored a moment later
-    files = [path for path in app.server.folder.rglob("*") if path.is_file() and "ui" not in path.parts]
-    stored = b"".join(path.read_bytes() for path in files)
-    assert b"lockstep.run" in stored  # the search finds what is there
-    for secret in secrets:
-        assert secret not in app.talk
-        assert secret.encode() not in stored
+    app.assert_nowhere(app.dev, app.prod, "tok-5e7t1ng-v4lue", app.s3.secret_key)
 
 
 # -- Ctrl-C ------------------------------------------------------------------------------------------------------------

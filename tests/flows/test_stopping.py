@@ -112,6 +112,7 @@ def test_a_cancel_ends_the_statement_at_once_and_says_so_in_the_audit_log(worked
     assert (own["how"], own["by"]) == ("SIGTERM", "its own process")
     assert own["outcome"] == "004-step was rolled back, nothing of it stayed"
     assert hook["how"] == "cancelled" and hook["sessions"] == 0
+    worked.assert_nowhere()
     quicken(worked, label)
     next_deploy_finishes(worked, label)
 
@@ -168,6 +169,7 @@ def test_a_run_whose_worker_was_killed_goes_on_and_can_be_cancelled(worked: App,
     (stop,) = run.stops()
     assert stop["outcome"] == "005-step was rolled back, nothing of it stayed"
     worked.server.add_worker(site)
+    worked.assert_nowhere()
 
 
 @pytest.mark.slow

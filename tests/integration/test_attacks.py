@@ -352,6 +352,35 @@ def test_a_settings_beginning_or_element_is_not_shown(project: Project) -> None:
     assert done.code == 6 and "secret" not in done.err
 
 
+def test_a_setting_in_a_verify_script_that_does_not_hold_any_more_is_not_shown(project: Project) -> None:
+    project.variables["KEY"] = "s3cret-key"
+    project.configure(dev='settings = { key = "${KEY}" }')
+    project.run("init")
+    project.write("001-a.sql", "CREATE TABLE a AS SELECT 1 AS n;")
+    project.write(
+        "001-a.verify.sql", "SELECT CASE WHEN n = 1 THEN 1 ELSE current_setting('lockstep.key')::int END FROM a;"
+    )
+    project.write("002-b.sql", "UPDATE a SET n = 2;")
+    done = project.run("sync")
+    assert done.code == 6 and "001-a.verify.sql" in done.err and "22P02" in done.err, done
+    assert "s3cret-key" not in done.err and '"***"' in done.err
+
+
+def test_what_the_server_quotes_in_a_context_is_left_out_but_for_functions(project: Project) -> None:
+    project.run("init")
+    project.write("001-a.sql", "CREATE TABLE a AS SELECT '{\"card\": 4711 0815}'::text AS t;\nSELECT t::json FROM a;")
+    done = project.run("sync")
+    assert (
+        done.code == 6
+        and "22P02" in done.err
+        and "0815" not in done.err.split("detail:")[0].replace("4711 0815}'::text", "")
+    )
+    project.write("001-a.sql", "DO $$ BEGIN EXECUTE 'SELECT ''4711''::int / 0'; END $$;")
+    done = project.run("sync")
+    assert "PL/pgSQL function inline_code_block line 1 at EXECUTE" in done.err
+    assert "SQL statement" not in done.err
+
+
 def test_a_setting_in_what_a_waiting_run_says_is_not_shown(project: Project) -> None:
     project.variables["KEY"] = "s3cret-key"
     project.configure(dev='settings = { key = "${KEY}" }\nretry_budget = "3s"')

@@ -58,6 +58,8 @@ class Encryption:
     protocol: str | None  # TLSv1.3, as the server has it; None: not known (a pooler in between)
     cipher: str | None
     stays_here: bool  # the address does not lead to another machine
+    bound: bool = False  # channel_binding=require: the password proves that nobody ends TLS in between
+    client: str | None = None  # name in the client certificate that was shown
 
 
 def tls(found: Encryption) -> Check:
@@ -68,6 +70,8 @@ def tls(found: Encryption) -> Check:
             return ok("TLS", "none, and the connection does not leave this machine")
         return problem("TLS", "none: passwords and data travel in clear", "turn TLS on at the server", ExitCode.REFUSED)
     said = f"{how or 'in use'}, {found.mode or 'not verified'}"
+    said += ", channel binding required" if found.bound else ""
+    said += f", client certificate {found.client}" if found.client else ""
     if found.protocol in {"TLSv1", "TLSv1.1", "SSLv3"}:
         return warning("TLS", f"{said}: an outdated protocol", "set ssl_min_protocol_version = 'TLSv1.2' at the server")
     if found.mode == "verify-full" or found.stays_here:

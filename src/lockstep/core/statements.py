@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from lockstep.core import privacy
 from lockstep.core.checksum import mask_restrict
 from lockstep.core.do_blocks import place_of_end
 from lockstep.core.text import excerpt, line_and_column
@@ -221,6 +222,8 @@ _DOLLARS = re.compile(r"\$\w*\$")
 def _explain(text: str, file: str, line: int, column: int, message: str) -> MigrationFileError:
     """The clearest error for a text that does not parse: the cause that a person recognises, else the parser's words."""
     lines = text.split("\n")
+    if not privacy.quoting():
+        message = "it does not parse"  # the parser's words repeat what it could not read
     for number in range(1, min(line, len(lines)) + 1):
         if lines[number - 1].lstrip().startswith("\\") and number == line:
             command = lines[number - 1].split()[0]
@@ -242,7 +245,7 @@ def _explain(text: str, file: str, line: int, column: int, message: str) -> Migr
         hint = "psql's backslash commands are no SQL: leave it out"
     if match := _PLACEHOLDER.search(shown):
         hint = (
-            f"{match[0]} looks like a placeholder that nothing filled in; "
+            f"{match[0] if privacy.quoting() else 'something'} looks like a placeholder that nothing filled in; "
             "values reach SQL as settings: current_setting('lockstep.NAME')"
         )
     return MigrationFileError(

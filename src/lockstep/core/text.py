@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
+from lockstep.core import privacy
+
 _WIDTH = 160  # characters of a line that are shown; migrations hold lines of a megabyte
 
 
@@ -13,8 +15,10 @@ def line_and_column(text: str, offset: int) -> tuple[int, int]:
     return line, offset - (text.rfind("\n", 0, offset) + 1) + 1
 
 
-def excerpt(text: str, line: int, column: int | None = None) -> str:
-    """Return one line of `text` with its number, and a caret under `column` when given."""
+def excerpt(text: str, line: int, column: int | None = None) -> str | None:
+    """Return one line of `text` with its number, and a caret under `column` when given; None: it may not be quoted."""
+    if not privacy.quoting():
+        return None
     lines = text.split("\n")
     shown = lines[line - 1] if line <= len(lines) else ""
     start = 0

@@ -30,6 +30,7 @@ class Failing:
     at_commit: bool = False
     in_code: bool = False  # a function, trigger or DO raised it: `primary` may be its author's words
     looked_up: bool = False  # the server itself missed a name or a right: `primary` is its own words, of names
+    source: str | None = None  # file of the server's source that reports it: user.c
     schema: str | None = None
     table: str | None = None
     column: str | None = None

@@ -6,18 +6,18 @@ Everything that talks to a target gets its connection here. Knows nothing of mig
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 
-from lockstep.core import steps
+from lockstep.core import redaction, steps
 from lockstep.core.address import Address
 from lockstep.errors import Cancelled, Unreachable, UsageError
 from lockstep.postgres.poolers import session_mode_hint, shares_backends
@@ -37,6 +37,8 @@ class Target:
     schemas: tuple[str, ...] = ("public",)  # what belongs to the team
     every_schema: bool = False  # fingerprints are of all schemas but the server's own
     role: str | None = None  # SET ROLE for everything that the run does
+    backup_role: str | None = None  # the same for its backups; also where it is the same
+    reader: str | None = None  # role that may read the ledger: its members look without `role`, where they lack it
     search_path: str | None = None  # for migration files; None leaves the role's own
     settings: Mapping[str, str] = field(default_factory=dict, repr=False)  # lockstep.NAME values: secrets
     lock_timeout_ms: int = 1_000  # default for files; for one lock, in one try
@@ -127,10 +129,11 @@ def open_session(target: Target, *, run_id: str, read_only: bool = False) -> Ses
         # The backend that the server announced is ours, so the session is set up in the same round trip. Another one
         # answers where a pooler is in between: nothing is set there before it is known to be ours alone.
         announced = connection.info.backend_pid
-        facts = _facts(target, connection, settings, mark, only_on=announced)
+        own = target.reader if read_only else None
+        facts = _facts(target, connection, settings, mark, only_on=announced, reader=own)
         if facts.pid != announced:
             _refuse_transaction_pooler(target, connection, facts.pid, plain)
-            facts = replace(_facts(target, connection, settings, mark), pooled=True)
+            facts = replace(_facts(target, connection, settings, mark, reader=own), pooled=True)
         return Session(connection, target, facts, set_sql(settings))
     except BaseException:
         connection.close()
@@ -184,21 +187,16 @@ def _lost(error: psycopg.Error) -> bool:
 
 def redact(text: str, target: Target) -> str:
     """Take the target's secrets out of a text from outside (libpq's errors, a program's stderr)."""
-    for secret in sorted(_secrets(target), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text
+    return redaction.redact(text, _secrets(target))
 
 
 def _secrets(target: Target) -> set[str]:
-    """The password, the settings' values, and the longer elements of values that are lists."""
-    found = {target.address.password, *target.settings.values()}
+    """Passwords, the settings' values, and the longer elements of values that are lists."""
+    given = (target.address.password, target.address.options.get("sslpassword", ""), os.environ.get("PGPASSWORD", ""))
+    found = {*given, *map(quote, given)}
     for value in target.settings.values():
-        found |= {part for part in re.split(r"[\s,;]+", value) if len(part) >= _SHORTEST_ELEMENT}
-    return {secret for secret in found if len(secret) >= _SHORTEST_SECRET}
-
-
-_SHORTEST_SECRET = 3  # characters; replacing less would only garble the text
-_SHORTEST_ELEMENT = 6
+        found |= redaction.elements(value)
+    return found
 
 
 def _parameters(target: Target, run_id: str, mark: str | None = None) -> dict[str, str]:
@@ -270,19 +268,42 @@ def _connect(
         lines = [line.strip() for line in redact(str(error), target).splitlines() if line.strip()]
         used_password = bool(error.pgconn and error.pgconn.used_password)
         needs_password = bool(error.pgconn and error.pgconn.needs_password)
-        hint = None
+        reason, hint = lines[0] if lines else "no connection", None
         if needs_password:
             hint = "no password was given: put the whole URL into .env"
         elif used_password:
             hint = "check user, password and database name in .env (special characters may stand as they are)"
-        elif parameters.get("sslmode") in {"require", "verify-ca", "verify-full"}:
-            hint = (
-                "lockstep config shows the address; a server on another machine has to offer TLS "
-                f"(sslmode={parameters['sslmode']}), or be reached through a tunnel to localhost"
-            )
-        raise Unreachable(target=target.name, reason=lines[0] if lines else "no connection", hint=hint) from None
+            if parameters.get("sslcert"):
+                hint += ", and whether the client certificate is this user's"
+        elif not late and parameters.get("sslmode") in {"require", "verify-ca", "verify-full"}:
+            cause, hint = _about_tls(parameters)
+            reason = f"{reason}: {cause}" if cause else reason
+        raise Unreachable(target=target.name, reason=reason, hint=hint) from None
     except psycopg.Error as error:
         raise UsageError(f"{target.name}: {redact(str(error), target).strip()}", hint="lockstep config") from None
+
+
+def _about_tls(parameters: Mapping[str, str]) -> tuple[str | None, str]:
+    """The cause, where it is TLS, and the remedy of a connection that was refused before a password was asked for."""
+    from lockstep.postgres.handshake import try_tls  # late: only a failure needs it
+
+    tried = try_tls(parameters)
+    if tried.trouble is not None:
+        return tried.trouble.cause, tried.trouble.remedy
+    if not tried.reached:
+        return None, (
+            "lockstep config shows the address; a server on another machine has to offer TLS "
+            f"(sslmode={parameters['sslmode']}), or be reached through a tunnel to localhost"
+        )
+    if parameters.get("channel_binding") == "require":
+        return None, (
+            "channel_binding=require needs a password that the server keeps for scram-sha-256, and nobody in between who "
+            "ends TLS: a proxy, a pooler, or somebody who should not be there"
+        )
+    return None, (
+        "TLS works, so it is the server's pg_hba.conf: it may want a client certificate (sslcert=FILE and sslkey=FILE in the "
+        "URL), or not know this user, database or address"
+    )
 
 
 def opening_sql(target: Target, *, run_id: str) -> str | None:
@@ -350,18 +371,22 @@ def _facts(
     mark: str,
     *,
     only_on: int | None = None,
+    reader: str | None = None,
 ) -> ServerFacts:
     """Set the session's settings, take the role, and read what the session is: one round trip.
 
-    With `only_on` nothing is set unless that backend answers.
+    With `only_on` nothing is set unless that backend answers. Members of `reader` who may not take the role keep their own.
     """
     where = "" if only_on is None else f" WHERE pg_catalog.pg_backend_pid() = {only_on}"
     calls = ", ".join(f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in settings.items())
     words: list[sql.Composable] = [sql.SQL(f"SELECT {calls}{where}")]  # constants of ours, and the run id
     if target.role:
-        words.append(
-            sql.SQL("SELECT pg_catalog.set_config('role', {}, false)" + where).format(sql.Literal(target.role))
-        )
+        take = sql.SQL("SELECT pg_catalog.set_config('role', {}, false)" + where).format(sql.Literal(target.role))
+        if reader is not None:
+            take += sql.SQL(" WHERE " if only_on is None else " AND ") + sql.SQL(_UNLESS_READER).format(
+                role=sql.Literal(target.role), reader=sql.Literal(reader)
+            )
+        words.append(take)
     probe = f"pg_catalog.current_setting('{_MARK}', true) IS NOT DISTINCT FROM '{mark}'" if target.settings else "true"
     words.append(
         sql.SQL(
@@ -389,6 +414,11 @@ def _facts(
         in_recovery=row[4],
         settings_arrived=row[5],
     )
+
+
+_UNLESS_READER = """(NOT EXISTS (
+    SELECT FROM pg_catalog.pg_roles WHERE rolname = {reader} AND pg_catalog.pg_has_role(session_user, oid, 'MEMBER'))
+OR EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {role} AND pg_catalog.pg_has_role(session_user, oid, 'MEMBER')))"""
 
 
 def _refuse_transaction_pooler(

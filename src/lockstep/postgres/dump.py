@@ -19,10 +19,11 @@ from pathlib import Path
 from types import TracebackType
 
 from lockstep.core import steps
+from lockstep.core.redaction import redact
 from lockstep.errors import BackupFailed
 from lockstep.postgres.children import environment_of, network_of
 from lockstep.postgres.programs import Program
-from lockstep.postgres.snapshot import LOCK_WAIT_MS, Snapshot, redacted
+from lockstep.postgres.snapshot import LOCK_WAIT_MS, Snapshot
 
 CHUNK = 256 * 1024  # bytes that are handed on at once; pg_dump writes in pieces of 4 to 64 KiB
 PIPE = 1024 * 1024  # bytes that may wait between pg_dump and us
@@ -129,7 +130,7 @@ class PgDump:
         if status == 0:
             return
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        lines = redacted(self._talk.decode(errors="replace"), self._snapshot.connection.info.password).splitlines()
+        lines = redact(self._talk.decode(errors="replace"), [self._snapshot.connection.info.password]).splitlines()
         talk = "".join(f"\n  {line}" for line in lines[-8:])
         # Whether a second try may help is not read from the text: the server is gone, or it is not.
         lost = not self._snapshot.is_alive()

@@ -23,7 +23,7 @@ from lockstep.core.counting import counted
 from lockstep.errors import Unreachable
 from lockstep.postgres.connection import Session, guard, redact
 from lockstep.postgres.message import Frame, Message, Part, Segment
-from lockstep.postgres.servererror import ServerError, explain, of_result, unverified
+from lockstep.postgres.servererror import ServerError, explain, of_result, unverified, words
 from lockstep.postgres.watch import Blocker, Waited, Watch
 
 #: Lock not available, deadlock: the whole transaction was rolled back and may simply run again.
@@ -100,9 +100,9 @@ def run_message(
                 waited_for=tuple(b.text for b in attempt.waited_for), cancelled=watch.cancelled,
             )  # fmt: skip
         if waiting is not None:
-            words = watch.cancelled or redact(error.primary, session.target)
+            said = watch.cancelled or words(session, error)
             names = ", ".join(b.text for b in watch.blockers)
-            waiting(attempt.number - 1, f"{words}; in the way: {names}" if names else words)
+            waiting(attempt.number - 1, f"{said}; in the way: {names}" if names else said)
         time.sleep(pause)
         attempt = replace(attempt, waited_ms=round((time.monotonic() - started) * 1_000))
 

@@ -74,7 +74,7 @@ def look_at_server(session: Session, *, stays_here: bool) -> ServerLook:
             """
             SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_setting('server_version_num')::int,
                    pg_catalog.current_setting('client_connection_check_interval'), pg_catalog.current_database()::text,
-                   s.version, s.cipher
+                   s.version, s.cipher, s.client_dn
               FROM (SELECT) AS one
               LEFT JOIN pg_catalog.pg_stat_ssl s ON s.pid = pg_catalog.pg_backend_pid()
             """
@@ -90,6 +90,8 @@ def look_at_server(session: Session, *, stays_here: bool) -> ServerLook:
             protocol=None if pooled else row[4],
             cipher=None if pooled else row[5],
             stays_here=stays_here,
+            bound=connection.info.get_parameters().get("channel_binding") == "require",
+            client=None if pooled else row[6],
         ),
         clock=ClockReading(before=before, theirs=theirs, after=after),
         check_interval=row[2],

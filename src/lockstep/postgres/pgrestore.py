@@ -21,7 +21,8 @@ from typing import IO
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from lockstep.core import steps
+from lockstep.core import privacy, steps
+from lockstep.core.redaction import redact
 from lockstep.errors import RestoreFailed
 from lockstep.postgres.archivelist import Entry, as_list, read_entries
 from lockstep.postgres.children import environment_of, network_of
@@ -249,8 +250,10 @@ class _Process:
         told = [line for line in lines if re.match(r"pg_restore: (?:error|warning|fatal|hint|detail):", line)]
         # What the server says of a row that it could not load may quote it.
         told = [re.sub(r'(COPY failed for table ".*?"): .*', r"\1", line) for line in told]
+        if not privacy.quoting():
+            told = [re.sub(r"(ERROR|FATAL): .*", r"\1", line) for line in told]
         text = "".join(f"\n  {line.removeprefix('pg_restore: ')}" for line in told[-4:])
-        return text.replace(self._secret, "***") if self._secret else text
+        return redact(text, [self._secret])
 
     def _listen(self) -> None:
         assert self._process.stderr is not None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import psycopg
 from psycopg.pq import DiagnosticField
 from psycopg.pq.abc import PGresult
 
+from lockstep.core import privacy
 from lockstep.core.text import excerpt, line_and_column
 from lockstep.errors import Failing, MigrationFailed
 from lockstep.postgres.connection import Session, redact
@@ -81,7 +84,7 @@ def unverified(result: PGresult, index: int, segment: Segment) -> ServerError | 
         for row in range(result.ntuples):
             value = result.get_value(row, column)
             if value != b"t":
-                name = (result.fname(column) or b"?").decode(errors="replace")
+                name = (result.fname(column) or b"?").decode(errors="replace") if privacy.quoting() else "a result"
                 return ServerError(
                     sqlstate="P0004",  # assert_failure
                     primary=f"verify: {name} is {'null' if value is None else 'false'}, and must be true",
@@ -89,6 +92,39 @@ def unverified(result: PGresult, index: int, segment: Segment) -> ServerError | 
                     statement=segment.first + index - segment.index,
                 )
     return None
+
+
+def condition(sqlstate: str | None) -> str:
+    """Return what a SQLSTATE means, in PostgreSQL's own name of it: `unique violation`. It quotes nothing."""
+    try:
+        name = psycopg.errors.lookup(sqlstate or "").__name__
+    except KeyError:
+        return "an error"
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", name).lower()
+
+
+def words(session: Session, error: ServerError) -> str:
+    """Return the server's message without secrets; where nothing may be quoted its meaning, and the names it gives."""
+    if privacy.quoting():
+        return redact(error.primary, session.target)
+    table = f"{error.schema}.{error.table}" if error.schema and error.table else error.table
+    named = {"constraint": error.constraint, "table": table, "column": error.column}
+    names = ", ".join(f"{kind} {name}" for kind, name in named.items() if name)
+    return f"{condition(error.sqlstate)} ({names})" if names else condition(error.sqlstate)
+
+
+def said(error: psycopg.Error, session: Session) -> str:
+    """The same of an error that psycopg raised."""
+    diag = error.diag
+    return words(session, ServerError(
+        sqlstate=error.sqlstate or "", primary=diag.message_primary or type(error).__name__, schema=diag.schema_name,
+        table=diag.table_name, column=diag.column_name, constraint=diag.constraint_name,
+    ))  # fmt: skip
+
+
+def _functions(context: str) -> str:
+    """The lines of a context that name a function and its line. What else is there quotes: statements, COPY's rows."""
+    return "\n  ".join(line for line in context.splitlines() if re.match(r".{0,20}PL/\w+\b|SQL function ", line))
 
 
 def explain(
@@ -106,7 +142,7 @@ def explain(
     script = segment.script if segment else message.script
     line, column = _place(error, script.text, segment)
     place = ":".join(str(part) for part in (script.file, line, column) if part is not None)
-    primary = redact(error.primary, session.target)
+    primary = words(session, error)
     if error.at_commit:
         what = f"deferred constraint {error.constraint}: {primary}" if error.constraint else f"at COMMIT: {primary}"
     elif segment is None:
@@ -114,11 +150,14 @@ def explain(
     else:
         what = primary
     lines = [f"{session.target.name}: {place}: {what} (SQLSTATE {error.sqlstate})"]
-    if line is not None:
-        lines.append(excerpt(script.text, line, column))
-    for label, part in (("hint", error.hint), ("context", error.context)):
-        if part:
+    if line is not None and (quoted := excerpt(script.text, line, column)) is not None:
+        lines.append(redact(quoted, session.target))
+    for label, part in (("hint", error.hint), ("context", _functions(error.context or ""))):
+        if part and privacy.quoting():
             lines.append(f"  {label}: {redact(part, session.target)}")
+    # The server shortens values in DETAIL, so a secret's beginning could pass the redaction: not with settings.
+    detailed = privacy.quoting() and not session.target.settings
+    source = (error.source or "").rpartition("/")[2]
     count = len(script.statements)
     if error.statement is not None and count > 1:
         lines.append(f"  statement {error.statement + 1} of {count}")
@@ -136,14 +175,14 @@ def explain(
         line=line,
         sqlstate=error.sqlstate,
         outcome=outcome,
-        # The server shortens values in DETAIL, so a secret's beginning could pass the redaction: not with settings.
-        detail=redact(error.detail, session.target) if error.detail and not session.target.settings else None,
+        detail=redact(error.detail, session.target) if error.detail and detailed else None,
         failing=Failing(
             primary=primary,
             statement=error.statement,
             at_commit=error.at_commit,
             in_code=bool(error.context),
-            looked_up=(error.source or "").rpartition("/")[2] in _LOOK_UPS,
+            looked_up=source in _LOOK_UPS,
+            source=source,
             schema=error.schema,
             table=error.table,
             column=error.column,

@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from lockstep.core.redaction import redact
 from lockstep.errors import BackupFailed, ConfigError, Unreachable
 
 #: Where the address says nothing else. A vanished server is noticed after 90 s, and an idle snapshot is not forgotten
@@ -114,7 +115,9 @@ def _connected(conninfo: str, *, target: str, run_id: str) -> Iterator[psycopg.C
     try:
         connection = psycopg.connect(wanted, autocommit=True, prepare_threshold=None)
     except psycopg.OperationalError as error:
-        raise Unreachable(target=target, reason=redacted(str(error), given.get("password"))) from None
+        raise Unreachable(
+            target=target, reason=redact(str(error), [str(given.get("password") or "")]).strip()
+        ) from None
     try:
         yield connection
     finally:
@@ -144,11 +147,6 @@ def asking(target: str) -> Iterator[None]:
     except psycopg.Error as error:
         message = error.diag.message_primary or type(error).__name__
         raise BackupFailed(f"no backup was begun: {message} (SQLSTATE {error.sqlstate})", target=target) from error
-
-
-def redacted(text: str, password: object) -> str:
-    """Take the password out of a text from outside."""
-    return text.replace(str(password), "***").strip() if password else text.strip()
 
 
 _FACTS = """

@@ -191,6 +191,8 @@ def target_of(settings: Settings, environment: Environment, *, with_settings: bo
         schemas=tuple(settings.project.schemas),
         every_schema=environment.every_schema,
         role=environment.table.role,
+        backup_role=environment.table.backup_role or environment.table.role,
+        reader=settings.project.ledger_reader,
         search_path=environment.table.search_path,
         settings=settings.setting_values(environment) if with_settings else {},
         lock_timeout_ms=environment.lock_timeout_ms,

@@ -1,24 +1,24 @@
-"""Taking secrets out of texts that others wrote: exceptions of libraries, on their way into logs and Prefect's records.
+"""What must not show of a project: for texts that others wrote, exceptions of libraries above all.
 
-Lockstep's own errors hold no secret to begin with; this is for all the rest.
+Lockstep's own errors hold no secret to begin with; this is for all the rest. `core.redaction` takes them out.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from lockstep.config import Settings
 from lockstep.core.address import parse_address
+from lockstep.core.redaction import SHORTEST, elements, redact
 from lockstep.errors import ConfigError
 
-_SHORTEST = 3  # characters; replacing less would only garble the text
+__all__ = ["known_secrets", "redact"]
+
 _TOKEN, _LONG = 8, 16  # characters of a part of a webhook that may be its token; shorter ones need a digit
 _TELLING = re.compile(r"PASSW|SECRET|TOKEN|PRIVATE|CREDENTIAL|AUTH|_KEY$|_KEY_|WEBHOOK|_URL$|DSN", re.IGNORECASE)
-_USERINFO = re.compile(r"(?<=://)[^\s'\"]*@")
-_PASSWORD = re.compile(r"(password\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s&;'\"]+)", re.IGNORECASE)
 
 
 def known_secrets(settings: Settings) -> tuple[str, ...]:
@@ -34,19 +34,43 @@ def known_secrets(settings: Settings) -> tuple[str, ...]:
             except ConfigError:
                 continue  # a variable that is not set holds nothing
             if isinstance(value, dict):
-                found |= set(value.values())
+                for text in value.values():
+                    found |= elements(text)
             elif value is not None:
                 found |= _of_address(value.reveal())
     with suppress(ConfigError):
         if (server := settings.rehearsal_server()) is not None:
             found |= _of_address(server.reveal())
-    for text in (*settings.alerts.urls, settings.alerts.heartbeat_url or ""):
+    checks = (one.table.check.url or "" for one in settings.environments.values() if one.table.check)
+    for text in (*settings.alerts.urls, settings.alerts.heartbeat_url or "", *checks):
         with suppress(ConfigError):
             found |= _of_webhook(settings.resolved(text, "alerts"))
     for name, text in settings.variables.items():
         if _TELLING.search(name):
             found |= _of_address(text)
-    return tuple(sorted((s for s in found if len(s) >= _SHORTEST), key=len, reverse=True))
+    found |= _of_password_files(settings)
+    return tuple(sorted((s for s in found if len(s) >= SHORTEST), key=len, reverse=True))
+
+
+def _of_password_files(settings: Settings) -> set[str]:
+    """Passwords that libpq reads by itself: of .pgpass and of the service file, wherever these are."""
+    files = {settings.variables.get("PGPASSFILE", ""), settings.variables.get("PGSERVICEFILE", "")}
+    files |= {str(Path.home() / name) for name in (".pgpass", ".pg_service.conf")}
+    for environment in settings.environments.values():
+        with suppress(ConfigError, ValueError):
+            if (url := settings.url(environment)) is not None:
+                files.add(parse_address(url.reveal()).options.get("passfile", ""))
+    found: set[str] = set()
+    for file in filter(None, files):
+        with suppress(OSError, UnicodeDecodeError):
+            for line in Path(file).read_text().splitlines():
+                if match := _PASSFILE.match(line) or _SERVICE.match(line):
+                    found |= _of_address(re.sub(r"\\(.)", r"\1", match[1]))
+    return found
+
+
+_PASSFILE = re.compile(r"(?:(?:[^:\\]|\\.)*:){4}(.+)$")  # host:port:database:user:password
+_SERVICE = re.compile(r"\s*password\s*=\s*(.+)$")
 
 
 def _of_webhook(text: str) -> set[str]:
@@ -67,11 +91,4 @@ def _of_address(text: str) -> set[str]:
     except ValueError:
         password = ""
     # A password may stand in the address in another spelling than the server gets.
-    return {text, password, quote(password, safe=""), quote_plus(password)}
-
-
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """Replace the known secrets, and whatever looks like the credentials of an address."""
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return _PASSWORD.sub(r"\1***", _USERINFO.sub("***@", text))
+    return {text, password, quote(password), quote(password, safe=""), quote_plus(password)}

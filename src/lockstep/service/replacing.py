@@ -32,6 +32,7 @@ from lockstep.postgres.replacement import (
     opening,
     writes_since,
 )
+from lockstep.postgres.servererror import said
 from lockstep.postgres.shape import create_like, dress, read_shape
 from lockstep.service.filling import StoredBackup
 from lockstep.service.progress import Progress
@@ -213,7 +214,7 @@ def _made_for_this(
         if not isinstance(error, Exception):  # Ctrl-C, SIGTERM
             progress.note(name, f"{outcome}; {left}")
         if isinstance(error, psycopg.Error):
-            reason = f"{error.diag.message_primary or type(error).__name__} (SQLSTATE {error.sqlstate})"
+            reason = f"{said(error, home)} (SQLSTATE {error.sqlstate})"
             raise RestoreFailed(reason, target=home.target.name, outcome=f"{outcome}; {left}") from None
         raise
 

@@ -9,7 +9,7 @@ import psycopg
 from lockstep.config import Environment, Settings
 from lockstep.core.duration import format_ms
 from lockstep.core.size import format_bytes
-from lockstep.errors import BackupFailed, BucketError, ConfigError, Unreachable
+from lockstep.errors import BackupFailed, BucketError, ConfigError, Unreachable, UsageError
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Target, conninfo, open_session
 from lockstep.postgres.entries import RunInfo
@@ -69,7 +69,7 @@ def take_backup(
         target=target.name,
         environment=name,
         conninfo=conninfo(target, run_id=run.run_id),
-        role=target.role,
+        role=target.backup_role,
         bucket=bucket,
         run_id=run.run_id,
         attempt=attempt,
@@ -163,7 +163,7 @@ def look(settings: Settings, target: Target, run: RunInfo) -> tuple[int, LeftOut
     """
     exclude = tuple(settings.backup.exclude_schemas) if settings.backup else ()
     with open_snapshot(
-        conninfo(target, run_id=run.run_id), target=target.name, run_id=run.run_id, role=target.role
+        conninfo(target, run_id=run.run_id), target=target.name, run_id=run.run_id, role=target.backup_role
     ) as snapshot:
         found = left_out(snapshot, exclude_schemas=exclude, own_schemas=_own_schemas(settings))
         return snapshot.server_version_num, found
@@ -191,7 +191,16 @@ def _record(
     progress: Progress,
     reason: str | None,
 ) -> None:
-    session = open_session(target_of(settings, environment, with_settings=False), run_id=run.run_id)
+    target = target_of(settings, environment, with_settings=False)
+    try:
+        session = open_session(target, run_id=run.run_id)
+    except UsageError as error:
+        if target.backup_role == target.role:
+            raise
+        # Whoever only backs up may not take the role that writes.
+        why = error.message.removeprefix(f"{target.name}: ")
+        progress.note(environment.name, f"the backup is not in the audit log: {why}")
+        return
     manifest = report.manifest
     details = {"backup": manifest.id, "key": manifest.key, "size": manifest.size, "sha256": manifest.sha256}
     if reason:

@@ -17,10 +17,9 @@ from lockstep.core.units import Unit
 from lockstep.errors import LedgerError, Unreachable
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.concurrently import await_builders, drop_sql, finalise_sql, look
-from lockstep.postgres.connection import redact
 from lockstep.postgres.executor import backoff, clean, may_retry, send
 from lockstep.postgres.message import Message, alone_message, own_message, setting_up_message
-from lockstep.postgres.servererror import ServerError, explain
+from lockstep.postgres.servererror import ServerError, explain, words
 from lockstep.postgres.watch import Blocker
 
 if TYPE_CHECKING:
@@ -62,8 +61,8 @@ class Standalone:
                 self._fail(error, blockers, cancelled, left, tries)
             if piece.waiting is not None:
                 names = ", ".join(b.text for b in blockers)
-                words = redact(error.primary, work.session.target)
-                piece.waiting(tries, f"{words}; in the way: {names}" if names else words)
+                said = words(work.session, error)
+                piece.waiting(tries, f"{said}; in the way: {names}" if names else said)
             time.sleep(pause)
         if piece.replay(self.number):
             clean(work.session)  # the file's own role may not even read the ledger
@@ -233,9 +232,7 @@ class Standalone:
             piece.tell(f"{label(piece.name)}: drops the invalid index {index} that a broken build left")
             error = self._send(own_message(piece.script, drop_sql(index)), patience_ms=patience_ms)
             if error is not None:
-                piece.tell(
-                    f"{label(piece.name)}: {index} could not be dropped: {redact(error.primary, work.session.target)}"
-                )
+                piece.tell(f"{label(piece.name)}: {index} could not be dropped: {words(work.session, error)}")
                 return replace(error, segment=self._error("", "").segment, statement=self._unit.first)
             clean(work.session)
             event = Event(

@@ -15,6 +15,7 @@ from lockstep.core.migration import Folder
 from lockstep.errors import LedgerError, MigrationFailed, Unreachable
 from lockstep.postgres.connection import Session, Target, guard, open_session
 from lockstep.postgres.ledger import read_ledger
+from lockstep.postgres.servererror import said
 from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
 
@@ -86,7 +87,7 @@ def _run(session: Session, text: str, file: str) -> None:
         except psycopg.DatabaseError as error:
             if error.sqlstate is None:
                 raise
-            problem = (error.diag.message_primary or "failed", error.sqlstate)
+            problem = (said(error, session), error.sqlstate)
         finally:
             if not session.connection.closed:
                 session.connection.execute("ROLLBACK")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from lockstep.core import privacy
 from lockstep.core.findings import Finding, Severity
 from lockstep.core.locking import table_hazards
 from lockstep.core.locking.column_rewrites import backfill
@@ -76,7 +77,7 @@ def _finding(file: SqlFile, statement: Statement, hazard: Hazard) -> Finding:
         line=line,
         column=column,
         message=hazard.message,
-        hint=f"{hazard.advice}:\n{in_files(hazard.files)}" if hazard.files else hazard.advice,
+        hint=privacy.in_words(f"{hazard.advice}:\n{in_files(hazard.files)}" if hazard.files else hazard.advice),
         excerpt=excerpt(file.text, line, column),
     )
 

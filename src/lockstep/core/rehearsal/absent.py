@@ -81,14 +81,17 @@ def rowless_problems(copy: Copy, traces: Iterable[FileTrace]) -> Iterator[Proble
                 )
 
 
-def excused(problem: Problem, sqlstate: str | None, copy: Copy) -> Problem:
-    """Return a failure as it is, or as a doubt where it may come of what the copy lacks, or does not allow."""
+def excused(problem: Problem, sqlstate: str | None, copy: Copy, source: str | None = None) -> Problem:
+    """Return a failure as it is, or as a doubt where it may come of what the copy lacks, or does not allow.
+
+    `source` is the file of the server's source that reported it: its words may have been left out of the problem.
+    """
     if sqlstate in _NOT_THERE and (copy.lacking or copy.left_out or copy.stand_ins or copy.other_versions):
         return replace(problem, outcome=Outcome.UNVERIFIED, rule=RULE, advice=_advice(copy))
-    if sqlstate == "42704" and "tablespace" in problem.message:
+    if sqlstate == "42704" and (source == "tablespace.c" or "tablespace" in problem.message):
         message = f"{problem.message}; tablespaces are folders of production's machine, and no copy has them"
         return replace(problem, outcome=Outcome.UNVERIFIED, rule=RULE, message=message, advice=None)
-    if sqlstate == "2BP01" and _DROPS_ROLE.search(problem.message):
+    if sqlstate == "2BP01" and (source == "user.c" or _DROPS_ROLE.search(problem.message)):
         message = (
             f"{problem.message}; other databases of the copy's server (the restored one, and further clones of it) hold "
             "the same objects, so that the copy cannot tell"

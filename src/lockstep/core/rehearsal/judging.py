@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from lockstep.core import privacy
 from lockstep.core.counting import counted
 from lockstep.core.duration import format_ms
 from lockstep.core.locking.lock_modes import Mode, strongest
@@ -45,7 +46,8 @@ def judge(
         problems += [*_windows(file, budgets, advice), *_rewrites(file, budgets, advice), *_invalid(file)]
     if budgets.needs_proven_revert:
         problems += [one for proof in proofs if (one := _revert(proof)) is not None]
-    accepted = [_accepted(one, allowances or {}) for one in problems]
+    told = (replace(one, advice=privacy.in_words(one.advice)) for one in problems)
+    accepted = [_accepted(one, allowances or {}) for one in told]
     counted = [one for one in accepted if one.reason is None]
     if left and not any(one.outcome is Outcome.FAILED for one in counted):
         counted.append(_not_tried(left))

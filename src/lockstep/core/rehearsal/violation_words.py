@@ -1,9 +1,13 @@
-"""Failures on the data in words: what is wrong with which rows, and how to find them all. No value of a row but keys."""
+"""Failures on the data in words: what is wrong with which rows, and how to find them all. No value of a row but keys.
+
+Where nothing may be quoted (`[privacy] excerpts`), neither keys nor the file's own expressions.
+"""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from lockstep.core import privacy
 from lockstep.core.counting import counted
 from lockstep.core.rehearsal.violations import Check, Duplicate, Misfit, Null, Orphan, Violation
 from lockstep.errors import MigrationFailed
@@ -58,17 +62,19 @@ def violation_words(violation: Violation, table: str, found: Found) -> str:
 
 def _bare(part: str) -> str:
     """A column, or an expression without the parentheses round it."""
-    return part[1:-1] if part.startswith("(") else part
+    return _cut(part[1:-1]) if part.startswith("(") else part
 
 
 def _examples(found: Found) -> str:
-    if not found.keys:
+    if not found.keys or not privacy.quoting():
         return ""
     words = f"{', '.join(found.keys[:-1])} and {found.keys[-1]}" if len(found.keys) > 1 else found.keys[0]
     return f": {words}" if found.exact and found.rows == len(found.keys) else f", for example {words}"
 
 
 def _cut(text: str) -> str:
+    if not privacy.quoting():
+        return "an expression"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
@@ -77,7 +83,7 @@ def advice_words(violation: Violation, found: Found) -> str:
     how = "mend these rows in a migration before this one"
     if isinstance(violation, Misfit):
         how = f"{how}, or say in USING what becomes of them"
-    return f"{how}; this finds them:\n{found.finding}" if found.finding else how
+    return f"{how}; this finds them:\n{found.finding}" if found.finding and privacy.quoting() else how
 
 
 #: What a class or a code of SQLSTATE means, where the server's own words hold, or may hold, what rows hold.

@@ -44,7 +44,8 @@ def reach_verdict(
     if tried.error is not None:
         file = steps[len(tried.files)].migration.up
         failure = failure_of(tried.error, tried.clone, file)
-        failure = excused(failure, tried.error.sqlstate, stage.copy)
+        source = tried.error.failing.source if tried.error.failing else None
+        failure = excused(failure, tried.error.sqlstate, stage.copy, source)
         problems = with_failure(problems, failure, _line(tried.error, file))
     told = {(one.file, one.line, one.rule) for one in problems}
     rowless = rowless_problems(stage.copy, tried.files)
