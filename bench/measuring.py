@@ -56,24 +56,24 @@ class Database:
     def call(self, words: Sequence[str]) -> Sample:
         """Call the tool once. Raises CommandFailed with what it wrote."""
         before = _server_cpu(self.server)
-        words = self._addressed(words)
+        shown = " ".join((Path(words[0]).name, *words[1:]))  # without the address
         reading, writing = os.pipe()
         with tempfile.TemporaryFile() as out, os.fdopen(reading) as report:
             try:
                 subprocess.run(
-                    (sys.executable, "-I", "-S", _LAUNCHER, str(writing), *words),
+                    (sys.executable, "-I", "-S", _LAUNCHER, str(writing), *self._addressed(words)),
                     cwd=self.folder, env=self._environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                     pass_fds=(writing,), timeout=_LIMIT, check=False,
                 )  # fmt: skip
             except subprocess.TimeoutExpired:
-                raise CommandFailed(f"{self.tool.name}: not done after {_LIMIT:g} s") from None
+                raise CommandFailed(f"{self.tool.name}: {shown}: not done after {_LIMIT:g} s") from None
             finally:
                 os.close(writing)
             wall, cpu, memory, code = (float(one) for one in (report.read() or "0 0 0 127").split())
             if code != 0:
                 out.seek(0)
                 text = out.read().decode(errors="replace")[-2_000:]
-                raise CommandFailed(f"{self.tool.name}: {' '.join(words[1:])} ended with {code:g}:\n{text}")
+                raise CommandFailed(f"{self.tool.name}: {shown} ended with {code:g}:\n{text}")
         return Sample(wall=wall, cpu=cpu, memory=int(memory) * 1024, server_cpu=_settled(self.server) - before)
 
     def _addressed(self, words: Sequence[str]) -> list[str]:
