@@ -42,7 +42,7 @@ def draw(results: Results, file: Path) -> None:
     raw = io.BytesIO()
     figure.savefig(raw, format="png", dpi=100, facecolor="white", metadata={"Software": None})
     with Image.open(io.BytesIO(raw.getvalue())) as full:
-        palette = full.convert("RGB").quantize(24, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        palette = full.convert("RGB").quantize(48, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     file.parent.mkdir(parents=True, exist_ok=True)
     palette.save(file, format="PNG", optimize=True)
 
@@ -51,10 +51,10 @@ def _bars(axes: Axes, results: Results, workload: str, title: str) -> None:
     """A bar per tool, the shortest on top, with its seconds."""
     found = [(value, t) for t in results.tools if (value := median(results, workload, t, wall)) is not None]
     found.sort()
-    axes.set_title(f"{title}, seconds", loc="left", fontsize=11, color=_INK, fontweight="bold")
     axes.set_axis_off()
     if not found:
         return
+    axes.set_title(f"{title}, seconds", loc="left", fontsize=11, color=_INK, fontweight="bold")
     most = found[-1][0]
     axes.set_xlim(-0.42 * most, 1.18 * most)
     axes.set_ylim(len(found) - 0.4, -0.6)
@@ -69,25 +69,42 @@ def _bars(axes: Axes, results: Results, workload: str, title: str) -> None:
 
 def _curve(axes: Axes, results: Results) -> None:
     """From few migrations to many: all of them applied, and nothing to do."""
+    sizes = sorted({x for tool in _STYLES for x, _ in _points(results, tool, "no-op")})
+    if len(sizes) < 2:
+        axes.set_axis_off()
+        return
     axes.set_title("From few migrations to many, seconds", loc="left", fontsize=11, color=_INK, fontweight="bold")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    ends = []
     for tool, (colour, line) in _STYLES.items():
         for what, width in (("from empty", 1.8), ("no-op", 0.9)):
             points = _points(results, tool, what)
             if len(points) > 1:
                 axes.plot(*zip(*points, strict=True), line, color=colour, lw=width, marker="o", ms=2.5 * width)
-                x, y = points[-1]
-                name = tool if what == "from empty" else f"{tool}, nothing to do"
-                axes.annotate(
-                    name, (x, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8, color=colour
-                )
-    axes.margins(x=0.32)
+                ends.append((points[-1][1], tool if what == "from empty" else f"{tool}, nothing to do", colour))
+    _names(axes, ends, sizes[-1])
+    axes.set_xlim(sizes[0] / 1.3, sizes[-1] * (sizes[-1] / sizes[0]) ** 0.5)  # room for the names
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
     axes.tick_params(colors=_QUIET, labelsize=9)
     axes.grid(which="major", color=_TRACK)
     for side in axes.spines.values():
         side.set_visible(False)
     axes.set_axisbelow(True)
+
+
+def _names(axes: Axes, ends: list[tuple[float, str, str]], right: int) -> None:
+    """The lines' names at their ends, moved apart where they would stand in one another."""
+    low, high = axes.get_ylim()
+    step = (high / low) ** (1 / 26)  # the height of a name
+    before = 0.0
+    for value, name, colour in sorted(ends):
+        place = before = max(value, before * step)
+        axes.annotate(
+            name, (right, place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8, color=colour
+        )
 
 
 def _points(results: Results, tool: str, what: str) -> list[tuple[int, float]]:
