@@ -17,7 +17,7 @@ help:
 	@echo "make soak-fingerprint  1,000 random pairs of DDL sequences against pg_dump (about twenty minutes)"
 	@echo "make test-majors MAJORS=14=/path/to/bin,18=/path/to/bin  the same schema on other major versions"
 	@echo "make check   ruff, mypy --strict, import contracts, squawk"
-	@echo "make bench   Lockstep beside dbmate, sqlx and a floor (about ten minutes; the table on stdout)"
+	@echo "make bench   Lockstep beside nine peers and a floor (about 25 minutes; tables on stdout, all of it in .bench/)"
 	@echo "make bench-backup  a backup and a restore of 2 GB beside pg_dump and pg_restore alone (about fifteen minutes)"
 	@echo "make bench-rehearsal  a rehearsal on 2 GB beside pg_restore alone, and every form of the lock table (about twenty minutes)"
 	@echo "make bench-fingerprint  a schema read beside pg_dump --schema-only (about five minutes)"
@@ -65,8 +65,7 @@ check: $(STAMP)
 
 # The peers come from wheels, pinned in pyproject.toml; they are no part of the lock.
 bench: $(STAMP)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python -c \
-		"import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['bench'])")
+	@$(BIN)/python -m bench.installing
 	@$(BIN)/python -m bench
 
 bench-backup: $(STAMP)

@@ -44,7 +44,8 @@ CREATE TRIGGER touch BEFORE UPDATE ON public.t{n} FOR EACH ROW EXECUTE FUNCTION 
 ALTER TABLE public.t{n} ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON public.t{n} USING (owner = 1);
 COMMENT ON TABLE public.t{n} IS 'one of many'; GRANT SELECT ON public.t{n} TO bench_reader;
 """
-_VIEW = "CREATE VIEW public.v{n} AS SELECT a.id, a.email, b.status FROM public.t{n} a LEFT JOIN public.t{before} b ON b.id = a.owner;"
+_TOUCH = "CREATE FUNCTION public.touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';\n"
+_VIEW = "CREATE VIEW public.v{n} AS SELECT a.id, a.email, b.status FROM public.t{n} a LEFT JOIN public.t{before} b ON b.id = a.owner;\n"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,15 +83,8 @@ def measure(server: ThrowawayServer, tables: int, rounds: int) -> Measured:
     with psycopg.connect(server.url(), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE bench_{tables}".encode())
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("CREATE FUNCTION public.touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'")
         for first in range(0, tables, 100):
-            numbers = range(first, min(first + 100, tables))
-            text = "".join(
-                _TABLE.format(n=n, before=max(n - 1, 0))
-                + (_VIEW.format(n=n, before=max(n - 1, 0)) if n % 5 == 0 else "")
-                for n in numbers
-            )
-            connection.execute(text.encode())
+            connection.execute(tables_sql(first, min(first + 100, tables)).encode())
         connection.execute("VACUUM ANALYZE")
     measured = Measured(tables=tables)
     command = [str(_BIN / "pg_dump"), "--schema-only", "-f", "/dev/null", "-d", url]
@@ -106,6 +100,15 @@ def measure(server: ThrowawayServer, tables: int, rounds: int) -> Measured:
     finally:
         session.close()
     return measured
+
+
+def tables_sql(first: int, end: int) -> str:
+    """SQL of the tables from `first` up to `end`, and of a view for every fifth. The role bench_reader is there."""
+    head = _TOUCH if first == 0 else ""
+    return head + "".join(
+        _TABLE.format(n=n, before=max(n - 1, 0)) + (_VIEW.format(n=n, before=max(n - 1, 0)) if n % 5 == 0 else "")
+        for n in range(first, end)
+    )
 
 
 def token(session: Session) -> None:

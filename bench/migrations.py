@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Text = Callable[[int], str]  # number -> SQL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What the migrations of a workload are like."""
+
+    name: str
+    up: Text
+    down: Text | None = None  # without: no tool gets a way back
+
 
 def table(number: int) -> str:
     """A small table with its key and an index."""
@@ -16,6 +30,11 @@ def table(number: int) -> str:
     )
 
 
+def no_table(number: int) -> str:
+    """The way back from `table`."""
+    return f"DROP TABLE public.item_{number:05d};\n"
+
+
 def change(number: int) -> str:
     """Four changes of a line or two to each table, and the table before them."""
     group, part = divmod(number - 1, 5)
@@ -28,3 +47,8 @@ def change(number: int) -> str:
         f"ALTER TABLE {name} ADD CONSTRAINT price_is_positive CHECK (price >= 0);\n"
         f"COMMENT ON TABLE {name} IS 'one of many';\n",
     )[part]
+
+
+TABLES = Kind(name="tables", up=table)
+TABLES_BOTH_WAYS = Kind(name="tables-both-ways", up=table, down=no_table)
+CHANGES = Kind(name="changes", up=change)
