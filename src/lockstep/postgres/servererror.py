@@ -107,6 +107,8 @@ def words(session: Session, error: ServerError) -> str:
     """Return the server's message without secrets; where nothing may be quoted its meaning, and the names it gives."""
     if privacy.quoting():
         return redact(error.primary, session.target)
+    if error.primary in (LOCK_LOST, LEDGER_GONE):
+        return error.primary  # our own words
     table = f"{error.schema}.{error.table}" if error.schema and error.table else error.table
     named = {"constraint": error.constraint, "table": table, "column": error.column}
     names = ", ".join(f"{kind} {name}" for kind, name in named.items() if name)
