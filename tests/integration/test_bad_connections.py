@@ -25,7 +25,7 @@ ADDRESSES = {
     "wrong password": ("postgresql://postgres:s3cret@127.0.0.1:{port}/{database}", 8, "password authentication failed", "check user, password and database name in .env"),
     "missing database": ("postgresql://postgres:{password}@127.0.0.1:{port}/nowhere", 8, '"nowhere" does not exist', "check user, password and database name in .env"),
     # 127.1 is this machine, and no address that Lockstep takes for local by its looks.
-    "no TLS on another host": ("postgresql://postgres:{password}@127.1:{port}/{database}", 8, "SSL", "has to offer TLS (sslmode=require), or be reached through a tunnel"),
+    "no TLS on another host": ("postgresql://postgres:{password}@127.1:{port}/{database}", 8, "does not offer TLS", "turn TLS on at the server (ssl = on, and a certificate), or reach it through a tunnel"),
     "TLS turned off": ("postgresql://postgres:{password}@127.1:{port}/{database}?sslmode=disable", 2, "sslmode=disable would send the password and all data in clear", "remove sslmode=disable"),
 }  # fmt: skip
 
