@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -43,6 +44,7 @@ DURABLE: Mapping[str, str] = {"autovacuum": "off"}
 
 def main() -> int:
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers and folders go on that way out, too
     file: Path = arguments.json or (KEPT / "quick.json" if arguments.quick else RESULTS)
     try:
         if not arguments.docs and not arguments.report:
