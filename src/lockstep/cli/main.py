@@ -160,6 +160,10 @@ def _unexpected(error: Exception, context: Context) -> LockstepError:
     except Exception:
         secrets = ()
     debug = os.environ.get("LOCKSTEP_DEBUG") == "1"
+    if getattr(error, "sqlstate", None) == "57014" and not debug:
+        from lockstep.errors import Cancelled
+
+        return Cancelled(target=context.project.resolve().name)
     text = traceback.format_exc() if debug else f"unexpected {type(error).__name__}: {error}"
     return LockstepError(
         redact(text.strip(), secrets),

@@ -19,6 +19,7 @@
     │   └── LedgerNotOwned              7   the role that would deploy does not own the ledger
     ├── LockHeld                        5   another run works on this target
     ├── MigrationFailed                 6   SQLSTATE, statement, line, caret; what was and was not done
+    ├── Cancelled                       6   somebody cancelled a query of Lockstep's own
     ├── Unhealthy                       4   a health check found something critical
     ├── Unreachable                     8   no connection, or it was lost
     ├── BackupFailed                    7   no proven backup, so nothing ran
@@ -71,13 +72,14 @@ from lockstep.errors.project import (
     Unauthorized,
     UsageError,
 )
-from lockstep.errors.running import Failing, LockHeld, MigrationFailed, Unhealthy, Unreachable
+from lockstep.errors.running import Cancelled, Failing, LockHeld, MigrationFailed, Unhealthy, Unreachable
 
 __all__ = [
     "ApprovalRefused",
     "BackupDamaged",
     "BackupFailed",
     "BucketError",
+    "Cancelled",
     "ChangedOtherwise",
     "CheckFailed",
     "ConfigError",

@@ -95,6 +95,23 @@ class Unreachable(LockstepError):
         return Unreachable(target=self.target, reason=f"{self.reason}. {outcome}", hint=hint or self.hint)
 
 
+class Cancelled(LockstepError):
+    """Somebody cancelled a query of Lockstep's own, between migrations. What was applied stays."""
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, *, target: str, environment: str | None = None) -> None:
+        super().__init__(
+            f"{target}: a query of Lockstep's own was cancelled on the server (pg_cancel_backend, SQLSTATE 57014). "
+            "What was applied stays.",
+            hint=f"lockstep status {environment} shows how far it came; the same command goes on from there"
+            if environment
+            else "run it again",
+        )
+        self.target = target
+        self.environment = environment
+
+
 class Unhealthy(LockstepError):
     """A health check found something critical. Nothing was changed."""
 

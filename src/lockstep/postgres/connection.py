@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 
 from lockstep.core import steps
 from lockstep.core.address import Address
-from lockstep.errors import Unreachable, UsageError
+from lockstep.errors import Cancelled, Unreachable, UsageError
 from lockstep.postgres.poolers import session_mode_hint, shares_backends
 
 MIN_VERSION = 140000
@@ -371,6 +371,8 @@ def _facts(
             while cursor.nextset():
                 pass
             row = cursor.fetchone()
+    except psycopg.errors.QueryCanceled:
+        raise Cancelled(target=target.name, environment=target.environment) from None
     except psycopg.Error as error:
         hint = f'check role = "{target.role}" of this environment in lockstep.toml' if target.role else None
         raise UsageError(f"{target.name}: {redact(str(error.diag.message_primary), target)}", hint=hint) from None

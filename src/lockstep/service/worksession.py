@@ -13,6 +13,7 @@ from lockstep.config import Environment, Settings
 from lockstep.core.ledger import Entry
 from lockstep.core.migration import label
 from lockstep.errors import (
+    Cancelled,
     DriftFound,
     ExitCode,
     LedgerError,
@@ -195,7 +196,7 @@ def work_session(
     """Open the work session: connected, writable, owner of the ledger, holder of the lock. Closed on any exit.
 
     `watch` makes what looks at it while a message runs, of target and run id.
-    Raises Unreachable, LockHeld (logged), LedgerMissing, LedgerNotOwned, UsageError on a standby.
+    Raises Unreachable, LockHeld (logged), LedgerMissing, LedgerNotOwned, UsageError on a standby, Cancelled.
     """
     target = target_of(settings, environment)
     session = open_session(target, run_id=run.run_id)
@@ -213,6 +214,8 @@ def work_session(
         except LockstepError as error:
             _log_refusal(work, error)
             raise
+        except psycopg.errors.QueryCanceled:
+            raise Cancelled(target=target.name, environment=target.environment) from None
         except BaseException as error:
             if not isinstance(error, Exception):
                 _log_stop(work, error)

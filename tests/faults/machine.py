@@ -1,0 +1,145 @@
+"""The state machine that hypothesis drives: random files, random commands, random faults.
+
+No rule depends on what a fault left behind: everything is drawn beforehand, and what does not apply is passed over. So a
+seed repeats the same files, commands and faults, though not the same moments to the microsecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from tests.faults.attacks import KINDS as KINDS_OF_BLOWS
+from tests.faults.attacks import Attack, Blow
+from tests.faults.evidence import look
+from tests.faults.scripts import DOWNS, FAULTS, KINDS, PARTS, Shape
+from tests.faults.world import World
+
+SHAPES = st.builds(
+    Shape,
+    kind=st.sampled_from(KINDS),
+    parts=st.lists(st.sampled_from(PARTS), min_size=1, max_size=4).map(tuple),
+    fault=st.sampled_from(("", "", "", "", "", *FAULTS)),
+    down=st.sampled_from(DOWNS),
+)
+NEW = st.lists(SHAPES, min_size=1, max_size=3)
+PICKS = st.integers(0, 10_000)
+MOMENTS = st.integers(0, 1_000).map(lambda n: n / 1_000)
+
+
+def blows(*kinds: str) -> st.SearchStrategy[list[Blow]]:
+    """One to three faults, one after the other: on a run, and on those that are to finish its work."""
+    one = st.builds(
+        Blow, kind=st.sampled_from(kinds), at=MOMENTS, detail=PICKS, in_the_way=st.sampled_from((False, False, True))
+    )
+    return st.lists(one, min_size=1, max_size=3)
+
+
+ANY = blows(*KINDS_OF_BLOWS, "killed", "line_cut", "black_hole")
+PROCESS = blows("killed", "killed", "terminated", "interrupted", "beside_another")
+LINE = blows("line_cut", "line_cut", "black_hole")
+SERVER = blows("cancelled", "session_ended", "server_crashed", "server_restarted")
+SYNCS = st.sampled_from(("sync", "sync", "sync --wait", "sync --to", "sync all"))
+REVERTS = st.sampled_from(("revert", "revert --to"))
+EDITS = st.one_of(st.none(), st.none(), SHAPES)
+
+
+class Machine(RuleBasedStateMachine):
+    """Work on one database."""
+
+    make: ClassVar[Callable[[], World]]  # set by the test
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = self.make()
+        self.failed = False
+
+    def strike(self, command: str, new: list[Shape], under: list[Blow], pick: int, edit: Shape | None) -> None:
+        """Let a command run, with something to do, and something happen to it; then again."""
+        world = self.world
+        try:
+            if edit is not None:
+                world.edit(pick, edit)
+            if pick % 4:
+                world.mend()
+                world.settle_doubts()
+            for shape in new:
+                world.add(shape)
+            if command.startswith("re") and pick % 8:  # there is something to take back
+                world.mend()
+                world.clean(*world.all_of_it())
+            for blow in under:
+                Attack(world=world, words=self._words(command, pick), blow=blow).carry_out()
+        except BaseException:
+            self.failed = True
+            raise
+
+    def _words(self, command: str, pick: int) -> tuple[str, ...]:
+        ledger = look(self.world.project.urls["dev"]).ledger
+        versions = list(self.world.versions) or [1]
+        there = [v for v in versions if f"{v:03d}-m.sql" in ledger]
+        match command.split():
+            case ["sync"]:
+                return ("sync", "dev", "--json")
+            case ["sync", "--wait"]:
+                return ("sync", "dev", "--json", "--wait")
+            case ["sync", "--to"]:
+                return ("sync", "dev", "--json", "--to", str(versions[pick % len(versions)]))
+            case ["sync", "all"]:
+                return self.world.all_of_it()
+            case ["revert"]:
+                return ("revert", "dev", "--steps", str(min(1 + pick % 3, max(1, len(there)))))
+            case ["revert", _]:
+                return ("revert", "dev", "--to", str([1, *there][pick % (len(there) + 1)]))
+            case _:
+                return ("repair", "dev")
+
+    @rule(command=SYNCS, new=NEW, under=ANY, pick=PICKS, edit=EDITS)
+    def sync_under_anything(
+        self, command: str, new: list[Shape], under: list[Blow], pick: int, edit: Shape | None
+    ) -> None:
+        self.strike(command, new, under, pick, edit)
+
+    @rule(command=SYNCS, new=NEW, under=PROCESS, pick=PICKS, edit=EDITS)
+    def sync_that_is_killed(
+        self, command: str, new: list[Shape], under: list[Blow], pick: int, edit: Shape | None
+    ) -> None:
+        self.strike(command, new, under, pick, edit)
+
+    @rule(command=SYNCS, new=NEW, under=LINE, pick=PICKS, edit=EDITS)
+    def sync_that_loses_its_line(
+        self, command: str, new: list[Shape], under: list[Blow], pick: int, edit: Shape | None
+    ) -> None:
+        self.strike(command, new, under, pick, edit)
+
+    @rule(command=SYNCS, new=NEW, under=SERVER, pick=PICKS, edit=EDITS)
+    def sync_that_loses_its_server(
+        self, command: str, new: list[Shape], under: list[Blow], pick: int, edit: Shape | None
+    ) -> None:
+        self.strike(command, new, under, pick, edit)
+
+    @rule(command=REVERTS, new=NEW, under=ANY, pick=PICKS, edit=EDITS)
+    def revert_under_anything(
+        self, command: str, new: list[Shape], under: list[Blow], pick: int, edit: Shape | None
+    ) -> None:
+        self.strike(command, new, under, pick, edit)
+
+    @rule(command=REVERTS, new=NEW, under=blows("killed", "line_cut"), pick=PICKS, edit=EDITS)
+    def revert_that_is_cut_off(
+        self, command: str, new: list[Shape], under: list[Blow], pick: int, edit: Shape | None
+    ) -> None:
+        self.strike(command, new, under, pick, edit)
+
+    @rule(new=NEW, under=ANY, pick=PICKS, edit=SHAPES)
+    def repair_under_anything(self, new: list[Shape], under: list[Blow], pick: int, edit: Shape) -> None:
+        self.strike("repair", new, under[:1], pick, edit)
+
+    def teardown(self) -> None:
+        try:
+            if not self.failed:
+                self.world.finish()
+        finally:
+            self.world.project.urls.clear()

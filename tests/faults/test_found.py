@@ -1,0 +1,47 @@
+"""What the random faults found, each as a test of its own. Each of these once worked otherwise."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import psycopg
+
+from tests.project import Outcome, Project
+
+
+def cancel_when_it_waits(project: Project, table: str, *words: str) -> Outcome:
+    """Call a command, and cancel the query with which it waits for a table that somebody else has locked."""
+    cancelled = threading.Event()
+
+    def cancel(url: str) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            deadline = time.monotonic() + 20
+            while not cancelled.is_set() and time.monotonic() < deadline:
+                found = connection.execute(
+                    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'lockstep/%'"
+                    " AND wait_event_type = 'Lock' AND datname = current_database()"
+                ).fetchall()
+                if found:
+                    cancelled.set()
+                time.sleep(0.01)
+
+    with psycopg.connect(project.urls["dev"]) as other:
+        other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
+        thread = threading.Thread(target=cancel, args=(project.urls["dev"],))
+        thread.start()
+        try:
+            return project.run(*words)
+        finally:
+            thread.join()
+            assert cancelled.is_set()
+
+
+def test_a_query_of_lockstep_itself_that_somebody_cancels_is_no_unexpected_error(project: Project) -> None:
+    project.run("init")
+    project.write("001-a.sql", "CREATE TABLE a (id bigint);")
+    for words in (("sync", "dev"), ("status",), ("repair", "dev")):
+        done = cancel_when_it_waits(project, "schema_migrations", *words)
+        assert done.code == 6 or words == ("status",), (words, done)
+        assert "was cancelled on the server" in done.err + done.out and "unexpected" not in done.err, (words, done)
+    assert project.run("sync").code == 0

@@ -1,0 +1,134 @@
+"""Random files, random commands, random faults: nothing is lost, nothing doubled, nothing left behind.
+
+`make soak` runs the long form: LOCKSTEP_FAULTS faults. LOCKSTEP_SEED repeats a run.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+from hypothesis import Phase, Verbosity, seed
+from hypothesis import settings as hypothesis_settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from lockstep.postgres.throwaway import FAST, ThrowawayServer
+from tests.faults.machine import Machine
+from tests.faults.scripts import Shape
+from tests.faults.starter import Starter
+from tests.faults.world import Pace, Tally, World
+from tests.integration.proxy import CountingProxy
+from tests.project import Project
+from tests.summary import LINES
+
+FAULTS = int(os.environ.get("LOCKSTEP_FAULTS", "40"))
+SECONDS = 50.0  # that the short form takes at most
+STEPS = 8
+
+#: A commit that was reported is there after a crash; the machine itself does not crash.
+DURABLE = {**FAST, "synchronous_commit": "on", "max_connections": "100"}
+
+
+@pytest.fixture
+def own_server(pg_bin: Path) -> Iterator[ThrowawayServer]:
+    with ThrowawayServer(pg_bin, settings=DURABLE) as server:
+        yield server
+
+
+@pytest.fixture
+def starter() -> Iterator[Starter]:
+    with Starter() as made:
+        yield made
+
+
+class Worlds:
+    """Makes projects on fresh databases of one server."""
+
+    def __init__(self, server: ThrowawayServer, starter: Starter, folder: Path, tally: Tally) -> None:
+        self._server = server
+        self._starter = starter
+        self._folder = folder
+        self._tally = tally
+        self._numbers = count(1)
+        self._before: tuple[str, Path] | None = None
+        self.pace = Pace(
+            seconds=0.3, seconds_each=0.05, bytes={"client": 0, "server": 0}, bytes_each={"client": 1, "server": 1}
+        )
+
+    def make(self) -> World:
+        number = next(self._numbers)
+        name, folder = f"w{number}", self._folder / str(number)
+        with psycopg.connect(self._server.url(), autocommit=True) as connection:
+            if self._before is not None:
+                connection.execute(f"DROP DATABASE {self._before[0]} WITH (FORCE)".encode())
+                shutil.rmtree(self._before[1])
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        self._before = (name, folder)
+        (folder / "migrations").mkdir(parents=True)
+        project = Project(folder=folder, urls={"dev": self._server.url(name)})
+        project.configure(dev='lock_timeout = "300ms"\nretry_budget = "3s"')
+        world = World(project=project, server=self._server, starter=self._starter, pace=self.pace, tally=self._tally)
+        assert world.clean("init") == 0
+        assert world.clean("sync", "dev", "--json") == 0
+        return world
+
+    def measure(self) -> None:
+        """Find out what an undisturbed run takes, in time and bytes."""
+        world = self.make()
+        costs = []
+        for shapes in (0, 3):
+            for number in range(shapes):
+                kind = ("transaction", "apart", "transaction")[number]
+                world.add(Shape(kind=kind, parts=("row", "index", "rows"), fault="", down="transaction"))
+            with CountingProxy(self._server.port) as proxy:
+                began = time.monotonic()
+                world.end(world.start("sync", "dev", "--json", proxy=proxy), codes={0})
+                costs.append((time.monotonic() - began, dict(proxy.bytes)))
+        (idle, idle_bytes), (busy, busy_bytes) = costs
+        self.pace = Pace(
+            seconds=idle,
+            seconds_each=(busy - idle) / 3,
+            bytes=idle_bytes,
+            bytes_each={who: (busy_bytes[who] - idle_bytes[who]) // 3 for who in idle_bytes},
+        )
+        world.finish()
+
+
+@pytest.mark.timeout(0)
+def test_random_faults_lose_nothing_double_nothing_and_leave_nothing(
+    own_server: ThrowawayServer, starter: Starter
+) -> None:
+    first = int(os.environ.get("LOCKSTEP_SEED", str(random.SystemRandom().randrange(10**6))))
+    tally = Tally()
+    folder = Path(tempfile.mkdtemp(prefix="lockstep-faults-"))
+    worlds = Worlds(own_server, starter, folder, tally)
+    worlds.measure()
+    long = "LOCKSTEP_FAULTS" in os.environ
+    began = time.monotonic()
+    sized = hypothesis_settings(
+        max_examples=3, stateful_step_count=STEPS, deadline=None, phases=[Phase.generate], database=None,
+        verbosity=Verbosity.quiet, report_multiple_bugs=False, suppress_health_check=list(hypothesis_settings().suppress_health_check),
+    )  # fmt: skip
+    at = first
+    try:
+        while tally.hits < FAULTS and (long or time.monotonic() - began < SECONDS):
+
+            class Once(Machine):
+                make = worlds.make
+
+            run_state_machine_as_test(seed(at)(Once), settings=sized)
+            at += 1
+            if long:
+                print(f"{time.monotonic() - began:.0f} s, seed {at - 1} done: {tally.text}", flush=True)
+    finally:
+        LINES.append(f"{tally.text}; seed {first}, the last one {at}")
+        shutil.rmtree(folder, ignore_errors=True)
+    assert tally.hits >= tally.missed, "most faults must hit a run at work"

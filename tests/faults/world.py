@@ -1,0 +1,363 @@
+"""One project on one database, what is known of its files, and every way to disturb a run on it.
+
+After each disturbance the evidence is looked at. A person's part is here as well: files mended and edited, what was done
+by hand, and in the end everything settled, after which one run must come through.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import psycopg
+
+from lockstep.postgres.throwaway import ThrowawayServer
+from tests.faults import scripts
+from tests.faults.evidence import Books, Seen, look, names
+from tests.faults.scripts import BASE, Script, Shape
+from tests.faults.starter import Runner, Starter
+from tests.integration.proxy import CountingProxy
+from tests.project import Project
+
+LIMIT = (
+    100.0  # seconds that a run may take, whatever happens to it: one that lost its line waits 75 for its old session
+)
+GONE = 5.0  # seconds within which its sessions are gone
+MINE = (
+    "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    " AND application_name LIKE 'lockstep/%'"
+)
+#: Exit codes that mean something; 1 would be an error that nobody foresaw, and 2 a command line of ours that is wrong.
+FORESEEN = {0, 3, 4, 5, 6, 7, 8}
+
+
+class Violation(AssertionError):
+    """Something that Lockstep promises did not hold."""
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What happened, over all databases."""
+
+    faults: Counter[str] = field(default_factory=Counter)  # by kind: those that hit a run at work
+    missed: int = 0  # came before or after
+    databases: int = 0
+    migrations: int = 0
+    applied: int = 0  # events of the audit logs
+    reverted: int = 0
+    slowest: float = 0.0  # seconds until the last session of a run was gone
+    invalid: int = 0  # times that a fault left an invalid index
+
+    @property
+    def hits(self) -> int:
+        return self.faults.total()
+
+    @property
+    def text(self) -> str:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.faults.most_common())
+        return (
+            f"random faults: {self.hits} that hit a run at work ({kinds}), {self.missed} that missed, on "
+            f"{self.databases} databases with {self.applied} migrations applied and {self.reverted} taken back; "
+            f"{self.invalid} left an invalid index; sessions gone after {self.slowest:.2f} s at most"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """What an undisturbed run costs here: a moment or a byte of it can be hit then."""
+
+    seconds: float  # with nothing to do
+    seconds_each: float  # more for each migration
+    bytes: dict[str, int]  # by who sends them
+    bytes_each: dict[str, int]
+
+
+@dataclass(kw_only=True)
+class OnDisk:
+    """A migration as its files are now."""
+
+    shape: Shape
+    script: Script
+    down: Script | None = None
+    generation: int = 0
+
+
+@dataclass(kw_only=True)
+class World:
+    """One database and its folder."""
+
+    project: Project
+    server: ThrowawayServer
+    starter: Starter
+    pace: Pace
+    tally: Tally
+    versions: dict[int, OnDisk] = field(default_factory=dict)
+    repeatables: dict[str, OnDisk] = field(default_factory=dict)
+    books: Books = field(default_factory=Books)
+    story: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        base = Script(parts=(scripts.Part(sql=BASE),))
+        self.project.write("001-base.sql", base.text)
+        self.books.ups[base.checksum] = base
+        self.tally.databases += 1
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def add(self, shape: Shape) -> None:
+        """A new migration in the folder."""
+        if shape.kind.startswith("repeatable"):
+            name = f"r{len(self.repeatables)}"
+            if len(self.repeatables) >= 3:
+                name = f"r{len(self.story) % 3}"
+            generation = self.repeatables[name].generation + 1 if name in self.repeatables else 0
+            self.repeatables[name] = OnDisk(
+                shape=shape, script=scripts.up(shape, name, generation), generation=generation
+            )
+            self.note(f"file {name}: {shape}")
+        else:
+            version = max(self.versions, default=1) + 1
+            script = scripts.up(shape, version, 0)
+            self.versions[version] = OnDisk(shape=shape, script=script, down=scripts.down(shape, script, version, 0))
+            self.note(f"file {version}: {shape}")
+        self.tally.migrations += 1
+        self.write()
+
+    def write(self) -> None:
+        """Bring the folder to what it is meant to be."""
+        folder = self.project.folder / "migrations"
+        wanted: dict[str, str] = {"001-base.sql": BASE + "\n"}
+        for version, one in self.versions.items():
+            stem = f"{version:03d}-m"
+            wanted[f"{stem}.sql"] = one.script.text
+            self.books.ups[one.script.checksum] = one.script
+            if one.down is not None:
+                wanted[f"{stem}.down.sql"] = one.down.text
+                self.books.downs[one.down.checksum] = one.down
+            if one.script.verify:
+                wanted[f"{stem}.verify.sql"] = one.script.verify
+        for name, one in self.repeatables.items():
+            wanted[f"repeatable/{name}.sql"] = one.script.text
+            self.books.ups[one.script.checksum] = one.script
+        for path in folder.rglob("*.sql"):
+            if str(path.relative_to(folder)) not in wanted:
+                path.unlink()
+        for name, text in wanted.items():
+            path = folder / name
+            if not path.exists() or path.read_text() != text:
+                self.project.write(name, text)
+
+    def edit(self, pick: int, shape: Shape) -> None:
+        """Somebody edits a file, whatever state it is in. What must not be changed is put back by `mend`."""
+        everything: list[tuple[int | str, OnDisk]] = [*self.versions.items(), *self.repeatables.items()]
+        if not everything:
+            return
+        key, one = everything[pick % len(everything)]
+        how = ("another text", "a comment", "its down", "no down")[pick // 7 % 4]
+        one.generation += 1
+        if how == "a comment":
+            one.script = replace(one.script, note=f"reformatted {one.generation}")
+        elif how == "another text" or isinstance(key, str):
+            kind = one.shape.kind if isinstance(key, str) else shape.kind
+            one.shape = replace(shape, kind=kind if not isinstance(key, str) else one.shape.kind)
+            if isinstance(key, int) and one.shape.kind.startswith("repeatable"):
+                one.shape = replace(one.shape, kind="transaction")
+            one.script = scripts.up(one.shape, key, one.generation)
+            if isinstance(key, int):
+                one.down = scripts.down(one.shape, one.script, key, one.generation)
+        elif how == "its down" and isinstance(key, int):
+            # Of what is applied: a down for another text would be a mistake of the file's author.
+            one.down = scripts.down(replace(one.shape, down=shape.down), self._up_of(key), key, one.generation)
+        else:
+            one.down = None
+        self.note(f"edit {key}: {how}, {shape}")
+        self.write()
+
+    def _up_of(self, version: int) -> Script:
+        entry = self._entry(look(self.project.urls["dev"]), version)
+        return self.versions[version].script if entry is None else self.books.ups[entry["checksum"]]
+
+    def _entry(self, seen: Seen, key: int | str) -> dict[str, Any] | None:
+        return seen.ledger.get(f"{key:03d}-m.sql" if isinstance(key, int) else f"repeatable/{key}.sql")
+
+    def mend(self) -> None:
+        """A person puts back what must not have been changed, and takes out what fails."""
+        seen = look(self.project.urls["dev"])
+        for key, one in [*self.versions.items(), *self.repeatables.items()]:
+            entry = self._entry(seen, key)
+            if entry is None or (isinstance(key, str) and entry["state"] == "applied"):
+                one.script = one.script.mended()
+            elif entry["state"] == "applied":
+                if self.books.ups[entry["checksum"]].parts != one.script.parts:
+                    one.script = self.books.ups[entry["checksum"]]
+            elif entry["progress"] is not None and not entry["progress"]["reverting"]:
+                one.script = self.books.begun(seen, entry["migration_name"]).mended()
+            elif entry["progress"] is not None:
+                one.script = self.books.ups[entry["checksum"]]
+                one.down = self.books.begun(seen, entry["migration_name"])
+            if one.down is not None:
+                one.down = one.down.mended()
+        self.note("everything is mended")
+        self.write()
+
+    # -- runs ----------------------------------------------------------------------------------------------------------
+
+    def start(self, *words: str, proxy: CountingProxy | None = None) -> Runner:
+        plain = self.project.urls["dev"]
+        url = plain.replace(f":{self.server.port}/", f":{proxy.port}/") if proxy else None
+        return self.starter.start(self.project, *words, url=url)
+
+    def end(self, runner: Runner, *, codes: set[int] = FORESEEN) -> int:
+        """Wait for a run; look whether it ended as it may, and whether what it says is so."""
+        code = self.starter.wait(runner, LIMIT)
+        if code is None:
+            os.kill(runner.pid, signal.SIGKILL)
+            self.starter.wait(runner, 5)
+            self.fail(f"{' '.join(runner.words)} did not end within {LIMIT:.0f} s", runner)
+        assert code is not None
+        self.note(f"{' '.join(runner.words)} ended with {code}: {runner.said[-1500:]}")
+        if code not in codes or re.search(r"unexpected \w+:|Traceback", runner.said):
+            self.fail(f"{' '.join(runner.words)} ended with {code}", runner)
+        return code
+
+    def clean(self, *words: str) -> int:
+        """A run that nobody disturbs. Afterwards nothing of it is left."""
+        runner = self.start(*words)
+        code = self.end(runner)
+        self.quiet()
+        self.claims(runner)
+        return code
+
+    def quiet(self) -> None:
+        """No session of a run, no lock, no open transaction: at once, or when the server has noticed."""
+        began = time.monotonic()
+        with psycopg.connect(self.project.urls["dev"], autocommit=True) as connection:
+            while True:
+                left = connection.execute(f"SELECT application_name, state, query FROM pg_stat_activity WHERE {MINE}".encode()).fetchall()  # fmt: skip
+                if not left:
+                    break
+                if time.monotonic() - began > GONE:
+                    self.fail(f"sessions of runs are left after {GONE} s: {left}")
+                time.sleep(0.005)
+            self.tally.slowest = max(self.tally.slowest, time.monotonic() - began)
+            locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            if connection.execute(locks).fetchone() != (0,):
+                self.fail("a lock is left")
+            if connection.execute("SELECT count(*) FROM pg_prepared_xacts").fetchone() != (0,):
+                self.fail("a prepared transaction is left")
+
+    def check(self) -> Seen:
+        """Look at the evidence."""
+        seen = look(self.project.urls["dev"])
+        if problems := self.books.problems(seen):
+            self.fail("; ".join(problems))
+        return seen
+
+    def claims(self, runner: Runner) -> None:
+        """What a run said that it applied is in the audit log, as its own."""
+        if runner.words[0] != "sync" or not runner.printed.strip():
+            return
+        said = json.loads(runner.printed)
+        if "environments" not in said:
+            return
+        log = look(self.project.urls["dev"]).log
+        for environment in said["environments"]:
+            for one in environment["applied"]:
+                found = [
+                    e for e in log
+                    if e["event"] == "apply" and e["migration_name"] == one["name"] and e["run_id"] == said["run_id"]
+                ]  # fmt: skip
+                if len(found) != 1:
+                    self.fail(
+                        f"{one['name']} was said to be applied, and the audit log has it {len(found)} times", runner
+                    )
+
+    def shown(self, words: Sequence[str]) -> list[tuple[str, str]] | None:
+        """The plan of a sync, as `plan` shows it: (file name, checksum); None where it is refused."""
+        done = self.project.run("plan", "dev", "--json", *[w for w in words[2:] if w not in ("--wait", "--json")])
+        if done.code not in FORESEEN:
+            self.fail(f"plan ended with {done.code}: {done.err}")
+        document = json.loads(done.out)
+        if done.code not in {0, 3} or not document.get("environments"):
+            return None
+        return names(document["environments"][0]["steps"])
+
+    # -- a person ------------------------------------------------------------------------------------------------------
+
+    def settle_doubts(self) -> bool:
+        """Say what became of statements that commit by themselves and broke off, having looked. Whether there were any."""
+        seen, found = look(self.project.urls["dev"]), False
+        for name, entry in seen.ledger.items():
+            progress = entry["progress"]
+            if entry["state"] == "applied" or progress is None or not progress["attempted"] or not entry["version"]:
+                continue
+            script = self.books.begun(seen, name)
+            done = script.done(entry["statements_done"] or 0)
+            if done >= len(script.parts) or not script.parts[done].doubtful:
+                continue
+            (tag,) = script.parts[done].tags
+            # Earlier rounds of the same text left theirs; what is more than they is this one.
+            before = sum(
+                1 for e in seen.log
+                if e["event"] == "apply" and e["migration_name"] == name
+                and tag in self.books.ups[e["details"]["checksum"]].tags
+            ) + self.books.by_hand[tag]  # fmt: skip
+            word = "--statement-done" if seen.tags[tag] > before else "--statement-undone"
+            if self.clean("repair", "dev", word, str(entry["version"])) != 0:
+                self.fail("a doubt could not be settled")
+            found = True
+        return found
+
+    def all_of_it(self) -> tuple[str, ...]:
+        """The command line that applies everything, what is held as well."""
+        seen = look(self.project.urls["dev"])
+        absent = [version for version in self.versions if self._entry(seen, version) is None]
+        return ("sync", "dev", "--json", "--wait", *(w for v in absent for w in ("--include", str(v))))
+
+    def finish(self) -> None:
+        """Everything is mended and settled; then a run must come through, and nothing be lost, doubled or left."""
+        self.mend()
+        for _ in range(len(self.versions) + 2):
+            seen = look(self.project.urls["dev"])
+            if not any((e["progress"] or {}).get("reverting") for e in seen.ledger.values()):
+                break
+            if self.clean("revert", "dev", "--steps", "1") != 0:
+                self.fail("a revert that was begun could not be finished")
+        self.mend()
+        self.settle_doubts()
+        if self.clean(*self.all_of_it()) != 0:
+            self.fail("after everything was mended, a run did not come through")
+        seen = self.check()
+        wanted = {"001-base.sql", *(f"{v:03d}-m.sql" for v in self.versions), *(f"repeatable/{n}.sql" for n in self.repeatables)}  # fmt: skip
+        if {n for n, e in seen.ledger.items() if e["state"] == "applied"} != wanted:
+            self.fail(f"not everything is applied: {wanted}")
+        if seen.invalid:
+            self.fail(f"invalid indexes are left: {seen.invalid}")
+        self.tally.applied += sum(1 for e in seen.log if e["event"] == "apply")
+        self.tally.reverted += sum(1 for e in seen.log if e["event"] == "revert")
+        for command in (("history", "dev", "--verify"), ("status", "dev", "--check"), ("drift", "dev")):
+            done = self.project.run(*command)
+            # What units of a run that was cut off made may be called drift: docs/how-to/drift.md says so.
+            if done.code not in ({0, 4} if command[0] == "drift" else {0}):
+                self.fail(f"{' '.join(command)} ended with {done.code}: {done.out}{done.err}")
+
+    # -- telling -------------------------------------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        self.story.append(f"{time.monotonic() - self.began:6.2f} s  {text.rstrip()}")
+
+    def fail(self, what: str, runner: Runner | None = None) -> None:
+        said = f"\n{runner.said}\n{runner.printed}" if runner else ""
+        story = "\n  ".join(self.story)
+        folder = "\n".join(
+            f"--- {p.name}\n{p.read_text()}" for p in sorted((self.project.folder / "migrations").rglob("*.sql"))
+        )
+        raise Violation(f"{what}{said}\nwhat happened:\n  {story}\n{folder}")
