@@ -6,8 +6,7 @@ seed repeats the same files, commands and faults, though not the same moments to
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
@@ -47,14 +46,20 @@ REVERTS = st.sampled_from(("revert", "revert --to"))
 EDITS = st.one_of(st.none(), st.none(), SHAPES)
 
 
+class Worlds(Protocol):
+    """What makes a world on a fresh database."""
+
+    def make(self) -> World: ...
+
+
 class Machine(RuleBasedStateMachine):
     """Work on one database."""
 
-    make: ClassVar[Callable[[], World]]  # set by the test
+    worlds: ClassVar[Worlds]  # set by the test
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = self.make()
+        self.world = self.worlds.make()
         self.failed = False
 
     def strike(self, command: str, new: list[Shape], under: list[Blow], pick: int, edit: Shape | None) -> None:

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -70,7 +71,7 @@ class Starter:
         """Return the exit code, negative for a signal; None when it is still at work after that time."""
         return self._ask({"wait": runner.pid, "seconds": seconds})
 
-    def _ask(self, what: dict[str, object]) -> int | None:
+    def _ask(self, what: Mapping[str, object]) -> int | None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(what) + "\n")
@@ -141,7 +142,8 @@ def _main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _warm_up()
     children: set[int] = set()
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     for line in sys.stdin:
         asked = json.loads(line)
         answer: int | None = None
@@ -160,7 +162,8 @@ def _main() -> None:
             if not answer:
                 _run(**asked)
             children.add(answer)
-        print(json.dumps(answer), flush=True)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
     for pid in children:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -109,8 +110,8 @@ def test_random_faults_lose_nothing_double_nothing_and_leave_nothing(
     first = int(os.environ.get("LOCKSTEP_SEED", str(random.SystemRandom().randrange(10**6))))
     tally = Tally()
     folder = Path(tempfile.mkdtemp(prefix="lockstep-faults-"))
-    worlds = Worlds(own_server, starter, folder, tally)
-    worlds.measure()
+    made = Worlds(own_server, starter, folder, tally)
+    made.measure()
     long = "LOCKSTEP_FAULTS" in os.environ
     began = time.monotonic()
     sized = hypothesis_settings(
@@ -122,12 +123,12 @@ def test_random_faults_lose_nothing_double_nothing_and_leave_nothing(
         while tally.hits < FAULTS and (long or time.monotonic() - began < SECONDS):
 
             class Once(Machine):
-                make = worlds.make
+                worlds = made
 
             run_state_machine_as_test(seed(at)(Once), settings=sized)
             at += 1
             if long:
-                print(f"{time.monotonic() - began:.0f} s, seed {at - 1} done: {tally.text}", flush=True)
+                sys.stderr.write(f"{time.monotonic() - began:.0f} s, seed {at - 1} done: {tally.text}\n")
     finally:
         LINES.append(f"{tally.text}; seed {first}, the last one {at}")
         shutil.rmtree(folder, ignore_errors=True)

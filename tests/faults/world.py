@@ -131,6 +131,11 @@ class World:
         self.tally.migrations += 1
         self.write()
 
+    @property
+    def everything(self) -> list[tuple[int | str, OnDisk]]:
+        """All of the folder, by version or name."""
+        return [*self.versions.items(), *self.repeatables.items()]
+
     def write(self) -> None:
         """Bring the folder to what it is meant to be."""
         folder = self.project.folder / "migrations"
@@ -157,10 +162,9 @@ class World:
 
     def edit(self, pick: int, shape: Shape) -> None:
         """Somebody edits a file, whatever state it is in. What must not be changed is put back by `mend`."""
-        everything: list[tuple[int | str, OnDisk]] = [*self.versions.items(), *self.repeatables.items()]
-        if not everything:
+        if not self.everything:
             return
-        key, one = everything[pick % len(everything)]
+        key, one = self.everything[pick % len(self.everything)]
         how = ("another text", "a comment", "its down", "no down")[pick // 7 % 4]
         one.generation += 1
         if how == "a comment":
@@ -191,7 +195,7 @@ class World:
     def mend(self) -> None:
         """A person puts back what must not have been changed, and takes out what fails."""
         seen = look(self.project.urls["dev"])
-        for key, one in [*self.versions.items(), *self.repeatables.items()]:
+        for key, one in self.everything:
             entry = self._entry(seen, key)
             if entry is None or (isinstance(key, str) and entry["state"] == "applied"):
                 one.script = one.script.mended()
