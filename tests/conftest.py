@@ -20,6 +20,7 @@ from hypothesis import settings as hypothesis_settings
 from psycopg import sql
 
 from lockstep.postgres.throwaway import FAST, ThrowawayServer
+from tests.faults.namespaces import possible
 from tests.integration.pooler import find_pgbouncer
 from tests.played import install_wheel
 from tests.project import Project
@@ -68,6 +69,11 @@ _OPTIONAL: dict[str, tuple[str, Callable[[], object], str]] = {
         "pgbouncer",
         find_pgbouncer,
         "pooler tests not run: pgbouncer is not installed: apt-get install pgbouncer",
+    ),
+    "namespaces": (
+        "namespaces",
+        possible,
+        "tests with a machine that vanishes not run: they need root and network namespaces (apt-get install iproute2)",
     ),
     "chromium": (
         "chromium",
