@@ -14,7 +14,7 @@ import psycopg
 
 from tests.faults.evidence import look
 from tests.faults.starter import Runner
-from tests.faults.world import FORESEEN, MINE, World
+from tests.faults.world import FORESEEN, World
 from tests.integration.proxy import CountingProxy
 
 IN_THE_WAY = 1.5  # seconds at most
@@ -53,14 +53,7 @@ class Attack:
         before = look(world.project.urls["dev"])
         last = before.log[-1]["id"] if before.log else 0
         world.note(f"{' '.join(self.words)}, {self.blow}; plan: {plan}")
-        with self._somebody_in_the_way():
-            hit = getattr(self, f"_{self.blow.kind}")()
-        if hit:
-            world.tally.faults[self.blow.kind.replace("_", " ")] += 1
-        else:
-            world.tally.missed += 1
-        world.note(f"  it {'hit' if hit else 'missed'}")
-        world.quiet()
+        self.happen()
         seen = world.check()
         world.tally.invalid += bool(seen.invalid)
         if plain:
@@ -70,6 +63,18 @@ class Attack:
             ]  # fmt: skip
             if ran != (plan or [])[: len(ran)]:
                 world.fail(f"what ran is not what was shown: {ran}, and the plan was {plan}")
+
+    def happen(self) -> None:
+        """The blow alone, without a look at what came of it."""
+        world = self.world
+        with self._somebody_in_the_way():
+            hit = getattr(self, f"_{self.blow.kind}")()
+        if hit:
+            world.tally.faults[self.blow.kind.replace("_", " ")] += 1
+        else:
+            world.tally.missed += 1
+        world.note(f"  it {'hit' if hit else 'missed'}")
+        world.quiet()
 
     @contextmanager
     def _somebody_in_the_way(self) -> Iterator[None]:
@@ -85,7 +90,7 @@ class Attack:
             with suppress(psycopg.Error):  # the server was restarted
                 connection.rollback()
 
-        timer = threading.Timer(0.2 + IN_THE_WAY * (self.blow.detail % 10) / 10, end)
+        timer = threading.Timer(self._in_the_way, end)
         timer.start()
         try:
             yield
@@ -93,11 +98,16 @@ class Attack:
             timer.join()
             connection.close()
 
+    @property
+    def _in_the_way(self) -> float:
+        return IN_THE_WAY * (1 + self.blow.detail % 10) / 10
+
     # -- moments -------------------------------------------------------------------------------------------------------
 
     @property
     def _span(self) -> float:
-        return self.world.pace.seconds + self.steps * self.world.pace.seconds_each
+        longer = self._in_the_way if self.blow.in_the_way else 0.0
+        return self.world.pace.seconds + self.steps * self.world.pace.seconds_each + longer
 
     def _pause(self) -> None:
         time.sleep(0.9 * self.blow.at * self._span)
@@ -156,7 +166,7 @@ class Attack:
         self._pause()
         with psycopg.connect(self.world.project.urls["dev"], autocommit=True) as connection:
             at_work = "AND state = 'active'" if "cancel" in function else ""
-            text = f"SELECT {function}(pid) FROM pg_stat_activity WHERE {MINE} {at_work} AND application_name NOT LIKE '%/watch'"
+            text = f"SELECT {function}(pid) FROM pg_stat_activity WHERE {self.world.mine} {at_work} AND application_name NOT LIKE '%/watch'"
             hit = connection.execute(text.encode()).fetchall()
         self._ends(runner)
         return bool(hit)
@@ -193,14 +203,14 @@ class Attack:
 
     def _line_cut(self) -> bool:
         stays = self.blow.detail % 4 == 3
-        with CountingProxy(self.world.server.port, cut_after=self._byte(), stays_down=stays) as proxy:
+        with CountingProxy(self.world.port, cut_after=self._byte(), stays_down=stays) as proxy:
             self._ends(self.world.start(*self.words, proxy=proxy))
             return proxy.was_cut.is_set()
 
     def _black_hole(self) -> bool:
         """Nothing arrives any more. Then it does; or the line is gone; or so is the machine behind it."""
         world = self.world
-        with CountingProxy(world.server.port, hold_after=self._byte()) as proxy:
+        with CountingProxy(world.port, hold_after=self._byte()) as proxy:
             runner = world.start(*self.words, proxy=proxy)
             deadline, code = time.monotonic() + 20, None
             while not proxy.held.wait(0.01) and code is None and time.monotonic() < deadline:

@@ -6,10 +6,13 @@ seed repeats the same files, commands and faults, though not the same moments to
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import ClassVar, Protocol
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.faults.attacks import KINDS as KINDS_OF_BLOWS
 from tests.faults.attacks import Attack, Blow
@@ -31,13 +34,19 @@ MOMENTS = st.integers(0, 1_000).map(lambda n: n / 1_000)
 
 def blows(*kinds: str) -> st.SearchStrategy[list[Blow]]:
     """One to three faults, one after the other: on a run, and on those that are to finish its work."""
-    one = st.builds(
-        Blow, kind=st.sampled_from(kinds), at=MOMENTS, detail=PICKS, in_the_way=st.sampled_from((False, False, True))
-    )
-    return st.lists(one, min_size=1, max_size=3)
+    return st.lists(blow(*kinds), min_size=1, max_size=3)
 
 
-ANY = blows(*KINDS_OF_BLOWS, "killed", "line_cut", "black_hole")
+def blow(*kinds: str) -> st.SearchStrategy[Blow]:
+    """One fault."""
+    in_the_way = st.sampled_from((False, False, True))
+    return st.builds(Blow, kind=st.sampled_from(kinds), at=MOMENTS, detail=PICKS, in_the_way=in_the_way)
+
+
+BLOW = blow(*KINDS_OF_BLOWS)
+
+
+ANY = blows(*KINDS_OF_BLOWS, "killed", "line_cut", "black_hole", "beside_another")
 PROCESS = blows("killed", "killed", "terminated", "interrupted", "beside_another")
 LINE = blows("line_cut", "line_cut", "black_hole")
 SERVER = blows("cancelled", "session_ended", "server_crashed", "server_restarted")
@@ -65,7 +74,7 @@ class Machine(RuleBasedStateMachine):
     def strike(self, command: str, new: list[Shape], under: list[Blow], pick: int, edit: Shape | None) -> None:
         """Let a command run, with something to do, and something happen to it; then again."""
         world = self.world
-        try:
+        with self.told():
             if edit is not None:
                 world.edit(pick, edit)
             if pick % 4:
@@ -78,6 +87,12 @@ class Machine(RuleBasedStateMachine):
                 world.clean(*world.all_of_it())
             for blow in under:
                 Attack(world=world, words=self._words(command, pick), blow=blow).carry_out()
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """What fails is not settled afterwards: it would only fail again."""
+        try:
+            yield
         except BaseException:
             self.failed = True
             raise
@@ -101,6 +116,58 @@ class Machine(RuleBasedStateMachine):
                 return ("revert", "dev", "--to", str([1, *there][pick % (len(there) + 1)]))
             case _:
                 return ("repair", "dev")
+
+    @initialize(under=st.one_of(st.none(), BLOW))
+    def begin(self, under: Blow | None) -> None:
+        """The ledger is made, whatever happens to that; then the first migration is applied."""
+        with self.told():
+            if under is not None:
+                Attack(world=self.world, words=("init", "dev"), blow=under).happen()
+            self.world.begin()
+
+    @rule(what=st.sampled_from(("record", "record and undo", "forget")), under=BLOW, pick=PICKS, shape=SHAPES)
+    def correct_by_hand(self, what: str, under: Blow, pick: int, shape: Shape) -> None:
+        """Somebody runs a file by hand and records it, or removes what a file made and its entry."""
+        with self.told():
+            self.world.mend()
+            self.world.settle_doubts()
+            if what == "forget":
+                self._forget(under, pick)
+            else:
+                self._record(under, shape, undo="undo" in what)
+
+    def _record(self, under: Blow, shape: Shape, *, undo: bool) -> None:
+        world = self.world
+        kind = shape.kind if not shape.kind.startswith("repeatable") else "apart"
+        world.add(replace(shape, kind=kind, fault=""))
+        version = max(world.versions)
+        world.run_by_hand(version)
+        self._until_it_is_so(under, version, "--record", str(version), there=True)
+        world.check()
+        if undo:
+            seen = look(world.project.urls["dev"])
+            event = max(e["id"] for e in seen.log if e["event"] == "repair" and e["version"] == version)
+            self._until_it_is_so(under, version, "--undo", str(event), there=False)
+            world.take_back_by_hand(version, world.versions[version].script)
+            world.check()
+
+    def _forget(self, under: Blow, pick: int) -> None:
+        world = self.world
+        ledger = look(world.project.urls["dev"]).ledger
+        there = [v for v in world.versions if ledger.get(f"{v:03d}-m.sql", {}).get("state") == "applied"]
+        if not there:
+            return
+        version = there[pick % len(there)]
+        script = world.books.ups[ledger[f"{version:03d}-m.sql"]["checksum"]]
+        self._until_it_is_so(under, version, "--forget", str(version), there=False)
+        world.take_back_by_hand(version, script)
+        world.check()
+
+    def _until_it_is_so(self, under: Blow, version: int, *words: str, there: bool) -> None:
+        world, name = self.world, f"{version:03d}-m.sql"
+        Attack(world=world, words=("repair", "dev", *words), blow=under).happen()
+        if (name in look(world.project.urls["dev"]).ledger) != there and world.clean("repair", "dev", *words) != 0:
+            world.fail("a correction was refused")
 
     @rule(command=SYNCS, new=NEW, under=ANY, pick=PICKS, edit=EDITS)
     def sync_under_anything(

@@ -26,9 +26,10 @@ from tests.faults.machine import Machine
 from tests.faults.scripts import Shape
 from tests.faults.starter import Starter
 from tests.faults.world import Pace, Tally, World
+from tests.integration.pooler import Pooler, find_pgbouncer
 from tests.integration.proxy import CountingProxy
 from tests.project import Project
-from tests.summary import LINES
+from tests.summary import LINES, NOT_RUN
 
 FAULTS = int(os.environ.get("LOCKSTEP_FAULTS", "40"))
 SECONDS = 50.0  # that the short form takes at most
@@ -50,10 +51,24 @@ def starter() -> Iterator[Starter]:
         yield made
 
 
+@pytest.fixture
+def pooler(own_server: ThrowawayServer) -> Iterator[Pooler | None]:
+    """In session mode; None where PgBouncer is not installed, which is said."""
+    if find_pgbouncer() is None:
+        NOT_RUN.append("random faults behind a pooler not run: pgbouncer is not installed: apt-get install pgbouncer")
+        yield None
+        return
+    with Pooler(own_server.url(), mode="session", size=30) as running:
+        yield running
+
+
 class Worlds:
     """Makes projects on fresh databases of one server."""
 
-    def __init__(self, server: ThrowawayServer, starter: Starter, folder: Path, tally: Tally) -> None:
+    def __init__(
+        self, server: ThrowawayServer, starter: Starter, folder: Path, tally: Tally, pooler: Pooler | None
+    ) -> None:
+        self._pooler = pooler  # every fourth works through it
         self._server = server
         self._starter = starter
         self._folder = folder
@@ -76,14 +91,19 @@ class Worlds:
         (folder / "migrations").mkdir(parents=True)
         project = Project(folder=folder, urls={"dev": self._server.url(name)})
         project.configure(dev='lock_timeout = "300ms"\nretry_budget = "3s"')
-        world = World(project=project, server=self._server, starter=self._starter, pace=self.pace, tally=self._tally)
-        assert world.clean("init") == 0
-        assert world.clean("sync", "dev", "--json") == 0
-        return world
+        return World(
+            project=project,
+            server=self._server,
+            starter=self._starter,
+            pace=self.pace,
+            tally=self._tally,
+            pooler=self._pooler if number % 4 == 0 else None,
+        )
 
     def measure(self) -> None:
         """Find out what an undisturbed run takes, in time and bytes."""
         world = self.make()
+        world.begin()
         costs = []
         for shapes in (0, 3):
             for number in range(shapes):
@@ -105,12 +125,12 @@ class Worlds:
 
 @pytest.mark.timeout(0)
 def test_random_faults_lose_nothing_double_nothing_and_leave_nothing(
-    own_server: ThrowawayServer, starter: Starter
+    own_server: ThrowawayServer, starter: Starter, pooler: Pooler | None
 ) -> None:
     first = int(os.environ.get("LOCKSTEP_SEED", str(random.SystemRandom().randrange(10**6))))
     tally = Tally()
     folder = Path(tempfile.mkdtemp(prefix="lockstep-faults-"))
-    made = Worlds(own_server, starter, folder, tally)
+    made = Worlds(own_server, starter, folder, tally, pooler)
     made.measure()
     long = "LOCKSTEP_FAULTS" in os.environ
     began = time.monotonic()

@@ -23,6 +23,7 @@ from tests.faults import scripts
 from tests.faults.evidence import Books, Seen, look, names
 from tests.faults.scripts import BASE, Script, Shape
 from tests.faults.starter import Runner, Starter
+from tests.integration.pooler import Pooler
 from tests.integration.proxy import CountingProxy
 from tests.project import Project
 
@@ -30,10 +31,12 @@ LIMIT = (
     100.0  # seconds that a run may take, whatever happens to it: one that lost its line waits 75 for its old session
 )
 GONE = 5.0  # seconds within which its sessions are gone
+#: Sessions of runs. A pooler keeps its own when they are over, under the same name: those that do nothing do not count.
 MINE = (
     "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
     " AND application_name LIKE 'lockstep/%'"
 )
+POOLED = f"{MINE} AND (state <> 'idle' OR pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory'))"
 #: Exit codes that mean something; 1 would be an error that nobody foresaw, and 2 a command line of ours that is wrong.
 FORESEEN = {0, 3, 4, 5, 6, 7, 8}
 
@@ -98,6 +101,7 @@ class World:
     starter: Starter
     pace: Pace
     tally: Tally
+    pooler: Pooler | None = None  # that runs are led through
     versions: dict[int, OnDisk] = field(default_factory=dict)
     repeatables: dict[str, OnDisk] = field(default_factory=dict)
     books: Books = field(default_factory=Books)
@@ -214,9 +218,19 @@ class World:
 
     # -- runs ----------------------------------------------------------------------------------------------------------
 
+    @property
+    def port(self) -> int:
+        """Where runs connect to."""
+        return self.pooler.port if self.pooler else self.server.port
+
+    @property
+    def mine(self) -> str:
+        """An SQL condition: the session is one of a run."""
+        return POOLED if self.pooler else MINE
+
     def start(self, *words: str, proxy: CountingProxy | None = None) -> Runner:
-        plain = self.project.urls["dev"]
-        url = plain.replace(f":{self.server.port}/", f":{proxy.port}/") if proxy else None
+        port = proxy.port if proxy else self.port
+        url = self.project.urls["dev"].replace(f":{self.server.port}/", f":{port}/")
         return self.starter.start(self.project, *words, url=url)
 
     def end(self, runner: Runner, *, codes: set[int] = FORESEEN) -> int:
@@ -232,6 +246,12 @@ class World:
             self.fail(f"{' '.join(runner.words)} ended with {code}", runner)
         return code
 
+    def begin(self) -> None:
+        """Make the ledger, and apply the first migration."""
+        if self.clean("init", "dev") != 0 or self.clean("sync", "dev", "--json") != 0:
+            self.fail("it could not begin")
+        self.check()
+
     def clean(self, *words: str) -> int:
         """A run that nobody disturbs. Afterwards nothing of it is left."""
         runner = self.start(*words)
@@ -245,7 +265,7 @@ class World:
         began = time.monotonic()
         with psycopg.connect(self.project.urls["dev"], autocommit=True) as connection:
             while True:
-                left = connection.execute(f"SELECT application_name, state, query FROM pg_stat_activity WHERE {MINE}".encode()).fetchall()  # fmt: skip
+                left = connection.execute(f"SELECT application_name, state, query FROM pg_stat_activity WHERE {self.mine}".encode()).fetchall()  # fmt: skip
                 if not left:
                     break
                 if time.monotonic() - began > GONE:
@@ -325,6 +345,27 @@ class World:
         seen = look(self.project.urls["dev"])
         absent = [version for version in self.versions if self._entry(seen, version) is None]
         return ("sync", "dev", "--json", "--wait", *(w for v in absent for w in ("--include", str(v))))
+
+    def run_by_hand(self, version: int) -> None:
+        """A person runs a file with psql. Nothing of it is in the ledger yet."""
+        script = self.versions[version].script
+        with psycopg.connect(self.project.urls["dev"], autocommit=True) as connection:
+            for part in script.parts:
+                while connection.execute(part.sql.encode()).rowcount > 0 and script.fills is not None:
+                    pass
+        self.books.by_hand.update(script.tags)
+        self.note(f"{version} is run by hand")
+
+    def take_back_by_hand(self, version: int, script: Script) -> None:
+        """A person removes what a file made, whose entry is gone."""
+        with psycopg.connect(self.project.urls["dev"], autocommit=True) as connection:
+            for part in reversed(script.parts):
+                if part.makes.startswith("column"):
+                    connection.execute(f"ALTER TABLE big DROP {part.makes}".encode())
+                elif part.makes:
+                    connection.execute(f"DROP {part.makes}".encode())
+            connection.execute("DELETE FROM filled WHERE v = %s", (version,))
+        self.note(f"{version} is taken back by hand")
 
     def finish(self) -> None:
         """Everything is mended and settled; then a run must come through, and nothing be lost, doubled or left."""
