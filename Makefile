@@ -12,7 +12,7 @@ help:
 	@echo "make demo    the main job end to end, on real servers (Ctrl-C stops it)"
 	@echo "make test    the tests (real PostgreSQL, real S3, real Prefect; several at once; half an hour on two cores)"
 	@echo "make test-slow  the rest: every fault, trap and form that takes long"
-	@echo "make soak    250 random kills of a run at work (about six minutes)"
+	@echo "make soak    1,000 random faults, and 250 random kills of a run at work (about forty-five minutes)"
 	@echo "make soak-backups  100 random damages to stored backups (about three minutes)"
 	@echo "make soak-fingerprint  1,000 random pairs of DDL sequences against pg_dump (about twenty minutes)"
 	@echo "make test-majors MAJORS=14=/path/to/bin,18=/path/to/bin  the same schema on other major versions"
@@ -45,7 +45,7 @@ test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -n auto -m slow
 
 soak: $(STAMP)
-	@LOCKSTEP_KILLS=$${LOCKSTEP_KILLS:-250} $(BIN)/python -m pytest tests/faults
+	@LOCKSTEP_FAULTS=$${LOCKSTEP_FAULTS:-1000} LOCKSTEP_KILLS=$${LOCKSTEP_KILLS:-250} $(BIN)/python -m pytest tests/faults
 
 soak-backups: $(STAMP)
 	@LOCKSTEP_DAMAGES=$${LOCKSTEP_DAMAGES:-100} $(BIN)/python -m pytest tests/integration/backup/test_damage.py

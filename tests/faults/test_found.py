@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import psycopg
+import pytest
 
+from lockstep.postgres import poolers
+from lockstep.postgres.throwaway import ThrowawayServer
+from tests.integration.pooler import Pooler
 from tests.project import Outcome, Project
 
 
@@ -45,3 +50,29 @@ def test_a_query_of_lockstep_itself_that_somebody_cancels_is_no_unexpected_error
         assert done.code == 6 or words == ("status",), (words, done)
         assert "was cancelled on the server" in done.err + done.out and "unexpected" not in done.err, (words, done)
     assert project.run("sync").code == 0
+
+
+@pytest.mark.pooler
+def test_a_server_that_crashes_is_not_taken_for_a_pooler_in_transaction_mode(
+    pg_bin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "migrations").mkdir()
+    with ThrowawayServer(pg_bin) as server, Pooler(server.url(), mode="session") as pooler:
+        project = Project(folder=tmp_path, urls={"dev": server.url()})
+        project.configure()
+        project.run("init")
+        project.urls["dev"] = pooler.url()
+        ask = poolers._ask
+        asked: list[str] = []
+
+        def ask_and_crash(connection: psycopg.Connection, query: str) -> tuple[bytes | None, ...] | None:
+            answer = ask(connection, query)
+            if not asked:
+                server.kill()
+            asked.append(query)
+            return answer
+
+        monkeypatch.setattr(poolers, "_ask", ask_and_crash)
+        done = project.run("sync")
+    assert asked
+    assert done.code == 8 and "transaction mode" not in done.err, done

@@ -22,10 +22,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from lockstep.postgres.throwaway import FAST, ThrowawayServer
+from tests.faults.files import Tally
 from tests.faults.machine import Machine
 from tests.faults.scripts import Shape
 from tests.faults.starter import Starter
-from tests.faults.world import Pace, Tally, World
+from tests.faults.world import Pace, World
 from tests.integration.pooler import Pooler, find_pgbouncer
 from tests.integration.proxy import CountingProxy
 from tests.project import Project

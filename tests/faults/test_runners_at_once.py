@@ -31,7 +31,11 @@ def starter() -> Iterator[Starter]:
 def files(project: Project, seconds: float) -> None:
     project.write("001-a.sql", "CREATE TABLE effects (tag text);\nINSERT INTO effects VALUES ('1');")
     project.write("002-b.sql", f"INSERT INTO effects VALUES ('2');\nSELECT pg_sleep({seconds});")
-    project.write("003-c.sql", "-- lockstep: transaction=none\nINSERT INTO effects VALUES ('3');\nVACUUM effects;")
+    project.write(
+        "003-c.sql",
+        "-- lockstep: transaction=none\nINSERT INTO effects VALUES ('3');\nVACUUM effects;\n"
+        "CREATE INDEX CONCURRENTLY effects_tag ON effects (tag);\nREINDEX INDEX CONCURRENTLY effects_tag;",
+    )
     project.write("004-d.sql", "INSERT INTO effects VALUES ('4');")
 
 
@@ -65,6 +69,9 @@ def test_of_eight_runs_on_one_database_one_works_and_the_others_wait_or_are_told
         error = said["dev"]["error"]
         assert isinstance(error, dict)
         assert re.search(rf"run {run_id} \(user postgres, pid \d+, connected since ", str(error["message"])), error
+    # A concurrent build waits for whoever has a snapshot: neither for our own lock, nor for those who wait for it.
+    ((details,),) = project.query("SELECT details FROM schema_migrations_log WHERE event = 'apply' AND version = 3")
+    assert "waited_for" not in details, details
     refusals = project.query("SELECT details->>'lock' FROM schema_migrations_log WHERE event = 'refuse'")
     assert len(refusals) == sum(1 for code, _ in outcomes if code == 5)
     assert all(str(run_id) in text for (text,) in refusals)

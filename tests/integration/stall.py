@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
@@ -41,12 +42,23 @@ class Stall:
 
 
 class InTheWay:
-    """A session that holds its locks for a while: it runs `statement` in a transaction, and ends it after `seconds`."""
+    """A session that holds its locks for a while: it runs `statement` in a transaction, and ends it after `seconds`.
 
-    def __init__(self, url: str, statement: str, seconds: float, application: str = "in-the-way") -> None:
+    With `busy` it is at a long query all the time; else it is idle in its transaction.
+    """
+
+    def __init__(
+        self, url: str, statement: str, seconds: float, application: str = "in-the-way", *, busy: bool = False
+    ) -> None:
         self._connection = psycopg.connect(url, application_name=application)
         self._connection.execute(statement.encode())
-        self._timer = threading.Timer(seconds, self._connection.rollback)
+        self._timer = threading.Timer(0 if busy else seconds, self._work if busy else self._connection.rollback)
+        self._seconds = seconds
+
+    def _work(self) -> None:
+        with contextlib.suppress(psycopg.errors.QueryCanceled):
+            self._connection.execute("SELECT pg_sleep(%s)", (self._seconds,))
+        self._connection.rollback()
 
     def __enter__(self) -> InTheWay:
         self._timer.start()
@@ -56,5 +68,6 @@ class InTheWay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._timer.cancel()
+        self._connection.cancel_safe()
         self._timer.join()
         self._connection.close()

@@ -42,7 +42,10 @@ def shares_backends(first: psycopg.Connection, second: psycopg.Connection, pid: 
             try:
                 others = _answer(second, _QUEUED)
             except psycopg.errors.ProtocolViolation:
-                return True  # not even BEGIN: statement mode
+                # Not even BEGIN: statement mode. Or the server has just gone, which PgBouncer reports by the same code:
+                # then it has let go of `first` as well, and that raises.
+                _ask(first, _MINE)
+                return True
             if others is None:
                 # `second` is in the pooler's queue. `first` would be behind it there, had it no backend of its own.
                 mine = _ask(first, _MINE)
