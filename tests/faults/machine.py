@@ -55,10 +55,16 @@ REVERTS = st.sampled_from(("revert", "revert --to"))
 EDITS = st.one_of(st.none(), st.none(), SHAPES)
 
 
+class Enough(KeyboardInterrupt):
+    """There were faults enough, or time is over. Hypothesis lets only this through at once."""
+
+
 class Worlds(Protocol):
-    """What makes a world on a fresh database."""
+    """What makes a world on a fresh database, and knows when it is enough."""
 
     def make(self) -> World: ...
+    @property
+    def enough(self) -> bool: ...
 
 
 class Machine(RuleBasedStateMachine):
@@ -68,12 +74,16 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        if self.worlds.enough:
+            raise Enough
         self.world = self.worlds.make()
         self.failed = False
 
     def strike(self, command: str, new: list[Shape], under: list[Blow], pick: int, edit: Shape | None) -> None:
         """Let a command run, with something to do, and something happen to it; then again."""
         world = self.world
+        if self.worlds.enough:
+            return
         with self.told():
             if edit is not None:
                 world.edit(pick, edit)

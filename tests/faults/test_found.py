@@ -62,17 +62,19 @@ def test_a_server_that_crashes_is_not_taken_for_a_pooler_in_transaction_mode(
         project.configure()
         project.run("init")
         project.urls["dev"] = pooler.url()
-        ask = poolers._ask
-        asked: list[str] = []
+        # The second session's question takes a while, so that the crash comes in the middle of it.
+        monkeypatch.setattr(poolers, "_OTHERS", f"SELECT pg_sleep(10); {poolers._OTHERS}")
+        monkeypatch.setattr(poolers, "_QUEUED", 20.0)
 
-        def ask_and_crash(connection: psycopg.Connection, query: str) -> tuple[bytes | None, ...] | None:
-            answer = ask(connection, query)
-            if not asked:
-                server.kill()
-            asked.append(query)
-            return answer
+        def crash() -> None:
+            with psycopg.connect(server.url(), autocommit=True) as connection:
+                asked = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(10)%' AND state = 'active'"
+                while not connection.execute(asked).fetchall():
+                    time.sleep(0.01)
+            server.kill()
 
-        monkeypatch.setattr(poolers, "_ask", ask_and_crash)
+        thread = threading.Thread(target=crash)
+        thread.start()
         done = project.run("sync")
-    assert asked
+        thread.join()
     assert done.code == 8 and "transaction mode" not in done.err, done
