@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -78,3 +79,33 @@ def test_a_server_that_crashes_is_not_taken_for_a_pooler_in_transaction_mode(
         done = project.run("sync")
         thread.join()
     assert done.code == 8 and "transaction mode" not in done.err, done
+
+
+@pytest.mark.parametrize("pooled", [False, pytest.param(True, marks=pytest.mark.pooler)], ids=["direct", "pooled"])
+def test_a_session_that_is_ended_in_its_commit_is_a_lost_connection(pooled: bool, project: Project) -> None:
+    project.run("init")
+    project.write("001-a.sql", "CREATE TABLE a (id bigint);")
+    assert project.run("sync").code == 0
+    project.query(
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(20); RETURN NULL; END $$;"
+        "CREATE CONSTRAINT TRIGGER slowly AFTER DELETE ON schema_migrations DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION slowly()"
+    )
+    direct = project.urls["dev"]
+
+    def end_it() -> None:
+        with psycopg.connect(direct, autocommit=True) as connection:
+            asked = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%COMMIT%' AND wait_event = 'PgSleep'"
+            while not connection.execute(asked).fetchall():
+                time.sleep(0.01)
+
+    with ExitStack() as stack:
+        if pooled:
+            project.urls["dev"] = stack.enter_context(Pooler(direct, mode="session")).url()
+        thread = threading.Thread(target=end_it)
+        thread.start()
+        done = project.run("repair", "dev", "--forget", "1")
+        thread.join()
+        project.urls["dev"] = direct
+    assert done.code == 8 and "the connection was lost" in done.err, done
+    assert project.query("SELECT count(*) FROM schema_migrations") == [(1,)]

@@ -61,7 +61,7 @@ def pooler(own_server: ThrowawayServer) -> Iterator[Pooler | None]:
         NOT_RUN.append("random faults behind a pooler not run: pgbouncer is not installed: apt-get install pgbouncer")
         yield None
         return
-    with Pooler(own_server.url(), mode="session", size=30) as running:
+    with Pooler(own_server.url(), mode="session", size=30, server_login_retry="0.2") as running:
         yield running
 
 

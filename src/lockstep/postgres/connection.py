@@ -163,7 +163,7 @@ class guard:  # noqa: N801  # reads as a statement: `with guard(target):`
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, psycopg.OperationalError) and _lost(error):
+        if isinstance(error, psycopg.OperationalError | psycopg.InternalError) and _lost(error):
             text = redact(str(error), self._target).strip().splitlines()
             raise Unreachable(
                 target=self._target.name,
@@ -172,8 +172,12 @@ class guard:  # noqa: N801  # reads as a statement: `with guard(target):`
             ) from None
 
 
-def _lost(error: psycopg.OperationalError) -> bool:
-    """No SQLSTATE (libpq's own), class 08 (connection), 57P01–57P03 and 57P05 (the server ended the session)."""
+def _lost(error: psycopg.Error) -> bool:
+    """No SQLSTATE (libpq's own), class 08 (connection), 57P01–57P03 and 57P05 (the server ended the session).
+
+    psycopg itself has an InternalError for more answers than there were questions: a pooler adds one of its own to that
+    of a session that was ended.
+    """
     state = error.sqlstate
     return state is None or state.startswith("08") or state in {"57P01", "57P02", "57P03", "57P05"}
 
