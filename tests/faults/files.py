@@ -25,6 +25,7 @@ class Tally:
     applied: int = 0  # events of the audit logs
     reverted: int = 0
     slowest: float = 0.0  # seconds until the last session of a run was gone
+    failures: list[str] = field(default_factory=list)  # hypothesis may hide one behind an error of its own
     invalid: int = 0  # times that a fault left an invalid index
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from traceback import format_exc
 from typing import ClassVar, Protocol
 
 from hypothesis import strategies as st
@@ -105,6 +106,7 @@ class Machine(RuleBasedStateMachine):
             yield
         except BaseException:
             self.failed = True
+            self.world.tally.failures.append(format_exc())
             raise
 
     def _words(self, command: str, pick: int) -> tuple[str, ...]:
@@ -220,8 +222,6 @@ class Machine(RuleBasedStateMachine):
         self.strike("repair", new, under[:1], pick, edit)
 
     def teardown(self) -> None:
-        try:
-            if not self.failed:
+        if not self.failed:
+            with self.told():
                 self.world.finish()
-        finally:
-            self.world.project.urls.clear()

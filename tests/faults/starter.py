@@ -115,6 +115,8 @@ def _run(words: list[str], environ: dict[str, str], out: str, err: str) -> None:
         for stream_out in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):
                 stream_out.flush()
+    except KeyboardInterrupt:  # before or after the entry point, which has an answer of its own
+        code = 130
     finally:
         os._exit(code)
 

@@ -168,7 +168,11 @@ def test_random_faults_lose_nothing_double_nothing_and_leave_nothing(
             at += 1
     except Enough:
         pass
+    except BaseException:
+        # It has seen the same beginning pass, and speaks of that.
+        assert not tally.failures, tally.failures[0]
+        raise
     finally:
         LINES.append(f"{tally.text}; seed {first}, the last one {at}")
         shutil.rmtree(folder, ignore_errors=True)
-    assert tally.hits >= tally.missed, "most faults must hit a run at work"
+    assert tally.hits >= (tally.missed if LONG else 1), "most faults must hit a run at work"
