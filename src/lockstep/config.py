@@ -217,7 +217,9 @@ def _shape(data: dict[str, object], lines: Mapping[str, int]) -> FileShape:
         path = _named(path, data, unknown)
         key = f"{path}.{unknown}".lstrip(".") if unknown else path
         if unknown:
-            problem = f"unknown key '{key}'{meant(unknown, _KNOWN)}"
+            problem = (
+                f"unknown key '{key}'{meant(unknown, _KNOWN)}" if len(key) < _LONG else f"unknown key '{key[:_LONG]}…'"
+            )
         elif key:
             problem = f"{key}: {problem}"
         line = lines.get(key)
@@ -226,6 +228,9 @@ def _shape(data: dict[str, object], lines: Mapping[str, int]) -> FileShape:
             where=f"{FILE}:{line}" if line else FILE,
             hint="docs/reference/config.md lists every key",
         ) from None
+
+
+_LONG = 200  # characters of a key; one that is longer resembles none of ours
 
 
 def _named(path: str, data: dict[str, object], unknown: str | None) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
-import postgast.pg_query_pb2 as libpg_query
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -58,7 +59,7 @@ def test_any_text_is_a_script_or_an_error_with_its_place(text: str) -> None:
     content_digest(text)
 
 
-CHAIN = {
+CHAIN: dict[str, Callable[[int], str]] = {
     "operators": lambda n: "SELECT " + " || ".join(["a"] * n),
     "casts": lambda n: "SELECT a" + "::text" * n,
     "joins": lambda n: "SELECT 1 FROM a" + " JOIN a ON b AND c" * n,
@@ -97,7 +98,7 @@ def test_what_stands_side_by_side_is_not_deep() -> None:
 
 
 def test_the_tokens_are_those_of_the_grammar() -> None:
-    names = {number: name for name, number in libpg_query.Token.items()}
+    names = {number: name for name, number in import_module("postgast.pg_query_pb2").Token.items()}
 
     def called(tokens: frozenset[int]) -> set[str]:
         return {names[token].removesuffix("_P") for token in tokens}

@@ -234,5 +234,6 @@ def entry_progress(document: Mapping[str, object] | None) -> Progress | None:
     """Return the progress that an entry's column holds. Keys of a newer version are left out, and other types."""
     if document is None:
         return None
-    fields = {name: value for name, value in document.items() if type(value) is type(getattr(_NO_PROGRESS, name, None))}
+    known = {name: value for name, value in document.items() if name in Progress.__slots__}
+    fields = {name: value for name, value in known.items() if type(value) is type(getattr(_NO_PROGRESS, name))}
     return Progress(**fields)  # type: ignore[arg-type]  # of the types that its defaults have
