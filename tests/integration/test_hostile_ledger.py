@@ -77,6 +77,13 @@ def test_hostile_rows_are_shown_as_text_by_every_command(hostile: Project) -> No
         assert not [char for char in hostile.run(*words, "--json").out if char not in "\n\t" and not char.isprintable()]
 
 
+def test_words_that_are_not_utf_8_are_refused(project: Project) -> None:
+    for words in (["history", "--actor", "\udce9"], ["repair", "dev", "--accept", "a\0b"], ["new", "caf\udce9"]):
+        done = project.run(*words)
+        assert done.code == 2 and "is not UTF-8" in done.err and "next: " in done.err
+    assert project.run("history", "-n", "9" * 30).code == project.run("sync", "--to", "²").code == 2
+
+
 #: What may stand where a text, a number, a moment or an object is expected.
 VALUES: tuple[object, ...] = (
     None, True, 0, -1, 2**70, 1e300, "", EVIL, "2026-13-45", "infinity", "NaN", [], {}, [[]], {"": None}, "x" * 3000,

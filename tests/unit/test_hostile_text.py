@@ -22,9 +22,11 @@ from lockstep.core.directives import misplaced, parse_directives
 from lockstep.core.duration import parse_duration
 from lockstep.core.filename import MAX_VERSION, parse_file_name, unprintable, why_not
 from lockstep.core.grammar import deparse, parse
+from lockstep.core.ledger import Ledger
 from lockstep.core.locking.hazards import find_hazards
 from lockstep.core.locking.known import Known
 from lockstep.core.migration import SqlFile
+from lockstep.core.planner import Plan, PlanOptions, plan
 from lockstep.core.size import parse_bytes
 from lockstep.core.statements import parse_script
 from lockstep.core.text import excerpt, printable
@@ -263,3 +265,13 @@ def test_a_file_that_never_ends_is_not_read_to_its_end(folder: Path, monkeypatch
         sparse.truncate(10 * 1024**4)
     with pytest.raises(MigrationFileError, match=r"002-large.sql: is larger than 1 MiB"):
         read_folder(load_settings(folder.parent, {}))
+
+
+def test_thousands_of_files_and_of_statements_in_one_make_a_plan(folder: Path) -> None:
+    for number in range(2, 2_000):
+        (folder / f"{number:05d}-step.sql").write_text(f"SELECT {number};")
+    (folder / "02000-many.sql").write_text("INSERT INTO t VALUES (1);\n" * 20_000)
+    read = read_folder(load_settings(folder.parent, {}))
+    made = plan(read, Ledger(), PlanOptions())
+    assert isinstance(made, Plan) and len(made.steps) == 2_000
+    assert len(made.steps[-1].migration.up.script().statements) == 20_000
