@@ -5,8 +5,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
+SUPPLY := .venv-supply
 
-.PHONY: help setup demo test test-slow soak soak-backups soak-fingerprint test-majors check bench bench-backup bench-rehearsal bench-health bench-fingerprint bench-orchestration screenshots format lock wheel clean
+# The packages of one dependency group.
+group = $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['$(1)'])"
+
+.PHONY: help setup demo test test-slow soak soak-backups soak-fingerprint test-majors check bench bench-backup bench-rehearsal bench-health bench-fingerprint bench-orchestration screenshots format lock wheel clean fuzz audit sbom
 
 help:
 	@echo "make demo    the main job end to end, on real servers (Ctrl-C stops it)"
@@ -15,6 +19,9 @@ help:
 	@echo "make soak    1,000 random faults, and 250 random kills of a run at work (about forty-five minutes)"
 	@echo "make soak-backups  100 random damages to stored backups (about three minutes)"
 	@echo "make soak-fingerprint  1,000 random pairs of DDL sequences against pg_dump (about twenty minutes)"
+	@echo "make fuzz    hostile files, documents and ledgers, for long (about ten minutes)"
+	@echo "make audit   known vulnerabilities of what the locks pin (needs the network)"
+	@echo "make sbom    what a machine in service installs, as CycloneDX, into dist/"
 	@echo "make test-majors MAJORS=14=/path/to/bin,18=/path/to/bin  the same schema on other major versions"
 	@echo "make check   ruff, mypy --strict, import contracts, squawk"
 	@echo "make bench   Lockstep beside nine peers and a floor (about 25 minutes; tables on stdout, all of it in .bench/)"
@@ -52,6 +59,14 @@ soak-backups: $(STAMP)
 
 soak-fingerprint: $(STAMP)
 	@LOCKSTEP_SEQUENCES=$${LOCKSTEP_SEQUENCES:-1000} $(BIN)/python -m pytest tests/integration/test_fingerprint_properties.py
+
+# The group `fuzz` is no part of the lock; where it does not install, hypothesis goes alone, and that is said.
+fuzz: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(call group,fuzz)) 2>/dev/null \
+		|| echo "atheris does not install on this Python: its part is left out"
+	@LOCKSTEP_FUZZ=$${LOCKSTEP_FUZZ:-20} $(BIN)/python -m pytest tests/unit/test_hostile_text.py \
+		tests/unit/test_hostile_documents.py tests/integration/test_hostile_ledger.py
+	@if $(BIN)/python -c "import atheris" 2>/dev/null; then $(BIN)/python -m tests.coverage_fuzz; fi
 
 test-majors: $(STAMP)
 	@LOCKSTEP_TEST_MAJORS=$(MAJORS) $(BIN)/python -m pytest tests/integration/test_fingerprint_same.py
@@ -100,5 +115,20 @@ lock: $(STAMP)
 wheel: $(STAMP)
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null && ls dist
 
+# The tools have dependencies of their own, so they live apart from what they look at.
+$(SUPPLY)/.ready: pyproject.toml $(STAMP)
+	@$(BIN)/python -m venv --clear $(SUPPLY)
+	@$(SUPPLY)/bin/python -m pip install --quiet --disable-pip-version-check $$($(call group,supply))
+	@touch $@
+
+audit: $(SUPPLY)/.ready
+	@$(BIN)/python tools/audit.py $(SUPPLY)/bin/pip-audit requirements.lock deploy/requirements.lock
+
+sbom: $(SUPPLY)/.ready
+	@mkdir -p dist
+	@$(SUPPLY)/bin/python -W ignore -m cyclonedx_py requirements --output-reproducible --pyproject pyproject.toml \
+		--output-format JSON --output-file dist/pg-lockstep.cdx.json deploy/requirements.lock
+	@ls dist/pg-lockstep.cdx.json
+
 clean:
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(SUPPLY) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -78,10 +78,7 @@ def load_settings(start: Path, environ: Mapping[str, str] | None = None) -> Sett
     """
     file = find_file(start)
     text = _text(file)
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(str(error), where=str(file)) from None
+    data = _toml(text, file)
     lines = _lines(text)
     shape = _shape(data, lines)
     variables, origins = _variables(file.parent, os.environ if environ is None else environ)
@@ -145,9 +142,33 @@ def find_file(start: Path) -> Path:
     )
 
 
+#: Bytes of lockstep.toml and of .env; a larger one is something else.
+LARGEST = 1024 * 1024
+#: A key of many parts: tomllib takes the square of their number, and no table of ours is so deep.
+_DEEP_KEY = re.compile(r"(?:[\w\"'-]{1,64}[ \t]{0,8}\.[ \t]{0,8}){64}")
+
+
+def _toml(text: str, file: Path) -> dict[str, object]:
+    try:
+        if _DEEP_KEY.search(text):
+            raise RecursionError
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(str(error), where=str(file)) from None
+    except RecursionError:
+        raise ConfigError(
+            "is nested too deeply", where=str(file), hint="docs/reference/config.md has its form"
+        ) from None
+    except ValueError:  # of int(): thousands of digits
+        raise ConfigError("holds a number that is too long", where=str(file)) from None
+
+
 def _text(file: Path) -> str:
     try:
-        raw = file.read_bytes()
+        with file.open("rb") as opened:
+            raw = opened.read(LARGEST + 1)
+        if len(raw) > LARGEST:
+            raise ConfigError(f"is larger than {LARGEST // 1024} KiB", where=str(file), hint=f"ls -l {file}")
         return raw.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(file), hint=f"ls -l {file}") from None
@@ -204,7 +225,9 @@ def _shape(data: dict[str, object], lines: Mapping[str, int]) -> FileShape:
         path = _named(path, data, unknown)
         key = f"{path}.{unknown}".lstrip(".") if unknown else path
         if unknown:
-            problem = f"unknown key '{key}'{meant(unknown, _KNOWN)}"
+            problem = (
+                f"unknown key '{key}'{meant(unknown, _KNOWN)}" if len(key) < _LONG else f"unknown key '{key[:_LONG]}…'"
+            )
         elif key:
             problem = f"{key}: {problem}"
         line = lines.get(key)
@@ -213,6 +236,9 @@ def _shape(data: dict[str, object], lines: Mapping[str, int]) -> FileShape:
             where=f"{FILE}:{line}" if line else FILE,
             hint="docs/reference/config.md lists every key",
         ) from None
+
+
+_LONG = 200  # characters of a key; one that is longer resembles none of ours
 
 
 def _named(path: str, data: dict[str, object], unknown: str | None) -> str:

@@ -126,3 +126,41 @@ def test_a_statement_beyond_what_can_be_sent_is_refused_with_its_line(project: P
     assert done.code == 7
     assert "001-a.sql:2: one statement of 65 MiB; the largest that is sent is 64 MiB" in done.err
     assert project.query("SELECT count(*) FROM schema_migrations") == [(0,)]
+
+
+@pytest.mark.slow
+def test_a_file_of_two_hundred_megabytes_takes_bounded_memory_on_both_sides(
+    small: tuple[Project, float, float],
+) -> None:
+    project, server_small, ours_small = small
+    row = "(%d, 'a note of some thirty bytes é')"
+    size = inserts = 0
+    with (project.folder / "migrations" / "002-large.sql").open("w") as file:
+        while size < 200 * MIB:
+            size += file.write(
+                "INSERT INTO t VALUES " + ",".join(row % m for m in range(inserts, inserts + 500)) + ";\n"
+            )
+            inserts += 500
+    with Watching(project) as backend:
+        code, ours, said = run_measured(project)
+    assert code == 0, said
+    assert project.query("SELECT count(*) FROM t") == [(inserts,)]
+    more_there, more_here = backend.highest - server_small, ours - ours_small
+    LINES.append(f"200 MiB file: server +{more_there:.0f} MiB, ours +{more_here:.0f} MiB over a small one")
+    assert more_there < 100
+    assert more_here < 12 * 200
+
+
+@pytest.mark.slow
+def test_ten_thousand_files_and_fifty_thousand_statements_are_applied(project: Project) -> None:
+    project.run("init")
+    for number in range(1, 10_000):
+        project.write(f"{number:05d}-step.sql", f"SELECT {number};")
+    statements = "INSERT INTO t VALUES (1);\n" * 50_000
+    project.write("10000-many.sql", f"CREATE TABLE t (id int);\n{statements}")
+    code, ours, said = run_measured(project)
+    assert code == 0, said
+    assert project.query("SELECT count(*) FROM t") == [(50_000,)]
+    assert project.query("SELECT count(*) FROM schema_migrations") == [(10_000,)]
+    LINES.append(f"10,000 files, one of 50,000 statements: ours {ours:.0f} MiB")
+    assert ours < 1_000

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+EPOCH = "1767225600"  # seconds since 1970, of every file in the wheel
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +22,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel as `make wheel` builds it."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": EPOCH})
     return next(folder.glob("*.whl"))
 
 
@@ -49,6 +52,38 @@ def test_the_wheel_brings_one_top_level_package(wheel: Path) -> None:
     files = set(zipfile.ZipFile(wheel).namelist())
     assert {"lockstep/py.typed", "lockstep/postgres/sql/create_ledger.sql", "lockstep/project/flows/deploy.py"} <= files
     assert not [name for name in files if "__pycache__" in name]
+
+
+#: What the wheel is made of; anything else in it came there by accident.
+KINDS = {".py", ".sql", ".md", ".toml", ".yaml", ".yml", ".jinja", ".css", ".png", ".service", ".env", ".lock", ".example", ".sh", ".typed", ".j2", ".timer", ".conf", ".template", ""}  # fmt: skip
+
+
+def test_nothing_is_in_the_wheel_that_does_not_belong_there(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        odd = [name for name in names if Path(name).suffix not in KINDS and ".dist-info/" not in name]
+        assert odd == []
+        assert not [name for name in names if name.startswith("/") or ".." in name or "\\" in name]
+        assert not [name for name in names if Path(name).name in {".env", ".git", ".DS_Store"} or "/tests/" in name]
+        here = str(ROOT).encode()
+        assert not [name for name in names if here in archive.read(name)]
+        assert all(info.external_attr >> 16 & 0o170000 in (0, 0o100000) for info in archive.infolist()), "no links"
+
+
+def test_the_wheel_is_the_same_to_the_byte_wherever_and_whenever_it_is_built(wheel: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "somewhere" / "else"
+    for name in ("src", "docs", "flows", "tasks", "deploy", "migrations"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "prefect.yaml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy / name)
+    for path in copy.rglob("*"):
+        os.utime(path, (10**9, 10**9))
+        path.chmod(0o700 if path.is_dir() or path.stat().st_mode & 0o100 else 0o600)
+    environ = {**os.environ, "TZ": "Pacific/Auckland", "LC_ALL": "C", "PYTHONHASHSEED": "7", "SOURCE_DATE_EPOCH": EPOCH}
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(copy)]
+    subprocess.run(command, check=True, capture_output=True, env=environ, umask=0o077)
+    (again,) = tmp_path.glob("*.whl")
+    assert hashlib.sha256(again.read_bytes()).hexdigest() == hashlib.sha256(wheel.read_bytes()).hexdigest()
 
 
 def test_a_team_starts_its_own_project_from_the_wheel(

@@ -230,4 +230,4 @@ def test_colour_changes_nothing_but_the_colour() -> None:
 def test_names_of_others_steer_neither_table_nor_page() -> None:
     odd = replace(EMAIL, windows=(replace(EMAIL.windows[0], relation='public."a|b`c"'),))
     page = rehearsal_markdown(made(odd))
-    assert '| 3 ms on `public."a\\|b\'c"` ' in page
+    assert '| 3 ms on ``public."a\\|b`c"`` ' in page

@@ -154,7 +154,7 @@ def _when(dated: Dated, now: datetime) -> str:
 
     def event(one: Any) -> str:
         about = f" {label(one.migration_name)}" if one.migration_name else ""
-        return f"{one.event}{about} by {words.safe(one.actor)} ({utc_minute(one.at)})"
+        return f"{words.safe(one.event)}{about} by {words.safe(one.actor)} ({utc_minute(one.at)})"
 
     exactly = f"made {utc_minute(dated.at)}" if dated.at else "made"
     if dated.after is None and dated.before is None:

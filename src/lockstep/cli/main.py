@@ -97,6 +97,8 @@ def _end_line(text: str) -> None:
 def main(argv: Sequence[str]) -> int:
     """Run one command line; return its exit code."""
     called = command_of(argv)
+    if any("\0" in word or not _is_text(word) for word in argv):
+        return _misused("one of the words of this call is not UTF-8", "lockstep --help")
     if argv and argv[0] in SHARED:
         return _misused(f"{argv[0]} stands behind the command", f"lockstep COMMAND {argv[0]} …")
     if called is not None and called not in COMMANDS:
@@ -174,6 +176,14 @@ def _unexpected(error: Exception, context: Context) -> LockstepError:
 def command_of(words: Sequence[str]) -> str | None:
     """Return the word that names the command."""
     return next((word for word in words if not word.startswith("-")), None)
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:  # bytes that the shell handed over as they were
+        return False
+    return True
 
 
 def _no_command(called: str) -> int:

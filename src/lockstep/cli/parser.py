@@ -23,6 +23,12 @@ class Parser(argparse.ArgumentParser):
                 action, said if "did you" in said else f"{said}; there are: {', '.join(known)}"
             )
 
+    def error(self, message: str) -> NoReturn:
+        """Exit as argparse does, with the words of the call written out where they would steer a terminal."""
+        from lockstep.core.text import printable
+
+        super().error("\n".join(map(printable, message.split("\n"))))
+
     def parse_known_options(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse, and refuse what is left over. Exits as argparse does."""
         found, unknown = self.parse_known_args(list(words))

@@ -62,7 +62,7 @@ def _print(one: TargetPlan, *, protected: bool) -> None:
 
     plan = one.plan
     if one.sql is not None:
-        show(f"-- {one.target}, plan {plan.digest[:12]}\n{one.sql}")
+        show(f"-- {one.target}, plan {plan.digest[:12]}\n{one.sql}", exact=True)
         return
     show(paint(one.target, "bold"))
     if not plan.steps:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lockstep.cli import status
 from lockstep.cli.context import Context
+from lockstep.cli.terminal import harmless
 from lockstep.errors import ExitCode, LockstepError, UsageError
 
 if TYPE_CHECKING:
@@ -50,12 +51,13 @@ def _look(context: Context, watched: Watch, *, check: bool) -> tuple[list[str], 
     try:
         folder = read_folder(context.settings)
     except LockstepError as error:
-        return [f"error: {error.message}", *([f"  next: {error.hint}"] if error.hint else [])], error.exit_code
+        said = [f"error: {error.message}", *([f"  next: {error.hint}"] if error.hint else [])]
+        return [harmless(line) for line in said], error.exit_code
     found = watched.look(folder, seconds=_ANSWER)
     compared: list[RecordedParity] = []
     within(_ANSWER, lambda: compared.extend(parity(context.settings, found)))  # it asks again where schemas differ
     results, trouble = status.lines(found, compared, folder)
-    lines = [line for text in (*results, *trouble) for line in text.split("\n")]
+    lines = [line for text in (*results, *trouble) for line in harmless(text).split("\n")]
     return lines, status.code(found, compared, folder, check=check)
 
 

@@ -59,10 +59,11 @@ def quiet() -> bool:
 # -- what is said ---------------------------------------------------------------------------------------------------------
 
 
-def show(text: str) -> None:
-    """Print a result."""
+def show(text: str, *, exact: bool = False) -> None:
+    """Print a result. `exact`: to the letter, unless it goes to a terminal."""
     clear()
-    sys.stdout.write(_in_zone(text) + "\n")
+    text = _in_zone(text)
+    sys.stdout.write((text if exact and not sys.stdout.isatty() else harmless(text)) + "\n")
 
 
 def detail(text: str) -> None:
@@ -76,7 +77,7 @@ def talk(text: str, *, urgent: bool = False) -> None:
     if manner.quiet and not urgent:
         return
     clear()
-    sys.stderr.write(_in_zone(text) + "\n")
+    sys.stderr.write(harmless(_in_zone(text)) + "\n")
     sys.stderr.flush()
 
 
@@ -95,7 +96,8 @@ def show_json(kind: str, body: dict[str, Any]) -> None:
 
     clear()
     raw = msgspec.json.encode({"format": f"lockstep.{kind}/1", **body}, enc_hook=str)
-    sys.stdout.write(msgspec.json.format(raw.decode(), indent=2) + "\n")
+    text = msgspec.json.format(raw.decode(), indent=2)
+    sys.stdout.write(_STEERING.sub(lambda one: json_escape(one[0]), text) + "\n")
 
 
 def show_error(error: LockstepError, *, as_json: bool, contacts: list[str], runbook: str | None) -> ExitCode:
@@ -139,6 +141,36 @@ def error_document(error: LockstepError) -> dict[str, Any]:
         "more": f"docs/guide.md#{error.more}" if error.more else None,
         "exit_code": int(error.exit_code),
     }
+
+
+#: What would steer a terminal, turn the direction of reading round, hide something, or cannot be written at all.
+_STEERING = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb"
+    "\\U000e0000-\\U000e007f\\ud800-\\udfff]"
+)
+_OURS = re.compile(rf"\x1b\[(?:{'|'.join(_COLOURS.values())}|0)m")
+
+
+def harmless(text: str) -> str:
+    """Return a text whose lines and colours are ours, with whatever else steers a terminal written out: `\\x1b`.
+
+    The last barrier: what others wrote is made one line where it is put into a text (core.text.printable).
+    """
+    if _STEERING.search(text) is None:
+        return text
+    from lockstep.core.text import printable
+
+    kept = _OURS.findall(text)
+    parts = [_STEERING.sub(lambda one: printable(one[0]), part) for part in _OURS.split(text)]
+    return "".join(part + colour for part, colour in zip(parts, [*kept, ""], strict=True))
+
+
+def json_escape(char: str) -> str:
+    """Return a character as JSON writes those that may not stand in a text."""
+    code = ord(char)
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    return "".join(f"\\u{half:04x}" for half in (0xD7C0 + (code >> 10), 0xDC00 + (code & 0x3FF)))
 
 
 # -- what the terminal can ------------------------------------------------------------------------------------------------
@@ -243,7 +275,7 @@ def _cells() -> int:
 def draw(line: str) -> None:
     """Write a line on stderr over the one that stands there."""
     start = "\r\033[2K" if manner.unfinished else ""
-    sys.stderr.write(start + _cut(line, _cells()))
+    sys.stderr.write(start + _cut(harmless(line), _cells()))
     sys.stderr.flush()
     manner.unfinished = True
 

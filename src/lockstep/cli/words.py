@@ -72,7 +72,7 @@ def reason(text: str) -> str:
 
 def count(text: str) -> int:
     """A number from 1."""
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdigit() and len(text) < 10) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no number from 1")
     return int(text)
 
@@ -99,7 +99,7 @@ def version_or_none(text: str) -> int:
 def version(text: str) -> int:
     """A version as people write it: 7, 007 or a whole file name."""
     digits = text.split("-", 1)[0].split("_", 1)[0]
-    if not digits.isdigit():
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 100):
         raise argparse.ArgumentTypeError(f"'{text}' is no version; give its number, for example 7")
     return int(digits)
 

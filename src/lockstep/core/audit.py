@@ -235,11 +235,17 @@ def anchor_details(details: Mapping[str, Any], number: int, at: datetime) -> Anc
             at=at,
             up_to=int(details["up_to"]),
             hash=str(details["hash"]),
-            key=details.get("key"),
-            sha256=details.get("sha256"),
-            size=details.get("size"),
-            plain_sha256=details.get("plain_sha256"),
-            encrypted_to=tuple(details.get("encrypted_to") or ()),
+            key=text_of(details, "key"),
+            sha256=text_of(details, "sha256"),
+            size=size if type(size := details.get("size")) is int else None,
+            plain_sha256=text_of(details, "plain_sha256"),
+            encrypted_to=tuple(str(one) for one in details.get("encrypted_to") or ()),
         )
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
+
+
+def text_of(details: Mapping[str, Any], name: str) -> str | None:
+    """Return a text of a row's details; None where it is missing or something else, which no code of ours writes."""
+    value = details.get(name)
+    return value if isinstance(value, str) else None

@@ -112,11 +112,13 @@ def mask_restrict(text: str) -> str:
     except PgQueryError:
         return text
     raw = legible.encode()
-    commands = {len(raw[: token.start].decode()) for token in tokens if token.token == _BACKSLASH}
-    for match in _RESTRICT.finditer(text):
-        if match.start() in commands:
-            text = text[: match.start()] + "--" + text[match.start() + 2 :]
-    return text
+    commands: set[int] = set()
+    at = before = 0  # characters and bytes so far
+    for token in tokens:
+        if token.token == _BACKSLASH:
+            at, before = at + len(raw[before : token.start].decode()), token.start
+            commands.add(at)
+    return _RESTRICT.sub(lambda found: f"--{found[0][2:]}" if found.start() in commands else found[0], text)
 
 
 _RESTRICT = re.compile(r"^(\\(?:un)?restrict )(\S*)", re.MULTILINE)

@@ -10,6 +10,7 @@ from lockstep.core.checksum import checksum as digest_of
 from lockstep.core.checksum import settings_digest
 from lockstep.core.ledger import Entry, EntryState, Hold, Ledger
 from lockstep.core.migration import Folder, Kind, Migration
+from lockstep.core.text import printable
 
 
 class State(Enum):
@@ -75,7 +76,7 @@ def compare(folder: Folder, ledger: Ledger, settings: Mapping[str, str] | None =
     for key, entry in entries.items():
         if key not in seen:
             gone = State.BASELINE if entry.kind is Kind.BASELINE else _begun(entry) or State.MISSING
-            rows.append(Row(name=entry.name, version=entry.version, state=gone, migration=None, entry=entry))
+            rows.append(Row(name=printable(entry.name), version=entry.version, state=gone, migration=None, entry=entry))
     return tuple(sorted(rows, key=lambda row: (row.version is None, row.version or 0, row.name)))
 
 

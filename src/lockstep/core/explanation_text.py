@@ -46,7 +46,7 @@ def _head(found: Explanation, moment: Callable[[datetime], str]) -> str:
     name = f"  {printable(prefect.name)}" if prefect else ""
     state = f"  {prefect.state}" + (f" {moment(prefect.at)}" if prefect.at else "") if prefect else ""
     which = "  (the newest run)" if found.newest else ""
-    lines = [f"run {found.run_id}{name}{state}{which}"]
+    lines = [f"run {printable(found.run_id)}{name}{state}{which}"]
     if found.by:
         lines.append(f"  started by {', '.join(map(printable, found.by))}")
     if prefect and prefect.reason:

@@ -27,7 +27,7 @@ class FileName:
     part: Part
 
 
-_FORM = re.compile(r"(?P<digits>\d+)[-_](?P<title>[^/]+?)(?:\.(?P<part>down|verify|up))?\.sql", re.IGNORECASE)
+_FORM = re.compile(r"(?P<digits>[0-9]+)[-_](?P<title>[^/]+?)(?:\.(?P<part>down|verify|up))?\.sql", re.IGNORECASE)
 
 
 def parse_file_name(name: str) -> FileName | None:
@@ -42,7 +42,7 @@ def parse_file_name(name: str) -> FileName | None:
 def version_and_part(name: str) -> tuple[int, Part] | None:
     """Return the two that place a file among thousands, or None as `parse_file_name` does."""
     match = _FORM.fullmatch(name)
-    if match is None:
+    if match is None or not name.isprintable():
         return None
     digits, _, part = match.groups()
     version = int(digits)
@@ -51,9 +51,21 @@ def version_and_part(name: str) -> tuple[int, Part] | None:
     return version, Part(part.lower()) if part else Part.UP
 
 
+def unprintable(name: str) -> str | None:
+    """Say which character of a name keeps people from seeing what it is; None: there is none."""
+    hidden = next((char for char in name if not char.isprintable()), None)
+    if hidden is None:
+        return None
+    if "\udc80" <= hidden <= "\udcff":  # how Python writes a byte that is no text
+        return f"byte 0x{ord(hidden) - 0xDC00:02x} of the name is not UTF-8"
+    return f"the name holds a character that cannot be seen (U+{ord(hidden):04X})"
+
+
 def why_not(name: str) -> str:
     """Say what is wrong with a `.sql` file name that does not parse, and what it should look like."""
-    match = re.match(r"(\d+)(.*)\.sql$", name, re.IGNORECASE | re.DOTALL)
+    if (hidden := unprintable(name)) is not None:
+        return hidden
+    match = re.match(r"([0-9]+)(.*)\.sql$", name, re.IGNORECASE | re.DOTALL)
     if match is None:
         return "the name must start with a number: 007-what-it-does.sql"
     if int(match[1]) > MAX_VERSION:

@@ -12,6 +12,7 @@ from lockstep.core.changes import Print, Touched
 from lockstep.core.fingerprint import Fingerprint, SchemaObject, fingerprint_of
 
 FORMAT = 1
+LARGEST = 256 * 1024 * 1024  # bytes of a state that is read: fifty times that of 5,000 tables
 
 
 class _Document(msgspec.Struct):
@@ -60,8 +61,12 @@ def decode_touched(data: bytes) -> tuple[Touched, ...]:
 
 def _decoded(data: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
     try:
-        document = decoder.decode(zlib.decompress(data))
-    except (zlib.error, msgspec.DecodeError) as error:
+        opened = zlib.decompressobj()
+        text = opened.decompress(data, LARGEST)
+        if opened.unconsumed_tail or not opened.eof:
+            raise ValueError(f"a recorded state cannot be read: cut short, or larger than {LARGEST // 2**20} MiB")
+        document = decoder.decode(text)
+    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"a recorded state cannot be read: {error}") from error
     if document.format > FORMAT:
         raise ValueError(f"a recorded state is of format {document.format}, which a newer Lockstep wrote")

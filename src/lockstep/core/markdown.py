@@ -33,3 +33,10 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return ""
     lines = [headers, ["---"] * len(headers), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def block(value: str, kind: str = "text") -> str:
+    """Return a block of code, whose lines stay lines: nothing that stands in it ends it."""
+    lines = [printable(line.expandtabs(4)) for line in value.split("\n")]
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", value)), default=0))
+    return "\n".join([f"{fence}{kind}", *lines, fence])

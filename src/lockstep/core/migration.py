@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lockstep.core.checksum import content_digest
 from lockstep.core.directives import NONE, Directives
+from lockstep.core.text import printable
 
 if TYPE_CHECKING:
     from lockstep.core.statements import Script
@@ -91,8 +92,8 @@ class Migration:
 
 
 def label(name: str) -> str:
-    """Return a migration's name without folder and `.sql`."""
-    return name.rsplit("/", 1)[-1].removesuffix(".sql")
+    """Return a migration's name without folder and `.sql`, on one line whatever a ledger holds."""
+    return printable(name).rsplit("/", 1)[-1].removesuffix(".sql")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from lockstep.core.comparison import BEGUN, Row, State, compare, effective_check
 from lockstep.core.counting import counted
 from lockstep.core.ledger import Entry, Hold, Ledger, Progress
 from lockstep.core.migration import Folder, Migration, label
+from lockstep.core.text import printable
 from lockstep.errors import ExitCode
 
 
@@ -197,7 +198,12 @@ def folder_refusals(folder: Folder) -> list[Refusal]:
         for names in folder.duplicates
     ]
     found += [
-        Refusal(reason=Reason.STRAY, message=f"{name}: {problem}", hint="rename or move the file", files=(name,))
+        Refusal(
+            reason=Reason.STRAY,
+            message=f"{printable(name)}: {problem}",
+            hint="rename or move the file",
+            files=(printable(name),),
+        )
         for name, problem in folder.stray
     ]
     return found

@@ -11,6 +11,7 @@ from lockstep.core.ledger import Entry, EntryState, Ledger, Progress
 from lockstep.core.migration import Folder, Kind, SqlFile
 from lockstep.core.planner import Reason, Refusal
 from lockstep.core.resuming import doubt, ran
+from lockstep.core.text import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,31 +109,31 @@ def _refusal(entry: Entry, irreversible: str | None, down: SqlFile | None) -> Re
     if entry.state is not EntryState.APPLIED and not (entry.progress and entry.progress.reverting):
         return Refusal(
             reason=Reason.FAILED,
-            message=f"{entry.name} was started and did not finish ({ran(entry)})",
+            message=f"{printable(entry.name)} was started and did not finish ({ran(entry)})",
             hint="finish it first (lockstep sync ENV), or take back by hand what it did, then: "
-            f"lockstep repair ENV --forget {entry.version or entry.name}",
-            files=(entry.name,),
+            f"lockstep repair ENV --forget {entry.version or printable(entry.name)}",
+            files=(printable(entry.name),),
         )
     if entry.kind is Kind.BASELINE:
         return Refusal(
             reason=Reason.NO_WAY_BACK,
-            message=f"{entry.name} is part of the baseline: it never ran here, so there is nothing to take back",
+            message=f"{printable(entry.name)} is part of the baseline: it never ran here, so there is nothing to take back",
             hint="revert to a version above the baseline",
-            files=(entry.name,),
+            files=(printable(entry.name),),
         )
     if irreversible is not None:
         return Refusal(
             reason=Reason.NO_WAY_BACK,
-            message=f"{entry.name} is irreversible: {irreversible}",
+            message=f"{printable(entry.name)} is irreversible: {irreversible}",
             hint="restore a backup instead: docs/guide.md#restore",
-            files=(entry.name,),
+            files=(printable(entry.name),),
         )
     if down is None:
         return Refusal(
             reason=Reason.NO_WAY_BACK,
-            message=f"{entry.name} has no down script, neither on disk nor in the ledger",
+            message=f"{printable(entry.name)} has no down script, neither on disk nor in the ledger",
             hint="write one beside the file (NNN-name.down.sql), or restore a backup: docs/guide.md#restore",
-            files=(entry.name,),
+            files=(printable(entry.name),),
         )
     if entry.progress is not None:
         settle = (

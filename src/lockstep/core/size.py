@@ -9,7 +9,7 @@ _UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 def parse_bytes(text: str) -> int:
     """Return bytes of a text such as `500MB`. Raises ValueError that shows the accepted forms."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|TB)", text.strip())
+    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)\s*(B|kB|MB|GB|TB)", text.strip())
     if match is None:
         raise ValueError(f"'{text}' is no size; write for example 500kB, 10MB, 1.5GB or 2TB")
     return round(float(match[1]) * _UNITS[match[2]])

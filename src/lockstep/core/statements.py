@@ -200,8 +200,12 @@ def _pairs_up(control: list[tuple[int, str, Traits]]) -> bool:
 
 
 _NOT_A_LINE_END = re.compile(r"[^\n]")
-_COPY_STDIN = re.compile(r"^\s*copy\b[^;]*\bfrom\s+stdin\b", re.IGNORECASE | re.MULTILINE)
-_PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\$\{\w+\}|(?<![:\w]):['\"]?[A-Za-z_]\w*")
+# Bounded: each is searched for at every place of a text that may be megabytes of nonsense.
+_LONGEST_COPY = 4_000  # characters from COPY to STDIN: it may name columns
+_COPY_STDIN = re.compile(
+    rf"^\s{{0,80}}copy\b[^;]{{0,{_LONGEST_COPY}}}?\bfrom\s{{1,80}}stdin\b", re.IGNORECASE | re.MULTILINE
+)
+_PLACEHOLDER = re.compile(r"\{\{[^{}\n]{0,200}\}\}|\$\{\w{1,200}\}|(?<![:\w]):['\"]?[A-Za-z_]\w{0,200}")
 
 
 def _parse(text: str, file: str, *, split: bool = False) -> Any:
@@ -234,7 +238,8 @@ def _explain(text: str, file: str, line: int, column: int, message: str) -> Migr
                 excerpt=excerpt(text, number),
                 hint="write it as SQL, or do it outside of the migration",
             )
-    if (copy := _COPY_STDIN.search(text)) and copy.start() <= len("\n".join(lines[:line])):
+    until = sum(map(len, lines[:line])) + line - 1  # the end of that line
+    if (copy := _COPY_STDIN.search(text, 0, until + _LONGEST_COPY)) and copy.start() <= until:
         return _copy(file, text, copy.start() + len(copy[0]) - len(copy[0].lstrip()))
     shown = lines[line - 1] if line <= len(lines) else ""
     hint = "mend it; lockstep validate checks the files without a database"
@@ -249,8 +254,16 @@ def _explain(text: str, file: str, line: int, column: int, message: str) -> Migr
             "values reach SQL as settings: current_setting('lockstep.NAME')"
         )
     return MigrationFileError(
-        message, file=file, line=line, column=column, excerpt=excerpt(text, line, column), hint=hint
+        _short(message), file=file, line=line, column=column, excerpt=excerpt(text, line, column), hint=hint
     )
+
+
+def _short(message: str) -> str:
+    """The parser's words. It quotes what it could not read, which may be all the rest of a file."""
+    return message if len(message) <= _WORDS else f'{message[:_WORDS]}…"'
+
+
+_WORDS = 160  # characters of them
 
 
 def _copy(file: str, text: str, start: int) -> MigrationFileError:

@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from lockstep.errors import LedgerFiltered
 from lockstep.postgres.connection import Session, guard
-from lockstep.postgres.ledger import missing, reads_all_rows
+from lockstep.postgres.ledger import missing, reads_all_rows, unreadable_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,7 @@ def read_log(session: Session, *, limit: int | None, wanted: Wanted = ALL) -> li
     return [
         LoggedEvent(
             id=r[0], at=r[1], event=r[2], actor=r[3], host=r[4], run_id=r[5], migration_name=r[6], version=r[7],
-            duration_ms=r[8], details=r[9], orchestrator_url=r[10], previous_hash=r[11], hash=r[12],
+            duration_ms=r[8], details=r[9] if isinstance(r[9], dict) else {"details": r[9]}, orchestrator_url=r[10], previous_hash=r[11], hash=r[12],
         )
         for r in rows
     ]  # fmt: skip
@@ -245,5 +245,7 @@ def log_rows(session: Session, statement: sql.Composed, values: tuple[Any, ...])
             raise LedgerFiltered(
                 target=session.target.name, ledger=session.target.ledger, role=session.facts.current_user
             ) from None
+    except psycopg.DataError:
+        raise unreadable_rows(session) from None
     with guard(session.target):
         return session.connection.execute(statement, values).fetchall()

@@ -94,13 +94,24 @@ def read_restores(session: Session) -> tuple[Restore, ...]:
     found: dict[int, Restore] = {}
     for event, number, at, previous, details in log_rows(session, statement, ()):
         for one in (
-            details["restores"]
+            _listed(details["restores"])
             if event == "prune"
-            else ({**details, "number": number, "at": at, "previous_hash": previous},)
+            else (
+                {
+                    **(details if isinstance(details, dict) else {}),
+                    "number": number,
+                    "at": at,
+                    "previous_hash": previous,
+                },
+            )
         ):
             if (restore := _restore(one)) is not None:
                 found[restore.number] = restore
     return tuple(found[number] for number in sorted(found))
+
+
+def _listed(found: object) -> list[Any]:
+    return found if isinstance(found, list) else []
 
 
 def _restore(row: dict[str, Any]) -> Restore | None:
@@ -113,7 +124,7 @@ def _restore(row: dict[str, Any]) -> Restore | None:
             of=str(row["of"]),
             previous_hash=str(row["previous_hash"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None  # written by hand: it explains nothing
 
 

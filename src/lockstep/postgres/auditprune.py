@@ -60,7 +60,8 @@ def read_needed(session: Session, *, days: int) -> tuple[Needed, ...]:
 def read_undone(session: Session) -> tuple[tuple[int, int], ...]:
     """Return the events that were taken back, each with the one that took it back. Raises as read_needed does."""
     statement = sql.SQL(
-        "SELECT (details->>'undoes')::bigint, id FROM {}.schema_migrations_log WHERE details ? 'undoes' ORDER BY id"
+        "SELECT u.id, l.id FROM {0}.schema_migrations_log l JOIN {0}.schema_migrations_log u "
+        "ON l.details->>'undoes' = u.id::text WHERE l.details ? 'undoes' ORDER BY l.id"
     ).format(sql.Identifier(session.target.ledger_schema))
     return tuple((undone, by) for undone, by in log_rows(session, statement, ()))
 
@@ -124,5 +125,5 @@ SELECT r.id, r.version
                     WHERE l.version = r.version AND l.id > r.id AND l.event IN ('apply', 'repair', 'revert')
                       AND (NOT l.details ? 'undoes' OR l.details ? 'held')
                       AND NOT EXISTS (SELECT FROM {0}.schema_migrations_log u
-                                       WHERE u.id > l.id AND (u.details->>'undoes')::bigint = l.id))
+                                       WHERE u.id > l.id AND u.details->>'undoes' = l.id::text))
 """

@@ -5,17 +5,20 @@ Everything that talks to a target gets its connection here. Knows nothing of mig
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
+from psycopg.types.json import set_json_loads
 
 from lockstep.core import redaction, steps
 from lockstep.core.address import Address
@@ -248,6 +251,14 @@ def _startup_options(settings: Mapping[str, str], mark: str) -> str:
     return text if text.isascii() and len(text) <= _OPTIONS_LIMIT else ""
 
 
+def _json(text: str | bytes) -> Any:
+    """A JSON value of the server's, which knows neither Python's limit for digits nor that for depth."""
+    try:
+        return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 1_000 else float(digits))
+    except RecursionError:
+        return None
+
+
 def _connect(
     target: Target, parameters: Mapping[str, str], *, without_settings: Mapping[str, str] | None = None
 ) -> psycopg.Connection:
@@ -255,6 +266,7 @@ def _connect(
     try:
         with steps.step(f"{target.name}: connecting"):
             connection = psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
+        set_json_loads(_json, connection)
         if steps.listening():
             from lockstep.postgres.spoken import SpokenCursor
 

@@ -5,6 +5,7 @@ So every correction can be taken back by another one. All of it runs in the call
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -115,6 +116,11 @@ def read_trace(session: Session, number: int) -> Trace:
             hint=f"lockstep history {session.target.environment} shows their numbers",
         )
     event, name, version, details = rows[0]
+    if not all(_are_rows(details.get(side)) for side in ("before", "after")):
+        raise UsageError(
+            f"{session.target.name}: event {number} of the audit log does not say which rows it changed: no Lockstep wrote it",
+            hint=CORRECTED,
+        )
     return Trace(
         number=number,
         event=event,
@@ -122,7 +128,17 @@ def read_trace(session: Session, number: int) -> Trace:
         version=version,
         before=tuple(details["before"]),
         after=tuple(details["after"]),
-        hold=details.get("hold"),
+        hold=hold if isinstance(hold := details.get("hold"), dict) else None,
+    )
+
+
+def _are_rows(found: object) -> bool:
+    """Whether it is a list of ledger rows, as a correction keeps them."""
+    return isinstance(found, list) and all(
+        isinstance(row, dict)
+        and isinstance(row.get("migration_name"), str)
+        and isinstance(row.get("version", ""), int | None)
+        for row in found
     )
 
 
@@ -130,7 +146,7 @@ def read_later(session: Session, number: int) -> tuple[Touched, ...]:
     """Return the events after this one that changed rows. A try that failed left its row to its `start` or `resume`."""
     rows = _execute(
         session,
-        "SELECT id, event, migration_name, version, (details->>'undoes')::bigint FROM {}.schema_migrations_log "
+        "SELECT id, event, migration_name, version, details->>'undoes' FROM {}.schema_migrations_log "
         "WHERE id > %s AND event IN ('start', 'resume', 'apply', 'revert', 'heal', 'repair', 'baseline') ORDER BY id",
         (number,),
     )
@@ -140,7 +156,7 @@ def read_later(session: Session, number: int) -> tuple[Touched, ...]:
             event=event,
             names=frozenset({name} - {None}),
             versions=frozenset({version} - {None}),
-            undoes=undoes,
+            undoes=int(undoes) if undoes is not None and re.fullmatch("[0-9]{1,18}", undoes) else None,
         )
         for id_, event, name, version, undoes in rows
     )

@@ -227,8 +227,13 @@ class Scribe:
         return sql.Literal(value).as_string(self.context)
 
 
+_NO_PROGRESS = Progress()
+
+
 def entry_progress(document: Mapping[str, object] | None) -> Progress | None:
-    """Return the progress that an entry's column holds. Unknown keys of a newer version are left out."""
+    """Return the progress that an entry's column holds. Keys of a newer version are left out, and other types."""
     if document is None:
         return None
-    return Progress(**{name: value for name, value in document.items() if name in Progress.__slots__})  # type: ignore[arg-type]  # written by `_progress`
+    known = {name: value for name, value in document.items() if name in Progress.__slots__}
+    fields = {name: value for name, value in known.items() if type(value) is type(getattr(_NO_PROGRESS, name))}
+    return Progress(**fields)  # type: ignore[arg-type]  # of the types that its defaults have

@@ -17,6 +17,7 @@ from lockstep.core.checksum import checksum
 from lockstep.core.directives import NONE, parse_directives
 from lockstep.core.ledger import TABLES, Entry, EntryState, Hold, Ledger
 from lockstep.core.migration import Kind, SqlFile
+from lockstep.core.text import printable
 from lockstep.errors import (
     LedgerError,
     LedgerFiltered,
@@ -85,12 +86,15 @@ def _read(session: Session, row_security: str) -> Ledger:
                     results.append(cursor.fetchall())
                 if not cursor.nextset():
                     break
+    except psycopg.DataError:
+        _roll_back(session)
+        raise unreadable_rows(session) from None
     except psycopg.Error:
         _roll_back(session)
         raise
     rows, holds, facts = results
     return Ledger(
-        entries=tuple(_entry(row) for row in rows),
+        entries=tuple(_entry(row, session) for row in rows),
         holds=tuple(
             Hold(version=r[0], name=r[1] or "", checksum=r[2], content_digest=r[3], at=r[4], reason=r[5]) for r in holds
         ),
@@ -108,7 +112,13 @@ _KINDS = {kind.value: kind for kind in Kind}
 _STATES = {state.value: state for state in EntryState}
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:
+def _entry(row: tuple[Any, ...], session: Session) -> Entry:
+    if row[2] not in _KINDS or row[3] not in _STATES or not isinstance(row[14], dict | None) or row[0] is None:
+        raise LedgerError(
+            f"{session.target.name}: the ledger's row of {printable(row[0] or 'no name')} holds what no Lockstep writes: "
+            f"kind '{printable(str(row[2]))}', state '{printable(str(row[3]))}', or a progress of another form.",
+            hint=f"a newer Lockstep may have written it; else correct the row in {session.target.ledger} by hand",
+        )
     return Entry(
         name=row[0],
         version=row[1],
@@ -138,6 +148,15 @@ def _proof(document: dict[str, Any]) -> StoredProof | None:
 def missing(session: Session) -> LedgerMissing:
     target = session.target
     return LedgerMissing(target=target.name, environment=target.environment, ledger=target.ledger)
+
+
+def unreadable_rows(session: Session) -> LedgerError:
+    """Return the error that ledger or audit log holds a value that no Lockstep writes and nothing here can take."""
+    return LedgerError(
+        f"{session.target.name}: {session.target.ledger} or its audit log holds a value that no Lockstep writes "
+        "(a time beyond the year 9999, say).",
+        hint=f"lockstep history {session.target.environment} --verify says which rows of the log others wrote",
+    )
 
 
 def locked(session: Session) -> LedgerError:

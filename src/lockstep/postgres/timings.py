@@ -24,8 +24,8 @@ SELECT migration_name, (array_agg(version ORDER BY id DESC))[1], event, count(*)
  GROUP BY migration_name, event ORDER BY 1, 3
 """
 _RUNS = """
-SELECT run_id, min(at - make_interval(secs => coalesce(duration_ms, 0) / 1000.0)) AS began,
-       (extract(epoch FROM max(at) - min(at - make_interval(secs => coalesce(duration_ms, 0) / 1000.0))) * 1000)::bigint,
+SELECT run_id, min(at - make_interval(secs => least(greatest(duration_ms, 0), 1e11) / 1000.0)) AS began,
+       (extract(epoch FROM max(at) - min(at - make_interval(secs => least(greatest(duration_ms, 0), 1e11) / 1000.0))) * 1000)::bigint,
        count(*) FILTER (WHERE event = 'apply'), count(*) FILTER (WHERE event = 'revert'),
        count(*) FILTER (WHERE event = 'fail')
   FROM {0}.schema_migrations_log
@@ -34,27 +34,28 @@ SELECT run_id, min(at - make_interval(secs => coalesce(duration_ms, 0) / 1000.0)
  ORDER BY max(id) DESC LIMIT %s
 """
 _WAITS = """
-SELECT count(*), count(*) FILTER (WHERE event = 'fail'), coalesce(sum((details->>'waited_ms')::bigint), 0),
-       coalesce(max((details->>'waited_ms')::bigint), 0)
-  FROM {0}.schema_migrations_log
+SELECT count(*), count(*) FILTER (WHERE event = 'fail'), coalesce(sum(waited)::bigint, 0), coalesce(max(waited), 0)
+  FROM {0}.schema_migrations_log,
+       LATERAL (SELECT CASE WHEN jsonb_typeof(details->'waited_ms') = 'number'
+                            THEN least((details->>'waited_ms')::numeric, 1e11)::bigint END AS waited) w
  WHERE event IN ('apply', 'revert', 'fail') AND (details ? 'waited_for' OR details ? 'waited_ms')
    AND at >= %s AND at < %s
 """
 _BLOCKERS = """
 SELECT who, count(DISTINCT id), max(at)
-  FROM {0}.schema_migrations_log, jsonb_array_elements_text(details->'waited_on') AS who
- WHERE event IN ('apply', 'revert', 'fail') AND jsonb_typeof(details->'waited_on') = 'array' AND at >= %s AND at < %s
+  FROM {0}.schema_migrations_log, jsonb_array_elements_text(CASE jsonb_typeof(details->'waited_on') WHEN 'array' THEN details->'waited_on' END) AS who
+ WHERE event IN ('apply', 'revert', 'fail') AND who IS NOT NULL AND at >= %s AND at < %s
  GROUP BY who ORDER BY 2 DESC, 3 DESC, 1 LIMIT %s
 """
 _REHEARSED = """
-SELECT migration_name, run_id, (details->'rehearsed'->>'ms')::float8, duration_ms
+SELECT migration_name, run_id, CASE jsonb_typeof(details->'rehearsed'->'ms') WHEN 'number' THEN least((details->'rehearsed'->>'ms')::numeric, 1e11)::float8 END, duration_ms
   FROM {0}.schema_migrations_log
  WHERE event = 'apply' AND duration_ms IS NOT NULL AND run_id IS NOT NULL
    AND jsonb_typeof(details->'rehearsed'->'ms') = 'number'
  ORDER BY id DESC LIMIT %s
 """
 _DEPLOYS = """
-SELECT run_id, min(at - make_interval(secs => coalesce(duration_ms, 0) / 1000.0)), max(at),
+SELECT run_id, min(at - make_interval(secs => least(greatest(duration_ms, 0), 1e11) / 1000.0)), max(at),
        (array_agg(actor ORDER BY id DESC) FILTER (WHERE event IN ('apply', 'revert', 'fail')))[1],
        count(*) FILTER (WHERE event = 'apply'), count(*) FILTER (WHERE event = 'revert'),
        count(*) FILTER (WHERE event = 'fail'),

@@ -120,7 +120,7 @@ def _exported(store: OpenStore, anchor: Anchor, numbers: set[int]) -> dict[int, 
             return {}
     except BackupDamaged as error:
         return error.message
-    except (msgspec.DecodeError, ValueError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return f"{anchor.key}: it holds no rows of an audit log"
     return found if last == anchor.hash else f"{anchor.key}: its last row is not the one that the prune names"
 

@@ -12,7 +12,7 @@ from lockstep.config import Environment, Settings
 from lockstep.core.address import Address, parse_address
 from lockstep.core.checksum import checksum, decode, foreign_checksums
 from lockstep.core.directives import parse_directives
-from lockstep.core.filename import Part, version_and_part, why_not
+from lockstep.core.filename import Part, unprintable, version_and_part, why_not
 from lockstep.core.migration import Folder, Migration, SqlFile, order
 from lockstep.errors import ConfigError, MigrationFileError, UsageError
 from lockstep.postgres.connection import Target
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lockstep.core.branching import Snapshot
 
 REPEATABLE = "repeatable"
+LARGEST = 512 * 1024 * 1024  # bytes of one file
 
 
 def read_folder(settings: Settings, broken: list[MigrationFileError] | None = None) -> Folder:
@@ -32,7 +33,7 @@ def read_folder(settings: Settings, broken: list[MigrationFileError] | None = No
     """
     base = settings.migrations_folder
     shown = settings.project.migrations
-    if not base.is_dir():
+    if not _is_folder(base):
         raise UsageError(f"the migrations folder {shown} does not exist", hint="lockstep new NAME makes the first one")
     numbers: dict[int, None] = {}  # in the files' order
     ups: dict[int, list[SqlFile]] = {}
@@ -42,8 +43,8 @@ def read_folder(settings: Settings, broken: list[MigrationFileError] | None = No
     stray: list[tuple[str, str]] = []
     for entry in _entries(base):
         name = entry.name
-        if not entry.is_file(follow_symlinks=False) and not Path(entry.path).is_file():
-            stray.append((name, "it is no readable file (a folder, or a link that leads nowhere?)"))
+        if (problem := _no_file(entry, settings)) is not None:
+            stray.append((name, problem))
             continue
         place = version_and_part(name)
         if place is None:
@@ -64,7 +65,7 @@ def read_folder(settings: Settings, broken: list[MigrationFileError] | None = No
             migrations.append(Migration(up=up, version=version, down=down, verify=verify))
         else:
             orphans += [f.name for f in (down, verify) if f]
-    migrations += _repeatables(base / REPEATABLE, broken)
+    migrations += _repeatables(base / REPEATABLE, broken, stray, settings)
     return Folder(
         path=shown,
         migrations=order(migrations),
@@ -74,6 +75,13 @@ def read_folder(settings: Settings, broken: list[MigrationFileError] | None = No
     )
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that no file system takes
+        return False
+
+
 def snapshot(settings: Settings) -> Snapshot:
     """Return the numbered files as they lie on disk, committed or not. One that cannot be read has no text."""
     from lockstep.core.branching import Snapshot, numbered_file  # late: a status does not need it
@@ -81,8 +89,8 @@ def snapshot(settings: Settings) -> Snapshot:
     found = []
     for entry in _entries(settings.migrations_folder):
         try:
-            raw = Path(entry.path).read_bytes()
-        except OSError:
+            raw = _bytes(entry.path) if _no_file(entry, settings) is None else None
+        except (OSError, MigrationFileError):
             raw = None  # a finding of read_folder's, which says why
         if file := numbered_file(entry.name, raw):
             found.append(file)
@@ -100,16 +108,42 @@ def _entries(base: Path) -> list[os.DirEntry[str]]:
         return [e for e in sorted(found, key=attrgetter("name")) if is_looked_at(e.name)]
 
 
-def _repeatables(folder: Path, broken: list[MigrationFileError] | None) -> list[Migration]:
+def _no_file(entry: os.DirEntry[str], settings: Settings) -> str | None:
+    """Why an entry is not read as a file; None: it is. What is no file could wait for ever, or never end.
+
+    Nor is a link read that leads out of the project: errors quote lines, and whose these are nobody would expect.
+    """
+    if not entry.is_symlink():
+        return None if entry.is_file(follow_symlinks=False) else _NO_FILE
+    try:
+        target = Path(entry.path).resolve(strict=True)
+    except (OSError, RuntimeError):  # nowhere, or in a circle
+        return _NO_FILE
+    if not any(target.is_relative_to(folder.resolve()) for folder in (settings.folder, settings.migrations_folder)):
+        return "it is a link that leads out of the project"
+    return None if target.is_file() else _NO_FILE
+
+
+_NO_FILE = "it is no readable file (a folder, or a link that leads nowhere?)"
+
+
+def _repeatables(
+    folder: Path, broken: list[MigrationFileError] | None, stray: list[tuple[str, str]], settings: Settings
+) -> list[Migration]:
     if not folder.is_dir():
         return []
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() == ".sql" and not f.name.startswith("."))
+    files = []
+    for entry in _entries(folder):
+        if (problem := _no_file(entry, settings) or unprintable(entry.name)) is not None:
+            stray.append((f"{REPEATABLE}/{entry.name}", problem))
+        else:
+            files.append(Path(entry.path))
     plain = [f for f in files if not f.name.lower().endswith((".down.sql", ".verify.sql"))]
     made = []
     for path in plain:
         verify = path.with_name(f"{path.stem}.verify.sql")
         up = _read(str(path), f"{REPEATABLE}/{path.name}", broken)
-        check = _read(str(verify), f"{REPEATABLE}/{verify.name}", broken) if verify.exists() else None
+        check = _read(str(verify), f"{REPEATABLE}/{verify.name}", broken) if verify in files else None
         if up is not None:
             made.append(Migration(up=up, version=None, verify=check))
     return made
@@ -145,8 +179,15 @@ def _bytes(path: str) -> bytes:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         parts = []
+        size = 0
         while part := os.read(descriptor, 65536):
             parts.append(part)
+            if (size := size + len(part)) > LARGEST:
+                raise MigrationFileError(
+                    f"is larger than {LARGEST // 2**20} MiB, and is not read",
+                    file=Path(path).name,
+                    hint="data of that size is loaded by a program of its own, or in several files",
+                )
         return b"".join(parts)
     finally:
         os.close(descriptor)
@@ -164,7 +205,7 @@ def recognition(settings: Settings, folder: Folder) -> Recognition:
     base = settings.migrations_folder
     return Recognition(
         known={
-            m.name: (m.up.checksum, m.up.content_digest, foreign_checksums((base / m.name).read_bytes()))
+            m.name: (m.up.checksum, m.up.content_digest, foreign_checksums(_bytes(str(base / m.name))))
             for m in folder.versioned
         }
     )

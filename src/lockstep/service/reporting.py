@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lockstep.core.comparison import State
 from lockstep.core.duration import format_ms
+from lockstep.core.markdown import block, code, text
 from lockstep.core.matrix import names, row_of, summary, words
 from lockstep.core.migration import label
 from lockstep.core.planner import Plan
@@ -93,7 +94,7 @@ def _rehearsal_line(result: EnvironmentResult) -> str:
     if passed is None:
         return ""
     what = headline(passed.rehearsal) if passed.rehearsal else "could not verify"
-    return f"; rehearsal {what}" + (f", **overridden**: {passed.override}" if passed.override else "")
+    return f"; rehearsal {text(what)}" + (f", **overridden**: {text(passed.override)}" if passed.override else "")
 
 
 def _rehearsed(result: EnvironmentResult, name: str) -> dict[str, Cell]:
@@ -113,7 +114,7 @@ def environment_line(outcome: Outcome) -> str:
     """Return what happened to one environment, in one sentence of Markdown."""
     result, plan = outcome.result, outcome.plan
     place = result.target.removeprefix(result.environment).strip(" ()")
-    head = f"**{result.environment}**" + (f" ({place})" if place else "")
+    head = f"**{text(result.environment)}**" + (f" ({text(place)})" if place else "")
     ran = [*result.earlier, *result.applied]
     total = len(result.earlier) + (len(plan.steps) if plan else 0)
     done = len(ran)
@@ -126,10 +127,10 @@ def environment_line(outcome: Outcome) -> str:
         what = f"{done} applied and verified in {took}"
     else:
         what = "nothing to do, up to date"
-    backup = f"; backup `{result.backup_key}`" if result.backup_key else ""
+    backup = f"; backup {code(result.backup_key)}" if result.backup_key else ""
     backup += _rehearsal_line(result)
     digest = f"; plan `{result.plan_digest[:_SHOWN]}`" if result.plan_digest else ""
-    audit = f"; audit log `{result.audit.text}`" if result.audit else ""
+    audit = f"; audit log {code(result.audit.text)}" if result.audit else ""
     return f"{head}: {what}{backup}{digest}{audit}"
 
 
@@ -142,9 +143,9 @@ def deploy_report(
     error: LockstepError | None,
 ) -> str:
     """Return the report of a whole deploy in Markdown."""
-    lines = [f"Run `{run_id}`" + (f", reason: {reason}" if reason else ""), ""]
+    lines = [f"Run {code(run_id)}" + (f", reason: {text(reason)}" if reason else ""), ""]
     lines += [f"- {environment_line(one)}" for one in outcomes]
-    lines += [f"- **{name}**: not started" for name in not_started]
+    lines += [f"- **{text(name)}**: not started" for name in not_started]
     lines += _error_lines(error)
     return "\n".join(lines)
 
@@ -201,26 +202,28 @@ def revert_report(
     error: LockstepError | None,
 ) -> str:
     """Return the report of a revert in Markdown. `known`: what was known of it before it ran."""
-    lines = [f"Run `{run_id}`" + (f", reason: {reason}" if reason else ""), ""]
+    lines = [f"Run {code(run_id)}" + (f", reason: {text(reason)}" if reason else ""), ""]
     total = len(preview.earlier) + len(preview.plan.steps) if preview else 0
     count = (len(preview.earlier) if preview else 0) + len(done)
     lines += [
-        f"- **{environment}**: {count} of {total} reverted" if total else f"- **{environment}**: nothing to revert"
+        f"- **{text(environment)}**: {count} of {total} reverted"
+        if total
+        else f"- **{text(environment)}**: nothing to revert"
     ]
-    lines += [f"- before it ran: {known}"] if known else []
-    lines += [f"- backup `{backup_key}`"] if backup_key else []
+    lines += [f"- before it ran: {text(known)}"] if known else []
+    lines += [f"- backup {code(backup_key)}"] if backup_key else []
     if now is not None:
-        lines += [f"- now: {status_line(now)}"]
+        lines += [f"- now: {text(status_line(now))}"]
     return "\n".join([*lines, *_error_lines(error)])
 
 
 def _error_lines(error: LockstepError | None) -> list[str]:
     if error is None:
         return []
-    lines = ["", "```text", error.message, "```"]
+    lines = ["", block(error.message)]
     if error.hint:
         command = re.fullmatch(r"lockstep [\w .:-]+", error.hint)
-        lines += [f"Next: `{error.hint}`" if command else f"Next: {error.hint}"]
+        lines += [f"Next: {code(error.hint)}" if command else f"Next: {text(error.hint)}"]
     return lines
 
 

@@ -21,6 +21,8 @@ from lockstep.storage.multipart import MultipartStream
 
 FOLDER = "audit-log"
 FORMAT = "lockstep.audit-log/1"
+LARGEST_ROW = 64 * 1024 * 1024  # bytes of one row of an audit log
+_PIECE = 1024 * 1024  # bytes that are decompressed at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,7 @@ def read_rows(
 ) -> None:
     """Give every line behind the first one, in order.
 
-    Raises BackupDamaged, IdentityMissing, BucketError; only a return says that the lines were right.
+    Raises BackupDamaged, IdentityMissing, BucketError, ValueError (no rows of ours); only a return says that the lines were right.
     """
     reader = zlib.decompressobj(wbits=31)
     rest = b""
@@ -90,11 +92,18 @@ def read_rows(
 
     def write(chunk: bytes) -> None:
         nonlocal rest, lines
-        *whole, rest = (rest + reader.decompress(chunk)).split(b"\n")
-        for line in whole:
-            lines += 1
-            if lines > 1:
-                take(line)
+        full = True
+        while chunk or full:
+            # A piece at a time: what is compressed a thousandfold must not take a thousandfold of memory.
+            piece = reader.decompress(chunk, _PIECE)
+            chunk, full = reader.unconsumed_tail, len(piece) == _PIECE
+            *whole, rest = (rest + piece).split(b"\n")
+            if len(rest) > LARGEST_ROW:
+                raise ValueError("a row that is larger than any")
+            for line in whole:
+                lines += 1
+                if lines > 1:
+                    take(line)
 
     read_archive(bucket, _archive(export), write, identity=identity)
 

@@ -21,7 +21,7 @@ from lockstep.storage import verification as verification_document
 from lockstep.storage.archive import archives_of
 from lockstep.storage.bucket import Bucket
 from lockstep.storage.choice import choose
-from lockstep.storage.folders import MANIFEST, NAME, BackupFolder, folders_of
+from lockstep.storage.folders import MANIFEST, NAME, BackupFolder, backup_time, folders_of
 from lockstep.storage.manifest import Manifest, decode, encode
 from lockstep.storage.verification import Standing, Verification, standing
 
@@ -191,12 +191,29 @@ class Backups:
             return None
 
     def rehearsal_at(self, key: str) -> Rehearsal | None:
-        """Return the rehearsal of a key, as an audit log has it. One that cannot be read counts as none."""
+        """Return the rehearsal of a key, as an audit log has it. One that cannot be read counts as none.
+
+        So does a key that is none of a rehearsal of ours: who may write into an audit log may not read the bucket.
+        """
+        if not self._is_rehearsal(key):
+            return None
         document = self._bucket.read(key)
         try:
             return None if document is None else rehearsal_document.decode(document)
         except ValueError:
             return None
+
+    def _is_rehearsal(self, key: str) -> bool:
+        prefix = self._bucket.settings.prefix
+        environment, _, rest = key.removeprefix(prefix).partition("/")
+        backup, _, name = rest.partition("/")
+        return (
+            key.startswith(prefix)
+            and NAME.fullmatch(environment) is not None
+            and backup_time(backup) is not None
+            and NAME.fullmatch(name) is not None
+            and name.startswith("rehearsal-")
+        )
 
     def record_rehearsal(self, manifest: Manifest, rehearsal: Rehearsal) -> str:
         """Store a rehearsal beside the manifest of its backup; return its key. Raises BucketError when there is one.
@@ -278,6 +295,12 @@ def _belonging(manifest: Manifest, key: str) -> Manifest:
     """A manifest that lies elsewhere than its dump would have another backup's dump restored."""
     if f"{folder_of(manifest)}{MANIFEST}" != key or key.split("/")[-3:-2] != [manifest.environment]:
         raise ValueError("not the manifest of the folder that it lies in")
+    named = [manifest.key, *(one.key for one in manifest.data)]
+    named += [manifest.contents_key] if manifest.contents_key is not None else []
+    if any(
+        one.rpartition("/")[0] != key.rpartition("/")[0] or not NAME.fullmatch(one.rpartition("/")[2]) for one in named
+    ):
+        raise ValueError("a manifest that names an object outside of its folder")
     return manifest
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT = 10  # seconds
 READ_TIMEOUT = 60  # seconds without a byte from the server
 READERS = 8  # requests at once for small objects
+LARGEST_DOCUMENT = 64 * 1024 * 1024  # bytes of an object that is read whole: contents of 300,000 tables
 ATTEMPTS = 4  # of each request, with backoff between them; a part's body is at hand until it is stored
 
 _URL = re.compile(r"s3://(?P<name>[a-z0-9][a-z0-9._-]{1,61}[a-z0-9])(?:/(?P<prefix>[^?#]*))?")
@@ -148,6 +149,12 @@ class Body:
         self._stream.close()
 
 
+def _whole(body: StreamingBody) -> bytes:
+    """A small object's bytes. Of one that is larger than any document of ours nothing: then it cannot be read."""
+    found = body.read(LARGEST_DOCUMENT + 1)
+    return found if len(found) <= LARGEST_DOCUMENT else b""
+
+
 class Bucket:
     """One bucket. Safe to use from several threads. Use it as a context manager, or call `close`.
 
@@ -240,7 +247,7 @@ class Bucket:
             self._translating(missing_is_fine=True),
             self._client.get_object(Bucket=self.name, Key=key)["Body"] as body,
         ):
-            return body.read()
+            return _whole(body)
         return None
 
     def read_with_etag(self, key: str) -> tuple[bytes, str] | None:
@@ -248,7 +255,7 @@ class Bucket:
         with self._translating(missing_is_fine=True):
             answer = self._client.get_object(Bucket=self.name, Key=key)
             with answer["Body"] as body:
-                return body.read(), answer["ETag"]
+                return _whole(body), answer["ETag"]
         return None
 
     def body(self, key: str, *, start: int = 0, etag: str | None = None) -> Body | None:

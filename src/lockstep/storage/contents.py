@@ -41,7 +41,7 @@ def decode(document: bytes) -> Contents:
         if head.format != FORMAT:
             raise ValueError(f"format {head.format} is not known to this version of Lockstep (it knows {FORMAT})")
         return _CONTENTS.decode(document)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a list of contents: {error}") from error
 
 

@@ -79,7 +79,7 @@ class IncidentStore:
         body, etag = found
         try:
             return _DOCUMENTS.decode(body).incidents, etag
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return (), etag
 
 

@@ -103,7 +103,7 @@ def decode(document: bytes) -> Manifest:
         if head.format != FORMAT:
             raise ValueError(f"format {head.format} is not known to this version of Lockstep (it knows {FORMAT})")
         manifest = _MANIFESTS.decode(document)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a manifest: {error}") from error
     if manifest.key.count("/") < 1:
         raise ValueError("not a manifest: the dump's key names no folder")

@@ -27,7 +27,7 @@ def decode(document: bytes) -> Rehearsal:
         if head.format != FORMAT:
             raise ValueError(f"format {head.format} is not known to this version of Lockstep (it knows {FORMAT})")
         return _REHEARSALS.decode(document)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a rehearsal: {error}") from error
 
 

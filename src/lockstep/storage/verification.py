@@ -92,7 +92,7 @@ def decode(document: bytes) -> Verification:
     """Read a document; unknown fields are passed over. Raises ValueError when it is damaged or of a later format."""
     try:
         found = _VERIFICATIONS.decode(document)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a verification: {error}") from error
     if found.format != FORMAT:
         raise ValueError(f"format {found.format} is not known to this version of Lockstep (it knows {FORMAT})")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from lockstep.core.rehearsal.proof import Dropped, RevertProof, Standing, losses_text
@@ -52,13 +52,16 @@ def stored_proof(document: Mapping[str, Any] | None) -> StoredProof | None:
     try:
         return StoredProof(
             standing=Standing(document["standing"]),
-            down_checksum=document["down_checksum"],
-            backup=document["backup"],
-            at=datetime.fromisoformat(document["at"]),
-            ms=document.get("ms"),
-            text=document.get("text", ""),
-            losses=document.get("losses", ""),
-            drops=tuple(Dropped(relation=relation, column=column) for relation, column in document.get("drops", ())),
+            down_checksum=None if document["down_checksum"] is None else str(document["down_checksum"]),
+            backup=str(document["backup"]),
+            at=datetime.fromisoformat(document["at"]).astimezone(UTC),
+            ms=None if document.get("ms") is None else float(document["ms"]),
+            text=str(document.get("text", "")),
+            losses=str(document.get("losses", "")),
+            drops=tuple(
+                Dropped(relation=str(relation), column=None if column is None else str(column))
+                for relation, column in document.get("drops", ())
+            ),
         )
-    except (KeyError, ValueError, TypeError):
+    except (AttributeError, KeyError, ValueError, TypeError, OverflowError):
         return None

@@ -14,7 +14,7 @@ SELECT r.version, r.migration_name, r.details->>'checksum', r.details->>'content
                     WHERE l.version = r.version AND l.id > r.id AND l.event IN ('apply', 'repair', 'revert')
                       AND (NOT l.details ? 'undoes' OR l.details ? 'held')
                       AND NOT EXISTS (SELECT FROM {schema}.schema_migrations_log u
-                                       WHERE u.id > l.id AND (u.details->>'undoes')::bigint = l.id))
+                                       WHERE u.id > l.id AND u.details->>'undoes' = l.id::text))
  ORDER BY r.version;
 -- After a prune the salt stands in the anchor, also when a later `init` is still there. A log that begins with row 1 is
 -- not searched for one.

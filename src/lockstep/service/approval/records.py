@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -24,6 +24,7 @@ from lockstep.core.approval import (
     Standing,
     how_it_stands,
 )
+from lockstep.core.audit import text_of
 from lockstep.errors import ApprovalRefused
 from lockstep.postgres.audit import Event, log_rows, write_event
 from lockstep.postgres.connection import Session
@@ -163,20 +164,20 @@ def _request(row: tuple[Any, ...]) -> Request | None:
             attempt=int(details.get("attempt", 1)),
             environment=str(details.get("environment", "")),
             plan_digest=str(details.get("plan", "")),
-            change_digest=details.get("changes"),
-            expires_at=datetime.fromisoformat(details["expires_at"]),
+            change_digest=text_of(details, "changes"),
+            expires_at=datetime.fromisoformat(details["expires_at"]).astimezone(UTC),
             role=row[3],
             by=str(details.get("by", "")),
-            flow_run=details.get("flow_run"),
-            what=tuple(details.get("files", ())),
+            flow_run=text_of(details, "flow_run"),
+            what=tuple(str(one) for one in details.get("files", ())),
             headline=str(details.get("headline", "")),
-            backup=details.get("backup"),
+            backup=text_of(details, "backup"),
             two_person=bool(details.get("two_person", False)),
-            schema_token=details.get("schema_token"),
-            overridden=details.get("overridden"),
+            schema_token=text_of(details, "schema_token"),
+            overridden=text_of(details, "overridden"),
             url=row[7],
         )
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -192,9 +193,9 @@ def _answer(row: tuple[Any, ...]) -> Answer | None:
             role=row[3],
             by=str(details.get("by", "")),
             how=How(details.get("how", How.FORM.value)),
-            reason=details.get("reason"),
+            reason=text_of(details, "reason"),
             plan_digest=str(details.get("plan", "")),
-            change_digest=details.get("changes"),
+            change_digest=text_of(details, "changes"),
         )
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError, OverflowError):
         return None
