@@ -136,6 +136,7 @@ def shop(project: Project, store: Store, pg_bin: Path) -> Project:
     return project
 
 
+@pytest.mark.slow  # a backup, a restore and a verification on terminals
 def test_a_bar_is_on_a_terminal_alone_and_leaves_nothing_behind(
     shop: Project, new_database: object, colourful: dict[str, str]
 ) -> None:

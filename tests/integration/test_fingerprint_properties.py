@@ -137,6 +137,7 @@ def test_fingerprints_differ_where_dumps_do_and_nowhere_else(
     assert (dumps[0] == dumps[1]) == (left.digest == right.digest), f"seed {SEED}: {changes} {only}"
 
 
+@pytest.mark.slow
 @seed(SEED)
 @settings(_RUN, max_examples=max(6, SEQUENCES // 4))
 @given(sequence=st.lists(statements(), min_size=8, max_size=30))

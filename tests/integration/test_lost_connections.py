@@ -69,8 +69,15 @@ def gone_within(seconds: float, project: Project) -> bool:
     return project.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
 
 
-@pytest.mark.parametrize("stays_down", [False, True], ids=["a moment", "for good"])
-@pytest.mark.parametrize("who", ["client", "server"])
+@pytest.mark.parametrize(
+    ("who", "stays_down"),
+    [
+        pytest.param("client", False, id="client-a moment"),
+        pytest.param("server", True, id="server-for good"),
+        pytest.param("client", True, id="client-for good", marks=pytest.mark.slow),
+        pytest.param("server", False, id="server-a moment", marks=pytest.mark.slow),
+    ],
+)
 def test_a_line_cut_at_any_byte_loses_nothing_and_applies_nothing_twice(
     who: str,
     stays_down: bool,
