@@ -7,7 +7,7 @@ holds the lock.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,9 +16,6 @@ from lockstep.config import Environment, Settings
 from lockstep.core.ledger import Entry, Progress
 from lockstep.core.migration import Folder, label
 from lockstep.core.planner import Plan, Step
-from lockstep.core.rehearsal.calibration import statement_timeout_ms
-from lockstep.core.rehearsal.outcome import rehearsed_details
-from lockstep.core.rehearsal.stored import proof_document
 from lockstep.core.runs import Ran
 from lockstep.errors import MigrationFailed, StalePlan, Unreachable
 from lockstep.postgres.connection import Target
@@ -160,7 +157,7 @@ class ApplyRun:
         script = up.script()
         trace = self.rehearsal.file(step.name) if self.rehearsal else None
         rows = self.work.scribe.applied(
-            step, len(script.statements), attempt.waited, rehearsed_details(trace) if trace else None, self._proof(step)
+            step, len(script.statements), attempt.waited, self._rehearsed(step).get("rehearsed"), self._proof(step)
         )
         verify = step.migration.verify.script() if step.migration.verify else None
         return transaction_message(
@@ -178,6 +175,10 @@ class ApplyRun:
     def _derived_timeout(self, trace: FileTrace | None) -> int | None:
         if not self.derive_timeout or self.rehearsal is None or trace is None:
             return None
+        from lockstep.core.rehearsal.calibration import (
+            statement_timeout_ms,
+        )  # late, as all of rehearsals: most runs have none
+
         slowest = max((one.ms for one in trace.statements), default=0.0)
         return statement_timeout_ms(slowest, self.rehearsal.calibration)
 
@@ -220,11 +221,17 @@ class ApplyRun:
         proof = next((one for one in self.rehearsal.proofs if one.name == step.name), None)
         if proof is None:
             return None
+        from lockstep.core.rehearsal.stored import proof_document
+
         return proof_document(proof, backup=self.rehearsal.copy.backup, at=self.rehearsal.at)
 
-    def _rehearsed(self, step: Step) -> dict[str, object]:
+    def _rehearsed(self, step: Step) -> dict[str, Mapping[str, object]]:
         trace = self.rehearsal.file(step.name) if self.rehearsal else None
-        return {"rehearsed": rehearsed_details(trace)} if trace else {}
+        if trace is None:
+            return {}
+        from lockstep.core.rehearsal.outcome import rehearsed_details
+
+        return {"rehearsed": rehearsed_details(trace)}
 
     def _way_on(self, step: Step, file: str) -> str:
         """What to do about a file that failed here; where it is applied already it has to be taken back first."""
