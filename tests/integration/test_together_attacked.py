@@ -128,3 +128,114 @@ def test_what_nobody_can_find_out_is_said_of_all_that_went_together(
         many.urls["dev"] = plain
     assert lost.code == 8
     assert "3 of 12 done. Whether any of 004-t to 007-t was committed could not be found out" in lost.err
+
+
+STRANGE = (
+    "",
+    ";;;\n;",
+    "-- a comment alone",
+    "/* one */ ; -- and one that does not end with a line",
+    "\ufeffBEGIN;\r\nSELECT 1;\r\nCOMMIT;\r\n",
+    "CREATE TABLE public.ruled (id int, v text); CREATE TABLE public.heard (duration_ms bigint);"
+    "CREATE RULE also AS ON INSERT TO public.ruled DO ALSO SELECT 4711::bigint AS duration_ms;"
+    "CREATE RULE nothing AS ON DELETE TO public.ruled DO INSTEAD NOTHING;"
+    "CREATE RULE several AS ON UPDATE TO public.ruled DO INSTEAD (SELECT 1; INSERT INTO public.heard VALUES (1); SELECT 2)",
+    "INSERT INTO public.ruled SELECT i, 'x' FROM generate_series(1, 1200) AS i; DELETE FROM public.ruled; UPDATE public.ruled SET v = 'y'",
+    "INSERT INTO public.ruled VALUES (1, 'a') RETURNING *; WITH a AS (DELETE FROM public.heard RETURNING *) SELECT * FROM a;",
+    "SELECT i AS duration_ms FROM generate_series(1, 3000) AS i; SELECT; SELECT FROM generate_series(1, 5); VALUES (1), (2); TABLE public.ruled",
+    "DO $$ BEGIN FOR i IN 1..500 LOOP RAISE NOTICE 'noise % COMMIT', i; END LOOP; END $$; SELECT 'COMMIT' AS \"COMMIT\"",
+    "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; SELECT count(*) FROM public.ruled",
+    "SET CONSTRAINTS ALL DEFERRED; SAVEPOINT a; INSERT INTO public.heard VALUES (1); ROLLBACK TO a; RELEASE a; SAVEPOINT b",
+    "PREPARE p (int) AS SELECT i FROM generate_series(1, $1) AS i; EXECUTE p (700); EXPLAIN EXECUTE p (1); SHOW work_mem",
+    "DECLARE c CURSOR FOR SELECT i FROM generate_series(1, 900) AS i; FETCH 600 FROM c; MOVE 10 FROM c; FETCH ALL FROM c",
+    "CREATE TABLE public.copied AS SELECT 1 AS a; COPY public.copied TO PROGRAM 'cat > /dev/null'; LISTEN l; NOTIFY l, 'COMMIT'",
+    "CREATE PROCEDURE public.calm() LANGUAGE plpgsql AS 'BEGIN NULL; END'; CALL public.calm(); CREATE SCHEMA s1 CREATE TABLE t (id int) CREATE VIEW v AS SELECT 1 AS a",
+    "SET LOCAL statement_timeout = '5s'; SET statement_timeout = '1ms'; SET lock_timeout = '1ms'; SET client_min_messages = debug5; SET synchronous_commit = off",
+    "SET default_transaction_read_only = on; SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY, DEFERRABLE",
+    "SET row_security = off; SET session_replication_role = replica; SET check_function_bodies = off; SET client_encoding = 'LATIN1'; SELECT 'é'",
+    "-- lockstep: lock_timeout=7s statement_timeout=9s\nSELECT 1",
+    "SELECT E'\\'', 'a\\', $x$ ; COMMIT; $x$, U&'\\0041' -- '",
+)
+
+
+def test_whatever_files_are_like_they_are_counted_right(server: ThrowawayServer, many: Project) -> None:
+    number = MANY
+    for text in STRANGE:
+        many.write(f"{number + 1:03d}-strange.sql", text)
+        many.write(f"{number + 2:03d}-t.sql", f"CREATE TABLE public.t{number + 2} (); SELECT 1 / 1")
+        number += 2
+    with CountingProxy(server.port) as proxy:
+        plain = many.urls["dev"]
+        many.urls["dev"] = plain.replace(f":{server.port}/", f":{proxy.port}/")
+        done = many.run("sync", "--json")
+        many.urls["dev"] = plain
+        longest = max(text.count("COMMIT;\nBEGIN READ WRITE") for texts in proxy.queries for text in texts)
+    assert done.code == 0, done.err + done.out
+    assert longest >= 16
+    said = done.document["environments"][0]["applied"]
+    names = many.query("SELECT migration_name FROM schema_migrations ORDER BY version")
+    assert [(one["name"],) for one in said] == names and len(names) == number
+    assert many.query(
+        "SELECT count(*), count(DISTINCT migration_name) FROM schema_migrations_log WHERE event = 'apply'"
+    ) == [(number, number)]
+    assert all(one["execution_ms"] < 4711 for one in said)
+    assert many.query(
+        "SELECT count(*) FROM schema_migrations WHERE statements_done <> statements_total OR state <> 'applied'"
+    ) == [(0,)]
+    assert many.run("history", "dev", "--verify").code == 0
+
+
+def test_what_goes_alone_stands_between_what_goes_together(many: Project) -> None:
+    """Roles, settings, another schema for the ledger, verify scripts, files outside of a transaction, repeatables."""
+    many.query('DROP TABLE schema_migrations, schema_migrations_log, schema_migrations_states CASCADE')
+    many.toml = '[project]\nledger_schema = "the ledger"\n'
+    many.configure(
+        dev='role = "together_role"\nsearch_path = "app, public"\n[environments.dev.settings]\nmail = "${MAIL}"\n'
+    )
+    many.variables["MAIL"] = "x@y.z"
+    number = 60
+    many.query(
+        'CREATE ROLE together_role; CREATE SCHEMA app AUTHORIZATION together_role; CREATE SCHEMA "the ledger" AUTHORIZATION together_role'
+    )
+    try:
+        assert many.run("init").code == 0
+        for at in range(1, number + 1):
+            many.write(
+                f"{at:03d}-t.sql",
+                f"SELECT 1 / (current_user = 'together_role')::int, 1 / (current_setting('lockstep.mail') = 'x@y.z')::int,"
+                f" 1 / (current_setting('search_path') LIKE 'app, public%')::int;\nCREATE TABLE t{at} ();"
+                "SELECT set_config('lockstep.mail', 'no', false); RESET ROLE; SET search_path = pg_temp;",
+            )
+        many.write("020-t.verify.sql", "SELECT to_regclass('app.t20') IS NOT NULL")
+        many.write("030-t.sql", "-- lockstep: transaction=none\nCREATE TABLE app.t30 (id int);\nSELECT 1/0;")
+        many.write("040-t.sql", "CREATE TABLE t40 ();\n--" + "x" * 70_000)
+        many.write(
+            "045-t.sql",
+            "-- lockstep: lock_timeout=1h statement_timeout=1min\nCREATE TABLE t45 (a text DEFAULT current_setting('lock_timeout'))",
+        )
+        many.write("repeatable/one.sql", "-- lockstep: uses=mail\nCREATE OR REPLACE VIEW app.one AS SELECT 1 AS a")
+        many.write("repeatable/two.sql", "CREATE OR REPLACE VIEW app.two AS SELECT * FROM app.one")
+        failed = many.run("sync")
+        assert failed.code == 6 and f"29 of {number + 2} done" in failed.err, failed.err
+        many.write(
+            "030-t.sql",
+            "-- lockstep: transaction=none\nCREATE TABLE app.t30 (id int);\nCREATE INDEX CONCURRENTLY i30 ON app.t30 (id);",
+        )
+        assert many.run("sync", "--to", "50").code == 0
+        done = many.run("sync")
+        assert done.code == 0, done.err
+        assert many.query(
+            'SELECT version FROM "the ledger".schema_migrations WHERE version IS NOT NULL ORDER BY 1'
+        ) == [(at,) for at in range(1, number + 1)]
+        assert many.query(
+            r"SELECT count(*) FROM pg_class WHERE relname ~ '^t\d+$' AND relnamespace = 'app'::regnamespace"
+        ) == [(number,)]
+        assert many.query(
+            "SELECT event, count(*) FROM \"the ledger\".schema_migrations_log WHERE event IN ('apply', 'fail') GROUP BY 1 ORDER BY 1"
+        ) == [("apply", number + 2), ("fail", 1)]
+        many.variables["MAIL"] = "z@y.x"
+        many.write("repeatable/one.sql", "-- lockstep: uses=mail\nCREATE OR REPLACE VIEW app.one AS SELECT 2 AS a")
+        assert many.run("sync").code == 0
+        assert many.run("history", "dev", "--verify").code == 0
+    finally:
+        many.query("DROP OWNED BY together_role CASCADE; DROP ROLE together_role")
