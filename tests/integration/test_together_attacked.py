@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -187,7 +190,7 @@ def test_whatever_files_are_like_they_are_counted_right(server: ThrowawayServer,
 
 def test_what_goes_alone_stands_between_what_goes_together(many: Project) -> None:
     """Roles, settings, another schema for the ledger, verify scripts, files outside of a transaction, repeatables."""
-    many.query('DROP TABLE schema_migrations, schema_migrations_log, schema_migrations_states CASCADE')
+    many.query("DROP TABLE schema_migrations, schema_migrations_log, schema_migrations_states CASCADE")
     many.toml = '[project]\nledger_schema = "the ledger"\n'
     many.configure(
         dev='role = "together_role"\nsearch_path = "app, public"\n[environments.dev.settings]\nmail = "${MAIL}"\n'
@@ -239,3 +242,21 @@ def test_what_goes_alone_stands_between_what_goes_together(many: Project) -> Non
         assert many.run("history", "dev", "--verify").code == 0
     finally:
         many.query("DROP OWNED BY together_role CASCADE; DROP ROLE together_role")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_told_to_end_in_the_middle_knows_how_far_it_came(many: Project, number: signal.Signals) -> None:
+    many.write("006-t.sql", "CREATE TABLE public.t6 ();\nSELECT pg_sleep(20);")
+    with subprocess.Popen(
+        [sys.executable, "-m", "lockstep", "sync", "dev"], cwd=many.folder, env=many.environ, stderr=subprocess.PIPE, text=True
+    ) as started:  # fmt: skip
+        asleep = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+        while not many.query(asleep):
+            assert started.poll() is None
+        started.send_signal(number)
+        _, said = started.communicate(timeout=30)
+    assert started.returncode in {128 + number, -number}
+    assert applied(many) == [1, 2, 3, 4, 5] and f"interrupted: 5 of {MANY} done" in said
+    assert many.query(
+        "SELECT migration_name, details ->> 'outcome', details ->> 'applied' FROM schema_migrations_log WHERE event = 'stop'"
+    ) == [("006-t.sql", "006-t was rolled back, nothing of it stayed", "5")]
