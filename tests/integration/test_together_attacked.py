@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from lockstep.errors import Unreachable
+from lockstep.postgres import message
 from lockstep.postgres.connection import Session
 from lockstep.postgres.throwaway import ThrowawayServer
 from lockstep.service import together, worksession
@@ -260,3 +261,21 @@ def test_who_is_told_to_end_in_the_middle_knows_how_far_it_came(many: Project, n
     assert many.query(
         "SELECT migration_name, details ->> 'outcome', details ->> 'applied' FROM schema_migrations_log WHERE event = 'stop'"
     ) == [("006-t.sql", "006-t was rolled back, nothing of it stayed", "5")]
+
+
+@pytest.mark.parametrize("at", [4, 6, 7, MANY])
+def test_a_reset_that_fails_behind_a_commit_is_no_failure(
+    many: Project, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """It goes on in a new session: what is committed is applied, and what stood behind it in the message is not."""
+    fails = (
+        f"DO $$ BEGIN IF to_regclass('public.t{at}') IS NOT NULL AND to_regclass('public.t{at + 1}') IS NULL"
+        " THEN RAISE 'reset'; END IF; END $$"
+    )
+    monkeypatch.setattr(message, "_RESET", (*message._RESET, fails))
+    done = many.run("sync", "--json")
+    assert done.code == 0, done.err + done.out
+    assert applied(many) == list(range(1, MANY + 1))
+    said = done.document["environments"][0]["applied"]
+    assert [one["name"] for one in said] == [f"{n:03d}-t.sql" for n in range(1, MANY + 1)]
+    assert many.query("SELECT count(*) FROM schema_migrations_log WHERE event = 'apply'") == [(MANY,)]
