@@ -73,3 +73,23 @@ def test_a_place_is_right_where_the_server_counts_bytes(
     finally:
         with psycopg.connect(server.url(), autocommit=True) as connection:
             connection.execute("DROP DATABASE ascii WITH (FORCE)")
+
+
+STEERING = "\x1b[2J\x1b]0;gone\x07\u202eevil\x9b2J\r"
+
+
+@pytest.mark.parametrize("in_message", [False, True])
+def test_what_a_row_holds_steers_no_terminal_when_the_server_repeats_it(project: Project, in_message: bool) -> None:
+    """Anybody who can write a row would else write on the screen of whoever migrates it."""
+    project.run("init")
+    with psycopg.connect(project.urls["dev"], autocommit=True) as connection:
+        connection.execute("CREATE TABLE public.users (id int, name text)")
+        connection.execute("INSERT INTO public.users VALUES (1, %s), (2, %s)", (STEERING, STEERING))
+    assert project.run("baseline", "dev", "--version", "none").code == 0
+    if in_message:
+        project.write("001-t.sql", "ALTER TABLE public.users ALTER COLUMN name TYPE int USING name::int;")
+    else:
+        project.write("001-t.sql", "ALTER TABLE public.users ADD UNIQUE (name);")
+    failed = project.run("sync")
+    assert failed.code == 6 and "evil" in failed.err
+    assert not set(STEERING) & set(failed.err) - set("evil[]02J;gone") and "\\x1b[2J" in failed.err
