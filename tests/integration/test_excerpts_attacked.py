@@ -10,7 +10,9 @@ import pytest
 from psycopg.pq import DiagnosticField, ExecStatus
 
 from lockstep.cli import config as config_command
+from lockstep.cli.context import Context
 from lockstep.core import privacy
+from lockstep.core.rehearsal import violation_words
 from lockstep.postgres.executor import Reader
 from lockstep.postgres.message import Part
 from lockstep.postgres.throwaway import ThrowawayServer
@@ -37,10 +39,11 @@ def test_what_the_server_said_of_a_value_is_not_why_a_connection_was_lost() -> N
 
 
 def test_an_error_that_nobody_foresaw_quotes_nothing_either(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(_arguments: object, context: Context) -> None:
+        assert context.settings
         raise psycopg.errors.UniqueViolation("Key (email)=(a@b.c) is there")
 
-    monkeypatch.setattr(config_command, "execute", lambda *_: project.settings() and broken())
+    monkeypatch.setattr(config_command, "execute", broken)
     assert "a@b.c" in project.run("config").err
     project.toml = "[privacy]\nexcerpts = false\n"
     project.configure()
@@ -93,3 +96,9 @@ def test_what_a_row_holds_steers_no_terminal_when_the_server_repeats_it(project:
     failed = project.run("sync")
     assert failed.code == 6 and "evil" in failed.err
     assert not set(STEERING) & set(failed.err) - set("evil[]02J;gone") and "\\x1b[2J" in failed.err
+
+
+def test_the_keys_that_a_rehearsal_names_steer_nothing() -> None:
+    found: Any = SimpleNamespace(keys=(f"name = '{STEERING}'", "name = 'b\n# a heading'"), exact=True, rows=2)
+    said = violation_words._examples(found)
+    assert said.isprintable() and "\\x1b[2J" in said
