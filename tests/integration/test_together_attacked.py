@@ -16,8 +16,10 @@ import pytest
 from lockstep.errors import Unreachable
 from lockstep.postgres import message
 from lockstep.postgres.connection import Session
+from lockstep.postgres.executor import Done
 from lockstep.postgres.throwaway import ThrowawayServer
 from lockstep.service import together, worksession
+from lockstep.service.piecewise import PieceRun
 from tests.integration.proxy import CountingProxy
 from tests.project import Project
 
@@ -279,3 +281,27 @@ def test_a_reset_that_fails_behind_a_commit_is_no_failure(
     said = done.document["environments"][0]["applied"]
     assert [one["name"] for one in said] == [f"{n:03d}-t.sql" for n in range(1, MANY + 1)]
     assert many.query("SELECT count(*) FROM schema_migrations_log WHERE event = 'apply'") == [(MANY,)]
+
+
+def test_what_a_crash_takes_back_before_a_file_outside_of_a_transaction(
+    forgetful: ThrowawayServer, many: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(forgetful.url(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE crashed")
+    many.urls["dev"] = forgetful.url("crashed")
+    assert many.run("init").code == 0
+    many.write("009-t.sql", "-- lockstep: transaction=none\nCREATE TABLE public.t9 ();")
+    run = PieceRun.run
+
+    def crash_first(self: PieceRun) -> Done:
+        forgetful.kill()
+        forgetful.start()
+        return run(self)
+
+    monkeypatch.setattr(PieceRun, "run", crash_first)
+    lost = many.run("sync", "--json")
+    there = applied(many)
+    assert lost.code == 8 and len(there) < 8
+    said = lost.document["environments"][0]
+    assert [one["name"] for one in said["applied"]] == [f"{n:03d}-t.sql" for n in there]
+    assert f"{len(there)} of {MANY} done. The server crashed and lost" in lost.out

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import psycopg
 
 from lockstep.config import Environment, Settings
 from lockstep.core.ledger import Entry, Progress
@@ -20,10 +22,11 @@ from lockstep.core.rehearsal.calibration import statement_timeout_ms
 from lockstep.core.rehearsal.outcome import rehearsed_details
 from lockstep.core.rehearsal.stored import proof_document
 from lockstep.core.runs import Ran
-from lockstep.errors import MigrationFailed, StalePlan, Unreachable
+from lockstep.errors import LockstepError, MigrationFailed, StalePlan, Unreachable
 from lockstep.postgres.connection import Target
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.executor import Attempt, Done, Waiting, outcome_text
+from lockstep.postgres.ledger import read_ledger
 from lockstep.postgres.message import CHUNK, Frame, Message, transaction_message
 from lockstep.postgres.watch import Watch
 from lockstep.service.planning import make_plan, options_for
@@ -211,7 +214,14 @@ class ApplyRun:
             waiting=waiting,
             tell=tell,
         )
-        return run.run()
+        try:
+            return run.run()
+        except Unreachable as lost:
+            # It connected again and asked for its own entry; what was applied before it may be gone as well.
+            gone = ""
+            with suppress(psycopg.Error, LockstepError):
+                gone = self._take_out_lost(read_ledger(self.work.session).entries)
+            raise (lost.noting(f"{self._outcome}{gone}") if gone else lost) from None
 
     def _proof(self, step: Step) -> dict[str, object] | None:
         """What the rehearsal found out about the way back, as the ledger keeps it."""
