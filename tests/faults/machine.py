@@ -51,6 +51,7 @@ ANY = blows(*KINDS_OF_BLOWS, "killed", "line_cut", "black_hole", "beside_another
 PROCESS = blows("killed", "killed", "terminated", "interrupted", "beside_another")
 LINE = blows("line_cut", "line_cut", "black_hole")
 SERVER = blows("cancelled", "session_ended", "server_crashed", "server_restarted")
+QUICK = 7  # the first goes alone, then two and four
 SYNCS = st.sampled_from(("sync", "sync", "sync --wait", "sync --to", "sync all"))
 REVERTS = st.sampled_from(("revert", "revert --to"))
 EDITS = st.one_of(st.none(), st.none(), SHAPES)
@@ -93,6 +94,9 @@ class Machine(RuleBasedStateMachine):
                 world.settle_doubts()
             for shape in new:
                 world.add(shape)
+            if pick % 3 == 0:  # quick ones in a row, which travel in one message
+                for _ in range(QUICK):
+                    world.add(Shape(kind="transaction", parts=("row",), fault="", down="transaction"))
             if command.startswith("re") and pick % 8:  # there is something to take back
                 world.mend()
                 world.clean(*world.all_of_it())

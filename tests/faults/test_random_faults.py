@@ -22,6 +22,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from lockstep.postgres.throwaway import FAST, ThrowawayServer
+from tests.faults.attacks import KINDS
 from tests.faults.files import Tally
 from tests.faults.machine import Enough, Machine
 from tests.faults.scripts import Shape
@@ -35,6 +36,7 @@ from tests.summary import LINES, NOT_RUN
 LONG = "LOCKSTEP_FAULTS" in os.environ
 FAULTS = int(os.environ.get("LOCKSTEP_FAULTS", "40"))
 SECONDS = 35.0  # after which the short form ends, whatever it has done
+ALL_KINDS = 300  # faults among which each kind is
 STEPS = 8  # on one database
 EXAMPLES = 10  # databases a seed; the first is always the simplest one
 
@@ -176,3 +178,5 @@ def test_random_faults_lose_nothing_double_nothing_and_leave_nothing(
         LINES.append(f"{tally.text}; seed {first}, the last one {at}")
         shutil.rmtree(folder, ignore_errors=True)
     assert tally.hits >= (tally.missed if LONG else 1), "most faults must hit a run at work"
+    if tally.hits >= ALL_KINDS:
+        assert {kind.replace("_", " ") for kind in KINDS} <= set(tally.faults), "each kind of fault must have hit once"

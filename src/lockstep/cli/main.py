@@ -155,6 +155,7 @@ def _unexpected(error: Exception, context: Context) -> LockstepError:
     """An error that nobody foresaw, without the secrets that its text may hold. LOCKSTEP_DEBUG=1 shows where."""
     import traceback
 
+    from lockstep.core import privacy
     from lockstep.service.redaction import known_secrets, redact
 
     try:
@@ -166,7 +167,10 @@ def _unexpected(error: Exception, context: Context) -> LockstepError:
         from lockstep.errors import Cancelled
 
         return Cancelled(target=context.project.resolve().name)
-    text = traceback.format_exc() if debug else f"unexpected {type(error).__name__}: {error}"
+    # What a library or the server says may quote a value; which error it is does not.
+    state = f" (SQLSTATE {state})" if (state := getattr(error, "sqlstate", None)) else ""
+    said = f": {error}" if privacy.quoting() else state
+    text = traceback.format_exc() if debug else f"unexpected {type(error).__name__}{said}"
     return LockstepError(
         redact(text.strip(), secrets),
         hint=None if debug else "run it again with LOCKSTEP_DEBUG=1 and report what it shows",

@@ -20,6 +20,7 @@ class Owner:
     superuser: bool
     objects: int
     example: str  # one of them, as SQL writes it: TABLE public.orders
+    below: bool = False  # it is the login, or a member of it or of the migrations' role: they cannot be members of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +146,7 @@ def _migrator(wanted: Wanted, facts: Facts | None, names: Names) -> Iterator[str
             yield f"CREATE SCHEMA IF NOT EXISTS {_name(schema)} AUTHORIZATION {owner};"
         yield f"GRANT USAGE, CREATE ON SCHEMA {_name(schema)} TO {owner};"
     yield "-- Migrations that say CREATE SCHEMA, or CREATE EXTENSION of a trusted one, need this as well:"
-    yield from (f"-- {line}" for line in _on_database(wanted, "CREATE", (names.owner,)))
+    yield from (f"-- {_line(line)}" for line in _on_database(wanted, "CREATE", (names.owner,)))
     yield "-- Who is in the way of a deploy is seen by pg_read_all_stats, which is part of pg_monitor."
     yield f"GRANT pg_monitor TO {owner};"
     if facts:
@@ -156,8 +157,13 @@ def _existing(facts: Facts, names: Names) -> Iterator[str]:
     """What others own: whoever changes it has to belong to its owner."""
     for one in facts.owners:
         what = f"{_line(one.name)} owns {counted(one.objects, 'object')} there, such as {_line(one.example)}"
-        if one.superuser:
-            yield f"-- {what}. It is a superuser, which no migrator should be. To hand over:"
+        if one.superuser or one.below:
+            why = (
+                "is a superuser, which no migrator should be"
+                if one.superuser
+                else f"will be a member of {_line(names.owner)}, which cannot be a member of it then"
+            )
+            yield f"-- {what}. It {why}. To hand over:"
             yield f"-- ALTER {_line(one.example)} OWNER TO {_line(_name(names.owner))};  -- and so on, one by one"
         else:
             yield f"-- {what}: to change them is for members of it alone."
@@ -213,8 +219,9 @@ def _backup(wanted: Wanted, facts: Facts | None, names: Names) -> Iterator[str]:
         if facts and (facts.unread or facts.filtered):
             yield f"-- Others own {counted(facts.unread, 'table or sequence', 'tables and sequences')} here, so without backup_role:"
             yield f"-- GRANT pg_read_all_data TO {_line(_name(names.owner))};"
-    yield "-- What a deploy takes as this role, it takes by this membership:"
-    yield f"GRANT {backup} TO {_name(names.migrator)};"
+    if names.backup not in {names.migrator, names.owner}:
+        yield "-- What a deploy takes as this role, it takes by this membership:"
+        yield f"GRANT {backup} TO {_name(names.migrator)};"
 
 
 def _approvers(wanted: Wanted, name: str) -> Iterator[str]:
@@ -251,7 +258,7 @@ def _on_database(wanted: Wanted, rights: str, roles: Sequence[str]) -> Iterator[
     if wanted.database:
         yield f"GRANT {rights} ON DATABASE {_name(wanted.database)} TO {who};"
     else:
-        grant = f"GRANT {rights} ON DATABASE %I TO {who}"
+        grant = f"GRANT {rights} ON DATABASE %I TO {who.replace('%', '%%')}"
         yield _block(f"EXECUTE pg_catalog.format({_text(grant)}, pg_catalog.current_database());")
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg import pq
-from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 from lockstep.core import steps
@@ -233,7 +233,9 @@ class Reader:
             self._broken = True
         elif self.error is None:
             self.error = of_result(result, self.index, self._part)
-        self.lost = self.lost or result.error_message.decode(errors="replace").strip()
+        # An ERROR before it is the file's, and may quote what a row holds.
+        if result.error_field(DiagnosticField.SEVERITY_NONLOCALIZED) != b"ERROR":
+            self.lost = self.lost or result.error_message.decode(errors="replace").strip()
 
 
 def send_part(session: Session, part: Part, reader: Reader, watch: Watch, meanwhile: Callable[[], None] | None) -> None:

@@ -352,8 +352,10 @@ def _own_again(target: Target, *, flushed: bool) -> str:
         setting("row_security", "off"),
         setting("statement_timeout", "0"),
     ]
-    if not flushed:
-        settings.append(setting("synchronous_commit", "off"))
+    # Of a file that turned it off nobody is told "applied" before the disk has it: NULL is the session's own.
+    settings.append(
+        "pg_catalog.set_config('synchronous_commit', NULL, true)" if flushed else setting("synchronous_commit", "off")
+    )
     return (
         f"SELECT {', '.join(settings)}, CASE WHEN NOT {held_sql(target.ledger_schema)} THEN "
         f"{setting('statement_timeout', LOCK_LOST)} WHEN {ledger} IS NULL OR {log} IS NULL THEN "

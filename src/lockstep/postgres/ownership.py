@@ -25,7 +25,7 @@ def read_facts(session: Session, *, schemas: Sequence[str], role: str | None, le
         login=login,
         login_is_superuser=superuser,
         schemas=tuple(there),
-        owners=tuple(Owner(name=n, superuser=s, objects=o, example=e) for n, s, o, e in owners),
+        owners=tuple(Owner(name=n, superuser=s, objects=o, example=e, below=b) for n, s, o, e, b in owners),
         unread=unread,
         filtered=tuple(filtered),
         extensions=tuple(extensions),
@@ -67,11 +67,18 @@ things AS (
     UNION ALL
     SELECT p.proowner, pg_catalog.format('ROUTINE %%s', p.oid::regprocedure), true, 'pg_proc'::regclass, p.oid
       FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-     WHERE n.nspname = ANY (%(schemas)s::text[]))
-SELECT r.rolname::text, r.rolsuper, pg_catalog.count(*), (pg_catalog.array_agg(t.words ORDER BY t.later, t.words))[1]
+     WHERE n.nspname = ANY (%(schemas)s::text[])
+    UNION ALL
+    SELECT t.typowner, pg_catalog.format('TYPE %%I.%%I', n.nspname, t.typname), true, 'pg_type'::regclass, t.oid
+      FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+      LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+     WHERE n.nspname = ANY (%(schemas)s::text[]) AND (t.typtype IN ('e', 'd', 'r') OR (t.typtype = 'c' AND c.relkind = 'c'))),
+above AS (SELECT oid FROM mine UNION SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user AND NOT rolsuper)
+SELECT r.rolname::text, r.rolsuper, pg_catalog.count(*), (pg_catalog.array_agg(t.words ORDER BY t.later, t.words))[1],
+       EXISTS (SELECT FROM above WHERE pg_catalog.pg_has_role(r.oid, above.oid, 'MEMBER'))
   FROM things t JOIN pg_catalog.pg_roles r ON r.oid = t.owner
  WHERE NOT EXISTS (SELECT FROM mine WHERE pg_catalog.pg_has_role(mine.oid, r.oid, 'USAGE'))
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = t.class AND d.objid = t.oid AND d.deptype IN ('e', 'i', 'a')
                       AND d.refclassid IN ('pg_catalog.pg_extension'::regclass, 'pg_catalog.pg_class'::regclass))
- GROUP BY 1, 2 ORDER BY 1
+ GROUP BY r.oid, r.rolname, r.rolsuper ORDER BY 1
 """

@@ -207,7 +207,9 @@ _LOOK_UPS = frozenset(
 def _place(error: ServerError, text: str, segment: Segment | None) -> tuple[int | None, int | None]:
     if segment is not None and error.position is not None:
         offset = error.position - 1 - segment.part_start + segment.text_start
-        if 0 <= offset <= len(text):
+        # A server without an encoding counts bytes, those of what went before in the message as well.
+        one = segment.script.statements[error.statement] if error.statement is not None else None
+        if (0 <= offset <= len(text)) if one is None else (one.start <= offset <= one.end):
             return line_and_column(text, offset)
     if segment is not None and error.statement is not None:
         return segment.script.statements[error.statement].line, None

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import psycopg
 
 from lockstep.config import Environment, Settings
 from lockstep.core.ledger import Entry, Progress
 from lockstep.core.migration import Folder, label
 from lockstep.core.planner import Plan, Step
 from lockstep.core.runs import Ran
-from lockstep.errors import MigrationFailed, StalePlan, Unreachable
+from lockstep.errors import LockstepError, MigrationFailed, StalePlan, Unreachable
 from lockstep.postgres.connection import Target
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.executor import Attempt, Done, Waiting, outcome_text
+from lockstep.postgres.ledger import read_ledger
 from lockstep.postgres.message import CHUNK, Frame, Message, transaction_message
 from lockstep.postgres.watch import Watch
 from lockstep.service.planning import make_plan, options_for
 from lockstep.service.recording import Recording, recorded
-from lockstep.service.together import LONGEST, MOST, Together
+from lockstep.service.together import MOST, Together, too_long
 from lockstep.service.worksession import WorkSession, work_session
 
 if TYPE_CHECKING:
@@ -190,7 +193,7 @@ class ApplyRun:
             up = step.migration.up
             if step.name in self._ready:
                 continue
-            if not up.transactional or len(up.text) > (CHUNK if many == 1 else LONGEST):
+            if not up.transactional or (len(up.text) > CHUNK if many == 1 else too_long(step.migration)):
                 return  # two large ones are not held at once
             self._ready[step.name] = (self.work.frame, self._message(step, Attempt()))
 
@@ -212,7 +215,14 @@ class ApplyRun:
             waiting=waiting,
             tell=tell,
         )
-        return run.run()
+        try:
+            return run.run()
+        except Unreachable as lost:
+            # It connected again and asked for its own entry; what was applied before it may be gone as well.
+            gone = ""
+            with suppress(psycopg.Error, LockstepError):
+                gone = self._take_out_lost(read_ledger(self.work.session).entries)
+            raise (lost.noting(f"{self._outcome}{gone}") if gone else lost) from None
 
     def _proof(self, step: Step) -> dict[str, object] | None:
         """What the rehearsal found out about the way back, as the ledger keeps it."""
@@ -257,28 +267,53 @@ class ApplyRun:
     def _settle(self, step: Step, lost: Unreachable) -> Done:
         """A lost answer to COMMIT is no failure: the ledger row of the same transaction tells."""
         entries = self.work.reconnect(lost, self._outcome, step.name)
+        gone = self._take_out_lost(entries)
         entry = self._recorded(entries, step)
         if entry is not None:
             expected = {**self.work.entries, step.name: step.checksum}
             self.work.refuse_changed(entries, expected, f"{self._outcome} {label(step.name)} was committed.")
             return Done(duration_ms=entry.execution_ms or 0, tries=1, session_is_clean=True)
-        raise Unreachable(
+        raise self._rolled_back(step, lost, gone)
+
+    def _rolled_back(self, step: Step, lost: Unreachable, more: str) -> Unreachable:
+        return Unreachable(
             target=self.target,
-            reason=f"{lost.reason}. {self._outcome} {step.label} was rolled back, nothing of it stayed.",
+            reason=f"{lost.reason}. {self._outcome} {step.label} was rolled back, nothing of it stayed.{more}",
             hint=f"lockstep sync {self.work.session.target.environment}",
         )
 
-    def reconnect(self, lost: Unreachable, steps: Sequence[Step]) -> None:
+    def reconnect(self, lost: Unreachable, steps: Sequence[Step]) -> tuple[Step, Unreachable] | None:
         """The same for steps that went together: the ledger tells which of them were committed; they are noted.
 
-        Raises Unreachable when it cannot be found out, and LedgerError when somebody else worked meanwhile.
+        Returns the first that is not, and why. Raises Unreachable when it cannot be found out, and LedgerError when
+        somebody else worked meanwhile.
         """
-        entries = self.work.reconnect(lost, self._outcome, steps[0].name)
+        # As far as it is told already; a server that crashed may have lost some of that, too.
+        entries = self.work.reconnect(lost, self._outcome, f"any of {steps[0].label} to {steps[-1].label}")
+        gone = self._take_out_lost(entries)
         for step in steps:
             if (entry := self._recorded(entries, step)) is None:
-                return
+                return step, self._rolled_back(step, lost, gone)
             self.note(step, execution_ms=entry.execution_ms or 0, tries=1)
         self.work.refuse_changed(entries, self.work.entries, f"{label(steps[-1].name)} was committed.")
+        return None
+
+    def _take_out_lost(self, entries: Iterable[Entry]) -> str:
+        """A server that crashed may have lost the newest commits that did not wait for its disk, with their rows.
+
+        What was told to be applied and is not any more is taken out of `applied`. Returns a sentence about it.
+        """
+        there = {(one.name, one.checksum, one.run_id) for one in entries}
+        kept = [one for one in self.applied if (one.name, one.checksum, self.work.run.run_id) in there]
+        if len(kept) == len(self.applied) or not self.hurried:
+            return ""
+        gone = self.applied[len(kept) :]
+        self.applied[:] = kept
+        self._given = min(self._given, len(kept))
+        for one in gone:
+            self.work.entries.pop(one.name, None)
+        names = gone[0].label if len(gone) == 1 else f"{gone[0].label} to {gone[-1].label}"
+        return f" The server crashed and lost {names}, with the ledger's rows, before the disk had them."
 
     def _recorded(self, entries: Iterable[Entry], step: Step) -> Entry | None:
         """Return the entry that this very run made of a step."""

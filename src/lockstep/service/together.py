@@ -10,19 +10,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, takewhile
 from typing import Protocol
 
+from lockstep.core.migration import Migration
 from lockstep.core.planner import Step
 from lockstep.errors import LockstepError, Unreachable
 from lockstep.postgres.executor import Done, clean, may_retry, outcome_text
-from lockstep.postgres.message import Message
+from lockstep.postgres.message import CHUNK, Message
 from lockstep.postgres.servererror import explain
 from lockstep.postgres.several import JoinedReader, join, send_joined
 from lockstep.service.worksession import WorkSession
 
 MOST = 32  # migrations in one message
 SPAN = 0.1  # seconds that one message should take
-LONGEST = 64 * 1024  # characters of a file that goes with others
+LONGEST = 64 * 1024  # characters of a file that goes with others, and of its down script, which its row holds
+
+
+def too_long(migration: Migration) -> bool:
+    """Whether a migration has too much text to go with others: each is to fit into one part with its rows."""
+    return max(len(one.text) for one in (migration.up, migration.down) if one is not None) > LONGEST
 
 
 class Applying(Protocol):
@@ -36,7 +43,7 @@ class Applying(Protocol):
     def done(self) -> int: ...
     def message_of(self, step: Step) -> Message: ...
     def note(self, step: Step, *, execution_ms: int, tries: int) -> None: ...
-    def reconnect(self, lost: Unreachable, steps: Sequence[Step]) -> None: ...
+    def reconnect(self, lost: Unreachable, steps: Sequence[Step]) -> tuple[Step, Unreachable] | None: ...
 
 
 @dataclass(slots=True)
@@ -60,7 +67,7 @@ class Together:
             return steps
         for step in run.steps[run.done : run.done + self.size]:
             migration = step.migration
-            if not migration.up.transactional or migration.verify or len(migration.up.text) > LONGEST:
+            if not migration.up.transactional or migration.verify or too_long(migration):
                 break
             steps.append(step)
         return steps
@@ -71,23 +78,20 @@ class Together:
         Where a lock was in the way, the rest is left: the next one goes alone, and waits. Raises Unreachable where
         nobody knows what became of them.
         """
-        joined = join([run.message_of(step) for step in steps])
+        messages = _fitting([run.message_of(step) for step in steps])
+        if len(messages) < 2:
+            return
+        steps = steps[: len(messages)]
+        joined = join(messages)
         reader = JoinedReader(joined)
         started = time.monotonic()
         work = run.work
         try:
             error = send_joined(work.session, joined, reader, work.watch, meanwhile=meanwhile)
         except Unreachable as lost:
-            before = run.done
-            run.reconnect(lost, steps)
-            if (missing := before + len(steps) - run.done) > 0:
-                step = steps[len(steps) - missing]
-                self.failed[step.name] = Unreachable(
-                    target=work.session.target.name,
-                    reason=f"{lost.reason}. {run.done} of {len(run.steps)} done. "
-                    f"{step.label} was rolled back, nothing of it stayed.",
-                    hint=f"lockstep sync {work.session.target.environment}",
-                )
+            if (stopped := run.reconnect(lost, steps)) is not None:
+                step, why = stopped
+                self.failed[step.name] = why
             return
         except BaseException:
             _note(run, steps, reader)
@@ -112,6 +116,17 @@ class Together:
         )
         self.failed[step.name] = failure
         work.log_failure(failure, name=step.name, version=step.migration.version, waited_for=work.watch.blockers)
+
+
+def _fitting(messages: Sequence[Message]) -> list[Message]:
+    """Return the first so many that fit into one message: of one part each, and not too much text for the server."""
+    sizes = accumulate(sum(len(part.text) for part in one.parts) for one in messages)
+    return [
+        one
+        for one, _ in takewhile(
+            lambda pair: len(pair[0].parts) == 1 and pair[1] <= CHUNK, zip(messages, sizes, strict=True)
+        )
+    ]
 
 
 def _note(run: Applying, steps: Sequence[Step], reader: JoinedReader) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol
 from lockstep.core import privacy
 from lockstep.core.counting import counted
 from lockstep.core.rehearsal.violations import Check, Duplicate, Misfit, Null, Orphan, Violation
+from lockstep.core.text import printable
 from lockstep.errors import MigrationFailed
 
 
@@ -68,7 +69,10 @@ def _bare(part: str) -> str:
 def _examples(found: Found) -> str:
     if not found.keys or not privacy.quoting():
         return ""
-    words = f"{', '.join(found.keys[:-1])} and {found.keys[-1]}" if len(found.keys) > 1 else found.keys[0]
+    keys = [
+        printable(key) for key in found.keys
+    ]  # for a terminal and for Markdown: of a key that is a text anybody wrote
+    words = f"{', '.join(keys[:-1])} and {keys[-1]}" if len(keys) > 1 else keys[0]
     return f": {words}" if found.exact and found.rows == len(found.keys) else f", for example {words}"
 
 
@@ -119,7 +123,7 @@ def general_words(error: MigrationFailed) -> str:
     if meaning is None and in_authors_words(error):
         meaning = "code that it runs raises an error"
     if meaning is None:
-        meaning = failing.primary if failing else "it failed"
+        meaning = printable(failing.primary) if failing else "it failed"
     if failing is not None and failing.at_commit:
         meaning = f"at COMMIT: {meaning}"
     if failing is not None and failing.table and failing.constraint and failing.constraint not in meaning:
