@@ -61,6 +61,9 @@ class Files:
     versions: dict[int, OnDisk] = field(default_factory=dict)
     repeatables: dict[str, OnDisk] = field(default_factory=dict)
     books: Books = field(default_factory=Books)
+    ways_back: dict[tuple[int | str, tuple[str, ...]], Script | None] = field(
+        default_factory=dict
+    )  # by a script's marks
     story: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
 
@@ -105,6 +108,7 @@ class Files:
         for version, one in self.versions.items():
             stem = f"{version:03d}-m"
             wanted[f"{stem}.sql"] = one.script.text
+            self.ways_back.setdefault((version, one.script.tags), one.down)
             self.books.ups[one.script.checksum] = one.script
             if one.down is not None:
                 wanted[f"{stem}.down.sql"] = one.down.text
@@ -159,16 +163,20 @@ class Files:
         seen = look(self.project.urls["dev"])
         for key, one in self.everything:
             entry = self._entry(seen, key)
+            script = one.script
             if entry is None or (isinstance(key, str) and entry["state"] == "applied"):
-                one.script = one.script.mended()
+                script = script.mended()
             elif entry["state"] == "applied":
-                if self.books.ups[entry["checksum"]].parts != one.script.parts:
-                    one.script = self.books.ups[entry["checksum"]]
+                script = self.books.ups[entry["checksum"]]
             elif entry["progress"] is not None and not entry["progress"]["reverting"]:
-                one.script = self.books.begun(seen, entry["migration_name"]).mended()
+                script = self.books.begun(seen, entry["migration_name"]).mended()
             elif entry["progress"] is not None:
-                one.script = self.books.ups[entry["checksum"]]
+                script = self.books.ups[entry["checksum"]]
                 one.down = self.books.begun(seen, entry["migration_name"])
+            if script.parts != one.script.parts and not (entry and (entry["progress"] or {}).get("reverting")):
+                one.down = self.ways_back.get((key, script.tags), one.down)  # that of another text does not fit
+            if script.parts != one.script.parts or script.verify != one.script.verify:
+                one.script = script
             if one.down is not None:
                 one.down = one.down.mended()
         self.note("everything is mended")
