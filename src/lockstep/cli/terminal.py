@@ -134,19 +134,6 @@ def problem_lines(
     return found
 
 
-def harmless(text: str) -> str:
-    """A text of several lines that others may have a part in: what would steer a terminal is written out."""
-    if text.isascii() and not _STEERS.search(text):
-        return text
-    from lockstep.core.text import printable
-
-    return _STEERS.sub(lambda found: printable(found[0]), text)
-
-
-#: Control characters but for line ends and tabs, and what turns reading round.
-_STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
-
 def error_document(error: LockstepError) -> dict[str, Any]:
     """An error as JSON documents hold it."""
     return {
@@ -246,7 +233,7 @@ class TerminalProgress:
         self._next_line = 0.0  # when the next one about something under way is due
 
     def note(self, environment: str, text: str, *, urgent: bool = False) -> None:
-        talk(f"{environment}: {harmless(text)}", urgent=urgent)
+        talk(f"{environment}: {text}", urgent=urgent)
 
     def started(self, environment: str, what: str) -> None:
         self._next_line = time.monotonic() + LINE_EVERY
