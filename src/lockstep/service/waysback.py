@@ -16,6 +16,7 @@ from lockstep.core.rehearsal.proof import WayBack
 from lockstep.core.rehearsal.report import Rehearsal
 from lockstep.errors import LockstepError
 from lockstep.service.tracing import Traced
+from lockstep.storage.folders import backup_time
 
 PATIENCE = 8.0  # seconds for the bucket
 
@@ -28,16 +29,23 @@ def measured(settings: Settings, traced: Traced, unseen: list[str]) -> Place:
     document = _document(settings, traced, unseen) if traced.rehearsal_key else None
     revert = _by_ledger(traced, document)
     restore = next((one for one in document.ways_back if one.how == "restore"), None) if document else None
-    if restore is None and place.backup is not None:
+    if restore is not None and document is not None:
+        restore = replace(restore, command=_restore(document.copy.backup, place.environment))
+    elif place.backup is not None:
         restore = WayBack(
             how="restore",
             ms=None,
             loses="everything written since that backup",
-            command=f"lockstep restore {place.backup} --into {place.environment} --replace",
+            command=_restore(place.backup, place.environment),
         )
     ways = (revert,) if restore is None else (revert, restore)
     times = f"times on the copy, rehearsed {utc_minute(document.at)}" if document else ""
     return replace(place, ways_back=ways, measured=times or _times_by_ledger(traced))
+
+
+def _restore(backup: str, environment: str) -> str:
+    """The command of a restore; none where a log or a document names what cannot be a backup: people paste commands."""
+    return f"lockstep restore {backup} --into {environment} --replace" if backup_time(backup) else ""
 
 
 def _mine(traced: Traced) -> list[Entry]:
