@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
@@ -19,6 +20,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run as runtime
 
 from lockstep.config import Environment, Settings, load_settings, pass_on
+from lockstep.core import privacy
 from lockstep.core.approval import Approval
 from lockstep.core.migration import Folder
 from lockstep.errors import LockstepError
@@ -137,6 +139,7 @@ def opened(
     """
     settings = load_settings(project)
     pass_on(settings)
+    privacy.hide(partial(known_secrets, settings))
     info, attempt, flow_run = _identity()
     made = Run(
         settings=settings,

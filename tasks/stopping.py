@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -18,11 +19,13 @@ from prefect.client.schemas import filters
 from prefect.client.schemas.objects import FlowRun, State
 
 from lockstep.config import Environment, Settings, load_settings, pass_on
+from lockstep.core import privacy
 from lockstep.postgres.entries import RunInfo
 from lockstep.service.alerting.crashes import alert_crash
 from lockstep.service.alerting.sending import tell
 from lockstep.service.deploying import run_id_of
 from lockstep.service.orchestrator import ui_url
+from lockstep.service.redaction import known_secrets
 from lockstep.service.stopping import end_sql
 from tasks.progress import LOG
 from tasks.run import project_of
@@ -45,6 +48,7 @@ def _end(flow_run: FlowRun, state: State[Any], how: str) -> None:
         assert found.created is not None
         settings = load_settings(project_of(__file__, found.parameters.get("project")))
         pass_on(settings)
+        privacy.hide(partial(known_secrets, settings))
         run = RunInfo(run_id=run_id_of(found.created, found.id), orchestrator_url=ui_url(found.id))
         # Both moments are this machine's: the state was made by the worker that calls us.
         age = max(0.0, (datetime.now(UTC) - state.timestamp).total_seconds())

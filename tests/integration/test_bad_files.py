@@ -167,3 +167,34 @@ def test_an_older_version_that_comes_later_stops_the_run(project: Project) -> No
     assert done.code == 4 and "003-c.sql is not applied, but version 5 already is" in done.err
     assert "renumber it above 5" in done.err and "lockstep sync dev --include 3" in done.err
     assert project.query("SELECT to_regclass('c')") == [(None,)]
+
+
+SECRET = "s3cret-in-a-file"
+UNREADABLE = {
+    "the setting": f"INSERT INTO a VALUES (5 '{SECRET}');",
+    "the database's own password": "INSERT INTO a VALUES (5 'PASSWORD');",
+    "an address": "SELECTT 'postgresql://u:pw77-of-a-url@h/db'",
+    "what looks like a password": "SELECTT 'password=hunter2-of-a-file'",
+    "a quote that is never closed": f"SELECT 'it was {SECRET}\n;",
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_file_that_does_not_parse_tells_no_secret_and_the_log_keeps_the_place_alone(
+    case: str, project: Project
+) -> None:
+    password = project.urls["dev"].split("@")[0].rsplit(":", 1)[-1]
+    project.variables["TOKEN"] = SECRET
+    project.configure(dev='settings = { token = "${TOKEN}" }')
+    project.run("init")
+    project.write("001-a.sql", UNREADABLE[case].replace("PASSWORD", password))
+    told = []
+    for words in (("sync",), ("validate",), ("validate", "--json"), ("plan",), ("sync", "--json")):
+        done = project.run(*words)
+        assert done.code == 7 and "001-a.sql" in done.out + done.err
+        told.append(done.out + done.err)
+    details = project.query("SELECT details::text FROM schema_migrations_log WHERE event = 'refuse'")
+    assert details and all("001-a.sql:" in row[0] and "the file cannot be used" in row[0] for row in details)
+    told += [row[0] for row in details] + [project.run("history").out]
+    for secret in (SECRET, password, "pw77-of-a-url", "hunter2-of-a-file", "SELECTT 'p"):
+        assert not any(secret in text for text in (told if secret != "SELECTT 'p" else told[-3:])), secret

@@ -197,3 +197,19 @@ def test_who_is_stopped_in_the_middle_keeps_what_was_committed(server: Throwaway
     assert lost.code == 8 and f"5 of {MANY} done. 006-t was rolled back, nothing of it stayed." in lost.err
     assert applied(many) == [1, 2, 3, 4, 5]
     assert len(re.findall(r"00\d-t  applied", lost.err)) == 5
+
+
+def test_each_has_the_time_that_it_took_itself(many: Project) -> None:
+    for number in range(1, MANY + 1):
+        many.write(f"{number:03d}-t.sql", f"CREATE TABLE public.t{number} ();\nSELECT pg_sleep(0.03);")
+    began = time.monotonic()
+    assert many.run("sync").code == 0
+    wall = (time.monotonic() - began) * 1_000
+    times = [row[0] for row in many.query("SELECT execution_time_ms FROM schema_migrations ORDER BY version")]
+    assert min(times) >= 30 and sum(times) <= wall, times
+    logged = many.query("SELECT duration_ms FROM schema_migrations_log WHERE event = 'apply' ORDER BY id")
+    assert all(abs(row[0] - ms) <= 5 for row, ms in zip(logged, times, strict=True))
+    many.write("099-alone.sql", "SELECT 1;")
+    time.sleep(0.2)
+    assert many.run("sync").code == 0
+    assert many.query("SELECT execution_time_ms < 150 FROM schema_migrations WHERE version = 99") == [(True,)]

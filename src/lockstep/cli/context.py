@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,9 +27,11 @@ class Context:
     def settings(self) -> Settings:
         """The project's settings. Raises ConfigError."""
         from lockstep.config import load_settings, pass_on
+        from lockstep.core import privacy
 
         settings = load_settings(self.project)
         pass_on(settings)
+        privacy.hide(partial(_secrets, settings))
         if settings.display.timezone is not None:
             from lockstep.cli.terminal import choose_zone, manner
             from lockstep.cli.zone import configured_zone
@@ -68,3 +70,9 @@ class Context:
             return self.settings.project.contacts, self.settings.project.runbook
         except LockstepError:
             return [], None
+
+
+def _secrets(settings: Settings) -> tuple[str, ...]:
+    from lockstep.service.redaction import known_secrets  # late: most calls quote nothing
+
+    return known_secrets(settings)

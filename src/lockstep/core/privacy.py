@@ -6,7 +6,13 @@ constraints, places in files, SQLSTATEs and counts may be told in any case.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+from lockstep.core.redaction import redact
+
 _quoting = True
+_secrets: Callable[[], Sequence[str]] = tuple
+_known: Sequence[str] | None = None
 
 
 def quote(allowed: bool) -> None:
@@ -18,6 +24,20 @@ def quote(allowed: bool) -> None:
 def quoting() -> bool:
     """Whether a message may quote a line of SQL, a value, or the server's own words about one."""
     return _quoting
+
+
+def hide(secrets: Callable[[], Sequence[str]]) -> None:
+    """From now on what is quoted of a file is quoted without these. They are asked for at the first quotation."""
+    global _secrets, _known
+    _secrets, _known = secrets, None
+
+
+def hidden(text: str) -> str:
+    """Return a quotation without the project's secrets, and without whatever looks like credentials."""
+    global _known
+    if _known is None:
+        _known = tuple(_secrets())
+    return redact(text, _known)
 
 
 def in_words(advice: str | None) -> str | None:

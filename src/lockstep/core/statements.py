@@ -228,6 +228,7 @@ def _explain(text: str, file: str, line: int, column: int, message: str) -> Migr
     lines = text.split("\n")
     if not privacy.quoting():
         message = "it does not parse"  # the parser's words repeat what it could not read
+    message = privacy.hidden(message)
     for number in range(1, min(line, len(lines)) + 1):
         if lines[number - 1].lstrip().startswith("\\") and number == line:
             command = lines[number - 1].split()[0]

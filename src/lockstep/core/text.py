@@ -21,6 +21,8 @@ def excerpt(text: str, line: int, column: int | None = None) -> str | None:
         return None
     lines = text.split("\n")
     shown = lines[line - 1] if line <= len(lines) else ""
+    if (safe := privacy.hidden(shown)) != shown:
+        shown, column = safe, None  # the place is not where it was
     start = 0
     if column is not None and column > _WIDTH - 20:
         start = column - _WIDTH // 2

@@ -23,8 +23,13 @@ if TYPE_CHECKING:
     from lockstep.core.reverting import RevertStep
     from lockstep.postgres.watch import Waited
 
-#: Milliseconds since the transaction began, as the server sees it.
-ELAPSED = "(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) * 1000)::pg_catalog.int8"
+#: Milliseconds since the transaction began, as the server sees it. Of one in the middle of a message the server's own
+#: transaction_timestamp() is the message's begin; postgres.message notes when the one before was over.
+ELAPSED = (
+    "((pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) - GREATEST(pg_catalog.date_part('epoch', "
+    "pg_catalog.transaction_timestamp()), NULLIF(pg_catalog.current_setting('lockstep_session.began', true), '')"
+    "::pg_catalog.float8)) * 1000)::pg_catalog.int8"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -173,9 +173,16 @@ def transaction_message(
         writer.finish()
     writer.own(_own_again(frame.target, flushed=flushed), *rows, "COMMIT")
     writer.commit_here()
-    writer.own(*(("BEGIN READ WRITE", *frame.reset, "COMMIT") if joins else frame.reset))
+    writer.own(*(("BEGIN READ WRITE", *frame.reset, _BEGAN, "COMMIT") if joins else frame.reset))
     writer.finish()
     return Message(script=script, parts=tuple(writer.parts))
+
+
+#: Where the next transaction of a message begins (postgres.entries, ELAPSED).
+_BEGAN = (
+    "SELECT pg_catalog.set_config('lockstep_session.began', "
+    "pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())::pg_catalog.text, false)"
+)
 
 
 def setting_up_message(

@@ -108,6 +108,11 @@ class ApplyRun:
         self.note(step, execution_ms=done.duration_ms, tries=done.tries)
         self.work.keep_clean(done, self._outcome)
 
+    def about(self, step: Step) -> str:
+        """What `apply` is about to do for this step, in a few words: its label, or those that go along with it."""
+        several = self._together.following(self) if self.hurried and self._given == len(self.applied) else ()
+        return f"{step.label} to {several[-1].label}" if len(several) > 1 else step.label
+
     @property
     def steps(self) -> Sequence[Step]:
         return self.plan.steps

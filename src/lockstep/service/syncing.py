@@ -226,10 +226,10 @@ def rely_on(applying: ApplyRun, settings: Settings, result: EnvironmentResult) -
 
 def apply_step(applying: ApplyRun, step: Step, progress: Progress, name: str) -> Applied:
     """Apply the next step under the lock, and tell it. Raises what ApplyRun.apply raises."""
-    progress.started(name, step.label)
+    progress.started(name, applying.about(step))
     done = applying.apply(
         step,
-        lambda tries, why: progress.note(name, f"waiting for a lock (try {tries}: {why})"),
+        lambda tries, why: progress.note(name, f"{step.label}: waiting for a lock (try {tries}: {why})"),
         lambda text: progress.note(name, text),
     )
     progress.finished(name, step.label, "applied", done.execution_ms)

@@ -20,6 +20,7 @@ from lockstep.errors import (
     LockHeld,
     LockstepError,
     MigrationFailed,
+    MigrationFileError,
     PlanRefused,
     RehearsalRefused,
     Unreachable,
@@ -239,6 +240,9 @@ def _log_refusal(work: WorkSession, error: LockstepError) -> None:
         if isinstance(error, PlanRefused | DriftFound)
         else error.message.splitlines()[0]
     )
+    if isinstance(error, MigrationFileError):  # what stands in a file that cannot be read may be anything
+        place = ":".join(str(part) for part in (error.file, error.line, error.column) if part is not None)
+        text = f"{place}: the file cannot be used"
     details = {"why": type(error).__name__, "message": text.removeprefix(f"{work.session.target.name}: ")[:500]}
     event = Event(event="refuse", run_id=work.run.run_id, orchestrator_url=work.run.orchestrator_url, details=details)
     with suppress(psycopg.Error, LockstepError):
