@@ -11,6 +11,7 @@ import pytest
 
 from lockstep.postgres.throwaway import ThrowawayServer
 from lockstep.service import together
+from lockstep.service.applying import ApplyRun
 from tests.integration.proxy import CountingProxy
 from tests.project import Outcome, Project
 
@@ -213,3 +214,24 @@ def test_each_has_the_time_that_it_took_itself(many: Project) -> None:
     time.sleep(0.2)
     assert many.run("sync").code == 0
     assert many.query("SELECT execution_time_ms < 150 FROM schema_migrations WHERE version = 99") == [(True,)]
+
+
+def test_a_fault_of_ours_leaves_nothing_running_behind(many: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    many.write("006-t.sql", "CREATE TABLE public.t6 (); SELECT pg_sleep(0.5);")
+    calls = []
+
+    def breaks(run: ApplyRun, under_way: int = 1) -> None:
+        calls.append(under_way)
+        if under_way > 2:
+            raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(ApplyRun, "_make_ready", breaks)
+    failed = many.run("sync")
+    assert failed.code == 1 and "a fault of ours" in failed.err, failed.err
+    time.sleep(1)
+    versions = applied(many)
+    assert versions == list(range(1, len(versions) + 1)) and len(versions) < MANY
+    told = many.query(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'lockstep/%' AND state = 'active'"
+    )
+    assert told == [(0,)]

@@ -248,7 +248,9 @@ def send_part(session: Session, part: Part, reader: Reader, watch: Watch, meanwh
                 for result in _results(connection.pgconn, part.text, watch, meanwhile):
                     reader.take(result)
             except BaseException as error:
-                if not isinstance(error, Exception):  # Ctrl-C, SIGTERM, an orchestrator that ends us
+                if not isinstance(
+                    error, psycopg.Error
+                ):  # Ctrl-C, SIGTERM, an orchestrator that ends us, a fault of ours
                     _give_up(connection, reader)
                 raise
     except psycopg.OperationalError as error:
