@@ -33,8 +33,11 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         lambda path: path.symlink_to("/proc/self/mem"), "002-bad.sql", "leads out of the project", "rename or move",
     ),
     "not UTF-8": (place(b"SELECT 1;\nSELECT 'caf\xe9';"), "002-bad.sql:2", "byte 0xe9 is not UTF-8", "iconv"),
-    "UTF-16": (place("SELECT 1;".encode("utf-16")), "002-bad.sql:1", "is not UTF-8", "save the file as UTF-8"),
-    "a NUL character": (place("SELECT 1;\nSELECT '\0';"), "002-bad.sql:2", "NUL", ""),
+    "UTF-16": (place("SELECT 1;".encode("utf-16")), "002-bad.sql:1", "is not UTF-8", "iconv -f utf-16 -t utf-8 002-bad.sql"),
+    "UTF-16, big end first": (
+        place(b"\xfe\xff" + "SELECT 1;".encode("utf-16-be")), "002-bad.sql:1", "is in UTF-16", "iconv -f utf-16 -t utf-8 002-bad.sql",
+    ),
+    "a NUL character": (place("SELECT 1;\nSELECT '\0';"), "002-bad.sql:2", "NUL", "remove it"),
     "no number": (
         lambda path: place(GOOD)(path.with_name("notes.sql")), "notes.sql", "name", "rename or move",
     ),

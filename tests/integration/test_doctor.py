@@ -288,6 +288,40 @@ def test_a_ledger_that_belongs_to_somebody_else_is_a_problem(project: Project, n
     assert "belongs to postgres" in found["text"]
 
 
+def test_a_login_is_judged_for_its_duty_and_never_offered_more(project: Project, new_role: Callable[..., str]) -> None:
+    """What is missing is granted as told until nothing is; the status role can then still change and read nothing."""
+    project.query("CREATE TABLE closed (id bigint)")
+    admin, reader = project.urls["dev"], new_role()
+    name = reader.split("//")[1].split(":")[0]
+    project.toml = f'[project]\nledger_reader = "{name}"\n{CLOSED}'
+    project.configure(dev='backup_role = "pg_read_all_data"')
+    project.query(f"REVOKE USAGE ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO {name}")
+    assert project.run("init").code == 0
+    project.query(f"REVOKE USAGE ON SCHEMA public FROM {name}; REVOKE SELECT ON schema_migrations FROM {name}")
+    project.urls["dev"] = reader
+    found = checks(project.run("doctor", "--json"), "dev")
+    assert "looks only" in found["duty"]["text"]
+    assert (found["ledger"]["outcome"], found["ledger"]["remedy"]) == ("problem", "as the migrator: lockstep init dev")
+    remedies = " ".join(check["remedy"] or "" for check in found.values())
+    assert "pg_monitor" in remedies and f'GRANT USAGE ON SCHEMA "public" TO "{name}"' in remedies
+    assert "CREATE" not in remedies and "read_all_data" not in remedies and "postgres" not in remedies
+    project.urls["dev"] = admin
+    assert project.run("init").code == 0
+    for check in found.values():
+        if (check["remedy"] or "").startswith("GRANT"):
+            project.query(check["remedy"])
+    project.urls["dev"] = reader
+    after = checks(project.run("doctor", "--json"), "dev")
+    assert "problem" not in outcomes(after).values() and outcomes(after)["schemas"] == "ok"
+    for words in ("sync", "init"):
+        refused = project.run(words, "dev")
+        assert refused.code != 0 and "docs/how-to/roles.md" in refused.err, refused
+        assert 'GRANT "' not in refused.err, refused
+    for text in ("SELECT FROM closed", "CREATE TABLE more ()"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            project.query(text)
+
+
 def test_a_ledger_that_is_hidden_is_a_problem_and_never_looks_like_none(
     project: Project, new_role: Callable[..., str]
 ) -> None:

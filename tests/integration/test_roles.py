@@ -150,8 +150,15 @@ def test_the_printed_roles_are_enough_for_everything_and_none_is_a_superuser(sit
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             project.query(text, "prod")
     assert project.run("sync", "prod").code != 0
+    refused = project.run("backup", "prod")
+    assert refused.code != 0 and "docs/how-to/roles.md" in refused.err and "GRANT" not in refused.err, refused
+    looks = duties(site, "this login looks only; to apply, log in as the migrator (docs/how-to/roles.md)")
+    assert (looks["ledger"], looks["schemas"], looks["monitoring"]) == ("ok", "ok", "ok")
+    assert looks["backup rights"] == "not checked"
 
     site.become("roles_backup")
+    backs_up = duties(site, "this login only takes backups; to apply, log in as the migrator (docs/how-to/roles.md)")
+    assert (backs_up["ledger"], backs_up["backup rights"]) == ("ok", "ok")
     done = project.run("backup", "prod")
     assert done.code == 0, done.err
     assert project.run("backups", "verify", "--of", "prod").code == 0
@@ -174,6 +181,16 @@ def test_the_printed_roles_are_enough_for_everything_and_none_is_a_superuser(sit
     project.write("002-next.sql", "ALTER TABLE public.mine ADD COLUMN more int;")
     done = project.run("rehearse", "prod", "--fresh")
     assert done.code == 0, done.out + done.err
+
+
+def duties(site: Site, said: str) -> dict[str, str]:
+    """What `doctor` makes of a login that has all that its duty needs: nothing is wrong, and nothing is to be granted."""
+    done = site.project.run("doctor", "prod", "--json")
+    (found,) = [one["checks"] for one in done.document["sections"] if one["name"] == "prod"]
+    assert [one for one in found if one["outcome"] == "problem"] == []
+    assert [one for one in found if "GRANT" in (one["remedy"] or "")] == []
+    assert [one["text"] for one in found if one["name"] == "duty"] == [said]
+    return {one["name"]: one["outcome"] for one in found}
 
 
 def test_what_is_said_of_who_can_give_bypassrls_and_memberships_is_so(site: Site) -> None:

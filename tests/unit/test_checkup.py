@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from lockstep.core.checkup import Check, Checkup, Outcome, Section, not_checked, ok, problem, text_of, warning
+from lockstep.core.duties import Duty, Login, duty, role_check
 from lockstep.core.setup_rules import (
     ClockReading,
     Encryption,
@@ -208,3 +210,30 @@ def test_flows_of_another_version_are_a_warning_and_ones_that_a_project_changed_
     assert older.outcome is Outcome.WARNING
     assert older.text == "a, b, c and 1 more: of Lockstep 1.0, and 2.0 is installed"
     assert flows(("a",), laid_out_by=None, installed="2.0").outcome is Outcome.WARNING
+
+
+def test_a_superuser_is_fine_on_a_machine_of_ones_own_and_a_warning_elsewhere() -> None:
+    here = role_check("postgres", "postgres", superuser=True, bypasses_rls=True, local=True, environment="dev")
+    there = role_check("postgres", "postgres", superuser=True, bypasses_rls=True, local=False, environment="prod")
+    assert (here.outcome, there.outcome, there.exit_code) == (Outcome.OK, Outcome.WARNING, ExitCode.DONE)
+    assert there.remedy is not None and there.remedy.startswith("lockstep doctor --grants prod")
+
+
+_NOBODY = Login(name="x", superuser=False, ledger=True, owns=False, reads=False, backs_up=False, founds=False)
+
+
+@pytest.mark.parametrize(
+    ("login", "found"),
+    [
+        (replace(_NOBODY, reads=True), Duty.LOOK),
+        (replace(_NOBODY, reads=True, ledger=False), Duty.LOOK),
+        (replace(_NOBODY, backs_up=True), Duty.BACK_UP),
+        (replace(_NOBODY, owns=True, reads=True, backs_up=True), Duty.APPLY),  # the migrator belongs to the backup role
+        (replace(_NOBODY, ledger=False, founds=True, backs_up=True), Duty.APPLY),  # before its first init
+        (replace(_NOBODY, superuser=True, reads=True, backs_up=True), Duty.APPLY),  # belongs to all
+        (replace(_NOBODY, founds=True), Duty.OTHER),
+        (replace(_NOBODY, ledger=False), Duty.APPLY),
+    ],
+)
+def test_what_a_login_is_there_for(login: Login, found: Duty) -> None:
+    assert duty(login) is found

@@ -26,7 +26,7 @@ def prompt_of(arguments: argparse.Namespace, settings: Settings, *, silent: bool
     Raises UsageError for --approve where two people are needed.
     """
     from lockstep.errors import UsageError
-    from lockstep.service.approval.prompting import prompt
+    from lockstep.service.approval.prompting import Beforehand, prompt
 
     given: str | None = arguments.approve
     if given is not None:
@@ -35,7 +35,7 @@ def prompt_of(arguments: argparse.Namespace, settings: Settings, *, silent: bool
                 "--approve is the word of one person, and [approval] two_person asks for another one's",
                 hint="start it without --approve; somebody else answers with lockstep approve",
             )
-        return lambda _asked: (True, given)
+        return Beforehand(given)
     if settings.approval.two_person:
         return None
     return prompt() or (ask if not silent and sys.stdin.isatty() and sys.stderr.isatty() else None)

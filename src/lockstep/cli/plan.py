@@ -24,7 +24,7 @@ EXAMPLES = """\
 def configure(parser: argparse.ArgumentParser) -> None:
     words.environments(parser)
     words.selection(parser)
-    parser.add_argument("--sql", action="store_true", help="print all that would be sent")
+    parser.add_argument("--sql", action="store_true", help="print all that would be sent for each migration")
 
 
 def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:

@@ -23,6 +23,7 @@ class How(Enum):
 
     COMMAND = "command"  # over the approver's own connection: the database vouches for the role
     PROMPT = "prompt"  # at the terminal of the run itself: the role is the run's own
+    FLAG = "flag"  # beforehand, by the command's --approve: nobody was asked; the role is the run's own
     FORM = "form"  # in Prefect's UI: nobody vouches for who it was
 
 

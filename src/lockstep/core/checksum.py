@@ -21,19 +21,25 @@ def decode(raw: bytes, file: str) -> str:
         text = raw.decode()
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
+        wide = raw.startswith(_WIDE)
         raise MigrationFileError(
-            f"byte 0x{raw[error.start]:02x} is not UTF-8",
+            f"byte 0x{raw[error.start]:02x} is not UTF-8" + (": the file is in UTF-16" if wide else ""),
             file=file,
             line=line,
-            hint=f"save the file as UTF-8 (for example: iconv -f latin1 -t utf-8 {file})",
+            hint=f"save the file as UTF-8 (for example: iconv -f {'utf-16' if wide else 'latin1'} -t utf-8 {file})",
         ) from None
     if "\0" in text:
         raise MigrationFileError(
             "holds a NUL character, which PostgreSQL cannot take",
             file=file,
             line=text.count("\n", 0, text.index("\0")) + 1,
+            hint="remove it, or write it as an escape of bytea; where every second character is one, the file is in "
+            f"UTF-16 (iconv -f utf-16le -t utf-8 {file})",
         )
     return text.replace("\r\n", "\n")
+
+
+_WIDE = (b"\xff\xfe", b"\xfe\xff")  # byte order marks of UTF-16
 
 
 def checksum(text: str) -> str:

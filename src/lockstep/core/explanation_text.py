@@ -133,7 +133,7 @@ def _approval(asked: Asked, moment: Callable[[datetime], str]) -> str:
     if asked.standing == "waiting":
         return f"asked for approval {moment(asked.at)} by {asked.by}: nobody answered yet"
     who = f" by {asked.answered_by}" if asked.answered_by else ""
-    how = f" ({asked.how})" if asked.how else ""
+    how = f" ({'by --approve beforehand' if asked.how == 'flag' else asked.how})" if asked.how else ""
     at = f" {moment(asked.answered_at)}" if asked.answered_at else ""
     return f"approval: {asked.standing}{who}{how}{at}" + (f": {asked.reason}" if asked.reason else "")
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from lockstep.core.counting import counted
 
+STATUS = "lockstep_status"  # what these roles are called where the configuration does not say
+BACKUP = "lockstep_backup"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
@@ -76,8 +79,8 @@ def names_of(wanted: Wanted, facts: Facts | None) -> Names:
     return Names(
         migrator=login,
         owner=wanted.role or login,
-        status=wanted.reader or "lockstep_status",
-        backup=wanted.backup_role or "lockstep_backup",
+        status=wanted.reader or STATUS,
+        backup=wanted.backup_role or BACKUP,
         approvers=wanted.approvers or ("lockstep_approvers" if wanted.two_person else None),
     )
 

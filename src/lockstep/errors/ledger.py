@@ -122,7 +122,8 @@ class LedgerNotOwned(LedgerError):
     def __init__(self, *, target: str, ledger: str, role: str, owner: str) -> None:
         super().__init__(
             f"{target}: {ledger} belongs to {owner}, and role {role} is not a member of it. Nothing was applied.",
-            hint=f'set role = "{owner}" for this environment, or: GRANT "{owner}" TO "{role}"',
+            hint=f'log in as {owner}, or as the migrator with role = "{owner}" for this environment '
+            "(docs/how-to/roles.md); do not make a role that only looks or backs up a member of it",
         )
         self.target = target
         self.role = role

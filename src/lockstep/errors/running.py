@@ -12,10 +12,15 @@ class LockHeld(LockstepError):
 
     exit_code = ExitCode.LOCKED
 
-    def __init__(self, *, target: str, holder: str, outcome: str = "Nothing was applied.") -> None:
+    def __init__(
+        self, *, target: str, holder: str, outcome: str = "Nothing was applied.", asks: str | None = None
+    ) -> None:
+        """`asks`: the holder's run id, where it waits for approval meanwhile."""
+        waits = " and waits for approval" if asks else ""
+        answer = f"lockstep approve {asks}, or: lockstep reject {asks} --reason …; or wait for it to end (--wait)"
         super().__init__(
-            f"{target}: another run holds the lock: {holder}. {outcome}",
-            hint="wait for it to end, or use --wait",
+            f"{target}: another run holds the lock{waits}: {holder}. {outcome}",
+            hint=answer if asks else "wait for it to end, or use --wait",
         )
         self.target = target
         self.holder = holder

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
+from lockstep.core.duties import Login
 from lockstep.core.setup_rules import ClockReading, Encryption
 from lockstep.postgres.connection import Session, guard
 
@@ -123,6 +124,17 @@ def look_at_role(session: Session, schemas: Sequence[str]) -> RoleLook:
     )
 
 
+def look_at_login(session: Session, ledger_schema: str, *, role: str | None, reader: str, backup_role: str) -> Login:
+    """Ask what the login, whatever role it took, belongs to. Read-only. Raises as `look_at_server` does."""
+    given = {"schema": ledger_schema, "role": role, "reader": reader, "backup": backup_role}
+    with guard(session.target):
+        row = session.connection.execute(_LOGIN, given).fetchone()
+    assert row is not None
+    return Login(
+        name=row[0], superuser=row[1], ledger=row[2], owns=row[3], reads=row[4], backs_up=row[5], founds=row[6]
+    )
+
+
 def quoted(session: Session, name: str) -> str:
     """Return a name as SQL writes it."""
     return psycopg.sql.Identifier(name).as_string(session.connection)
@@ -135,4 +147,22 @@ SELECT wanted.name, n.oid IS NOT NULL,
   FROM pg_catalog.unnest(%(wanted)s::text[]) WITH ORDINALITY AS wanted (name, place)
   LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.name
  ORDER BY wanted.place
+"""
+
+_LOGIN = """
+WITH roles AS (
+    SELECT rolname FROM pg_catalog.pg_roles WHERE pg_catalog.pg_has_role(session_user, oid, 'MEMBER')
+)
+SELECT session_user::text, r.rolsuper, l.oid IS NOT NULL,
+       COALESCE(pg_catalog.pg_has_role(session_user, l.relowner, 'MEMBER'), false)
+       OR EXISTS (SELECT FROM roles WHERE rolname = %(role)s::text),
+       EXISTS (SELECT FROM roles WHERE rolname = %(reader)s::text),
+       EXISTS (SELECT FROM roles WHERE rolname = %(backup)s::text),
+       COALESCE(pg_catalog.has_schema_privilege(session_user, n.oid, 'CREATE'),
+                pg_catalog.has_database_privilege(session_user, pg_catalog.current_database(), 'CREATE'))
+       AND session_user NOT IN (%(reader)s::text, %(backup)s::text)
+  FROM pg_catalog.pg_roles r
+  LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = %(schema)s::text
+  LEFT JOIN pg_catalog.pg_class l ON l.relnamespace = n.oid AND l.relname = 'schema_migrations' AND l.relkind IN ('r', 'p')
+ WHERE r.rolname = session_user
 """

@@ -85,7 +85,8 @@ def create_ledger(
     except psycopg.errors.InsufficientPrivilege as error:
         raise LedgerError(
             f"{target.name}: role {session.facts.current_user} may not create the ledger: {error.diag.message_primary}",
-            hint=f"GRANT CREATE ON SCHEMA {target.ledger_schema} TO {session.facts.current_user}",
+            hint="log in as the migrator (docs/how-to/roles.md); where this is it: "
+            f"GRANT CREATE ON SCHEMA {target.ledger_schema} TO {session.facts.current_user}",
         ) from None
     except psycopg.DatabaseError as error:
         if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):

@@ -129,7 +129,7 @@ def _take(connection: psycopg.Connection[Any], role: str) -> None:
         connection.execute("SELECT pg_catalog.set_config('role', %s, false)", [role])
     except (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege) as error:
         message = f'the backup cannot take the role "{role}": {error.diag.message_primary}'
-        hint = f'create it, or: GRANT "{role}" TO "{connection.info.user}"'
+        hint = f"log in as {role}, or as the migrator, who is a member of it (docs/how-to/roles.md makes both)"
         raise ConfigError(message, where="role", hint=hint) from None
 
 

@@ -209,7 +209,10 @@ def work_session(
             take_lock(session, wait_seconds=wait_seconds)
         except LockHeld as error:
             write_event(session, Event(event="refuse", run_id=run.run_id, details={"lock": error.holder}))
-            raise
+            asks = _asks(session, error.holder)
+            if asks is None:
+                raise
+            raise LockHeld(target=error.target, holder=error.holder, asks=asks) from None
         try:
             yield work
         except LockstepError as error:
@@ -223,6 +226,18 @@ def work_session(
             raise
     finally:
         work.close()
+
+
+def _asks(session: Session, holder: str) -> str | None:
+    """Return the run id of who holds the lock, where it waits for approval. Trouble with the log hides nothing."""
+    from lockstep.core.approval import Standing  # late: the lock is rarely held
+    from lockstep.service.approval.records import read_records
+
+    with suppress(psycopg.Error, LockstepError):
+        for one in read_records(session).open():
+            if one.standing is Standing.WAITING and holder.startswith(f"run {one.request.run_id} "):
+                return one.request.run_id
+    return None
 
 
 def _log_refusal(work: WorkSession, error: LockstepError) -> None:

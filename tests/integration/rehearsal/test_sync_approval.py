@@ -73,13 +73,15 @@ def test_without_a_terminal_it_waits_under_its_lock_until_somebody_answers(prod:
     prod.write("001-a.sql", "CREATE TABLE a (id int);")
     with start(prod, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        said = read_until(process.stderr.fileno(), r"waits for approval until .*: lockstep approve (\S+)")
+        said = read_until(process.stderr.fileno(), r"waits for approval until .*: lockstep approve (\S+).*\n")
         run_id = said.rsplit("lockstep approve ", 1)[1].split()[0]
         other = prod.run("sync", "prod")
-        assert other.code == 5 and run_id in other.err, other
         assert prod.query("SELECT to_regclass('a')", "prod") == [(None,)]
         assert prod.run("approve", run_id, "prod").code == 0
         assert process.wait(timeout=300) == 0
+    assert "(Ctrl-C withdraws; --approve REASON gives it beforehand)" in said
+    assert other.code == 5 and f"waits for approval: run {run_id} " in other.err, other
+    assert f"next: lockstep approve {run_id}, or: lockstep reject {run_id} --reason" in other.err, other
     assert events(prod) == ["backup", "rehearse", "ask", "approve", "apply"]
 
 
@@ -108,3 +110,13 @@ def test_the_word_of_one_person_does_not_stand_for_two(prod: Project) -> None:
     refused = prod.run("sync", "prod", "--approve", "OPS-1")
     assert refused.code == 2 and "two_person" in refused.err
     assert events(prod) == []
+
+
+def test_an_approval_given_beforehand_is_told_from_one_at_the_prompt(prod: Project) -> None:
+    prod.write("001-a.sql", "CREATE TABLE a (id int);")
+    done = prod.run("sync", "prod", "--approve", "OPS-1")
+    assert done.code == 0, done
+    rows = prod.query("SELECT details->>'how', run_id FROM schema_migrations_log WHERE event = 'approve'", "prod")
+    assert [how for how, _ in rows] == ["flag"]
+    told = prod.run("explain", str(rows[0][1]))
+    assert "(by --approve beforehand)" in told.out and "(prompt)" not in told.out, told

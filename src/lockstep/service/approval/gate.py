@@ -14,7 +14,7 @@ from lockstep.core.moments import utc_minute
 from lockstep.errors import ApprovalRefused, LockstepError, NotApproved, RunWaits, Unreachable
 from lockstep.postgres.connection import Session
 from lockstep.postgres.entries import RunInfo
-from lockstep.service.approval.prompting import Prompt, watched
+from lockstep.service.approval.prompting import Beforehand, Prompt, watched
 from lockstep.service.approval.records import read_records, write_request
 from lockstep.service.approval.settling import log_expiry, refuse_overtaking, session_of, settle, standing, withdraw
 from lockstep.service.approval.signing import answer, note_start
@@ -159,6 +159,11 @@ def _answered(
     prompt: Prompt | None,
 ) -> Approval:
     name, request = environment.name, asked.request
+    how = How.FLAG if isinstance(prompt, Beforehand) else How.PROMPT
+    # Who is asked here, or gave it beforehand, need not be told; the word of one person does not stand for two.
+    ending = (
+        "" if prompt else f" (Ctrl-C withdraws{'' if request.two_person else '; --approve REASON gives it beforehand'})"
+    )
     lost = told = False
     while True:
         try:
@@ -170,17 +175,14 @@ def _answered(
                     prompt = None
                     if given is not None:
                         try:
-                            return answer(
-                                settings, environment, run, asked, approve=given[0], reason=given[1], how=How.PROMPT
-                            )
+                            return answer(settings, environment, run, asked, approve=given[0], reason=given[1], how=how)
                         except ApprovalRefused as refused:  # somebody else was first, for one
                             progress.note(name, f"this answer does not count: {refused.message}", urgent=True)
                 while (found := standing(session, run, asked)).standing is Standing.WAITING:
                     if not told:
                         until = utc_minute(request.expires_at)
-                        progress.note(
-                            name, f"waits for approval until {until}: lockstep approve {request.run_id}", urgent=True
-                        )
+                        said = f"waits for approval until {until}: lockstep approve {request.run_id}{ending}"
+                        progress.note(name, said, urgent=True)
                         told = True
                     time.sleep(LOOK_EVERY)
                 return found

@@ -8,11 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 from lockstep.core.approval import Approval
 
 #: Shows what is asked for and returns (approved, reason); None: whoever is there does not want to answer now.
 Prompt = Callable[[Approval], tuple[bool, str | None] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Beforehand:
+    """A prompt that asks nobody: the command's own words said yes, for this reason."""
+
+    reason: str
+
+    def __call__(self, asked: Approval) -> tuple[bool, str | None]:
+        return True, self.reason
+
 
 _prompt: ContextVar[Prompt | None] = ContextVar("lockstep_prompt", default=None)
 

@@ -1,4 +1,4 @@
-"""One environment: its server, the way to it, the role, the ledger, and the programs that its major version needs.
+"""One environment: its server, the way to it, and the programs that its major version needs.
 
 Two sessions at most, both read-only. What follows from an answer is core.setup_rules' to say, or that of the error
 which the command in question would raise.
@@ -10,31 +10,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
+
 from lockstep.config import Environment, Settings
-from lockstep.core.checkup import not_checked, ok, problem, warning
-from lockstep.core.counting import counted
+from lockstep.core.checkup import ok, problem, warning
+from lockstep.core.duties import Duty
 from lockstep.core.setup_rules import clock, program_versions, tls
-from lockstep.errors import ConfigError, ExitCode, LedgerMissing, LockstepError, ProgramMissing, UsageError
+from lockstep.errors import ConfigError, ExitCode, LockstepError, ProgramMissing, UsageError
 from lockstep.postgres.connection import Session, Target, open_session, stays_local
 from lockstep.postgres.entries import RunInfo
-from lockstep.postgres.inspection import (
-    RoleLook,
-    SchemaRights,
-    ServerLook,
-    bound,
-    look_at_role,
-    look_at_server,
-    quoted,
-)
-from lockstep.postgres.ledger import read_ledger, refuse_unowned
+from lockstep.postgres.inspection import ServerLook, bound, look_at_server
 from lockstep.postgres.programs import find_program, nearest_major
 from lockstep.service.checkup.findings import Findings, problem_of
+from lockstep.service.checkup.rights import RIGHTS, check_rights, duty_of
 from lockstep.service.project import target_of
 
 CONNECT_TIMEOUT = "5"  # seconds per host
 
 _SERVER = ("TLS", "pooler", "clock", "vanished clients")
-_RIGHTS = ("role", "ledger", "schemas", "backup rights", "monitoring")
 _PROGRAMS = ("client programs", "server programs")
 
 #: What backups and restores run. psql is for people; it comes with the others.
@@ -52,27 +45,28 @@ def check_environment(findings: Findings, settings: Settings, environment: Envir
             findings.skip(("connection",), "its URL needs a variable that is not set")
         else:
             findings.add(problem_of("connection", error))
-        findings.skip((*_SERVER, *_RIGHTS, *_PROGRAMS), "no connection")
+        findings.skip((*_SERVER, *RIGHTS, *_PROGRAMS), "no connection")
         return
     options = {"connect_timeout": CONNECT_TIMEOUT, **target.address.options}
     target = replace(target, address=replace(target.address, options=options))
-    session, usable = _open(findings, target, run)
+    session, usable = _open(findings, settings, environment, target, run)
     if session is None:
-        findings.skip((*_SERVER, *_RIGHTS, *_PROGRAMS), "no connection")
+        findings.skip((*_SERVER, *RIGHTS, *_PROGRAMS), "no connection")
         return
+    duty = Duty.APPLY
     try:
         server = _server(findings, session)
         if usable:
-            _rights(findings, settings, environment, session, run)
+            duty = check_rights(findings, settings, environment, session, run)
         else:
-            findings.skip(_RIGHTS[1:], "the role cannot be taken")
+            findings.skip(RIGHTS[1:], "the role cannot be taken")
     finally:
         session.close()
     if server is None:
         findings.skip(_PROGRAMS, "the server's version is not known")
         return
     with findings.checking("client programs"):
-        _programs(findings, settings, environment, server)
+        _programs(findings, settings, server, needed=environment.protected and duty is not Duty.LOOK)
 
 
 def _set(settings: Settings, environment: Environment) -> bool:
@@ -83,8 +77,13 @@ def _set(settings: Settings, environment: Environment) -> bool:
     return True
 
 
-def _open(findings: Findings, target: Target, run: RunInfo) -> tuple[Session | None, bool]:
-    """Connect; where only the configured role is in the way, without it. Second: whether the role could be taken."""
+def _open(
+    findings: Findings, settings: Settings, environment: Environment, target: Target, run: RunInfo
+) -> tuple[Session | None, bool]:
+    """Connect; where only the configured role is in the way, without it. Second: whether the rights can be looked at.
+
+    They can without that role too, by a login whose duty does not need it.
+    """
     try:
         return open_session(target, run_id=run.run_id, read_only=True), True
     except UsageError as error:
@@ -94,8 +93,13 @@ def _open(findings: Findings, target: Target, run: RunInfo) -> tuple[Session | N
             except LockstepError:
                 pass
             else:
-                findings.add(problem_of("role", error, target=target.name))
-                return session, False
+                try:
+                    needs_it = duty_of(settings, environment, session) not in (Duty.LOOK, Duty.BACK_UP)
+                except (LockstepError, psycopg.Error):
+                    needs_it = True
+                if needs_it:
+                    findings.add(problem_of("role", error, target=target.name))
+                return session, not needs_it
         findings.add(problem_of("connection", error, target=target.name))
     except LockstepError as error:
         findings.add(problem_of("connection", error, target=target.name))
@@ -135,115 +139,17 @@ def _server(findings: Findings, session: Session) -> ServerLook | None:
     return server
 
 
-# -- the role ----------------------------------------------------------------------------------------------------------
-
-
-def _rights(findings: Findings, settings: Settings, environment: Environment, session: Session, run: RunInfo) -> None:
-    target = session.target
-    role: RoleLook | None = None
-    with findings.checking("role", target=target.name):
-        wanted = tuple(dict.fromkeys((settings.project.ledger_schema, *settings.project.schemas)))
-        role = look_at_role(session, wanted)
-        taken = f", taken by {role.login}" if role.login != role.name else ""
-        much = ", superuser" if role.superuser else ", passes row level security by" if role.bypasses_rls else ""
-        findings.add(ok("role", f"{role.name}{taken}{much}"))
-    with findings.checking("ledger", target=target.name):
-        _ledger(findings, session, role)
-    if role is None:
-        findings.skip(("schemas", "monitoring"), "the role is not known")
-    else:
-        _schemas(findings, session, role, settings.project.schemas)
-    with findings.checking("backup rights", target=target.name):
-        _backup(findings, settings, environment, target, run)
-    if role is not None:
-        _monitoring(findings, session, role)
-
-
-def _ledger(findings: Findings, session: Session, role: RoleLook | None) -> None:
-    target = session.target
-    try:
-        entries = len(read_ledger(session).entries)
-    except LedgerMissing as error:
-        rights = next((one for one in role.schemas if one.name == target.ledger_schema), None) if role else None
-        if role is not None and rights is not None and not _may_create(role, rights):
-            text = f"there is none yet, and {role.name} may not make it in schema {rights.name}"
-            findings.add(problem("ledger", text, _grant(session, role, rights), ExitCode.REFUSED))
-        else:
-            findings.add(warning("ledger", f"there is none yet ({target.ledger})", error.hint))
-        return
-    refuse_unowned(session)
-    findings.add(ok("ledger", f"{target.ledger}, {counted(entries, 'entry', 'entries')}, owned by the role"))
-
-
-def _schemas(findings: Findings, session: Session, role: RoleLook, names: Sequence[str]) -> None:
-    good = []
-    for rights in role.schemas:
-        if rights.name not in names:
-            continue
-        if rights.exists and rights.usage and rights.create:
-            good.append(rights.name)
-        elif not rights.exists and role.creates_schemas:
-            text = f"{rights.name} is not there; {role.name} may create it"
-            findings.add(warning("schemas", text, "a migration may create it; else correct schemas under [project]"))
-        else:
-            lacks = "is not there" if not rights.exists else "USAGE" if not rights.usage else "CREATE"
-            what = f"lacks {lacks} on it" if rights.exists else f"may not create it ({lacks})"
-            text = f"{rights.name}: {role.name} {what}"
-            findings.add(problem("schemas", text, _grant(session, role, rights), ExitCode.REFUSED))
-    if good:
-        findings.add(ok("schemas", f"USAGE and CREATE on {', '.join(good)}"))
-
-
-def _may_create(role: RoleLook, rights: SchemaRights) -> bool:
-    return rights.usage and rights.create if rights.exists else role.creates_schemas
-
-
-def _grant(session: Session, role: RoleLook, rights: SchemaRights) -> str:
-    who, schema = quoted(session, role.name), quoted(session, rights.name)
-    if rights.exists:
-        return f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {who}"
-    return f"CREATE SCHEMA {schema} AUTHORIZATION {who}"
-
-
-def _backup(findings: Findings, settings: Settings, environment: Environment, target: Target, run: RunInfo) -> None:
-    from lockstep.service.safeguard import look
-
-    if settings.backup is None:
-        findings.add(not_checked("backup rights", "there is no [backup]"))
-        return
-    try:
-        _, left_out = look(settings, target, run)
-    except LockstepError as error:
-        found = problem_of("backup rights", error, target=target.name)
-        if not environment.protected:  # nothing that it needs will fail
-            found = warning(found.name, found.text, found.remedy)
-        findings.add(found)
-        return
-    text = "every table and sequence can be read whole"
-    if left_out.schemas:
-        text += f", but for what is left out: {', '.join(left_out.schemas)}"
-    findings.add(ok("backup rights", text))
-
-
-def _monitoring(findings: Findings, session: Session, role: RoleLook) -> None:
-    if role.monitors:
-        findings.add(ok("monitoring", "the role sees what other sessions do (pg_monitor)"))
-        return
-    text = f"{role.name} does not see what other sessions run: who is in the way of a deploy is named without its query"
-    findings.add(warning("monitoring", text, f"GRANT pg_monitor TO {quoted(session, role.name)}"))
-
-
 # -- programs ----------------------------------------------------------------------------------------------------------
 
 
-def _programs(findings: Findings, settings: Settings, environment: Environment, server: ServerLook) -> None:
+def _programs(findings: Findings, settings: Settings, server: ServerLook, *, needed: bool) -> None:
     from lockstep.service.store import programs_of
 
     if settings.backup is None:
         findings.skip(_PROGRAMS, "there is no [backup]")
         return
     folder = programs_of(settings)
-    _found(findings, "client programs", _CLIENTS, server, folder, needed=environment.protected)
+    _found(findings, "client programs", _CLIENTS, server, folder, needed=needed)
     _found(findings, "server programs", _SERVERS, server, folder, needed=False)
 
 

@@ -21,7 +21,12 @@ _STANDINGS = {
     Standing.EXPIRED: Light.NOTE,
     Standing.WITHDRAWN: Light.NOTE,
 }
-_HOW = {How.COMMAND: "own connection", How.PROMPT: "the run's terminal", How.FORM: "Prefect's form, unproven"}
+_HOW = {
+    How.COMMAND: "own connection",
+    How.PROMPT: "the run's terminal",
+    How.FLAG: "--approve beforehand",
+    How.FORM: "Prefect's form, unproven",
+}
 
 # -- backups ------------------------------------------------------------------------------------------------------
 
