@@ -109,3 +109,39 @@ def test_a_session_that_is_ended_in_its_commit_is_a_lost_connection(pooled: bool
         project.urls["dev"] = direct
     assert done.code == 8 and "the connection was lost" in done.err, done
     assert project.query("SELECT count(*) FROM schema_migrations") == [(1,)]
+
+
+@pytest.mark.pooler
+def test_a_session_that_is_ended_as_it_reads_the_schema_is_a_lost_connection(project: Project) -> None:
+    project.run("init")
+    project.write("001-a.sql", "CREATE TABLE a (id bigint);")
+    direct = project.urls["plain"] = project.urls["dev"]
+    ended = threading.Event()
+
+    def end_it() -> None:
+        with psycopg.connect(direct, autocommit=True) as connection:
+            asked = (
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'COPY %' AND state = 'active'"
+            )
+            while not ended.is_set():
+                if connection.execute(asked).fetchall():
+                    ended.set()
+
+    project.query("CREATE TABLE by_hand (id int)")  # so that it is read, and not only the token
+    with Pooler(direct, mode="session") as pooler:
+        project.urls["dev"] = pooler.url()
+        thread = threading.Thread(target=end_it)
+        thread.start()
+        try:
+            for _ in range(30):
+                done = project.run("drift", "dev", "--accept", "x")
+                if ended.is_set():
+                    break
+                project.query(
+                    f"CREATE TABLE IF NOT EXISTS by_hand (id int); ALTER TABLE by_hand ADD n{time.monotonic_ns()} int",
+                    "plain",
+                )
+        finally:
+            ended.set()
+            thread.join()
+    assert done.code == 8 and "the connection was lost" in done.err, done

@@ -93,7 +93,7 @@ class Session:
         if self.facts.settings_arrived or not self.target.settings:
             return
         pairs = [(f"lockstep.{name}", value) for name, value in self.target.settings.items()]
-        with guard(self.target), self.connection.cursor() as cursor:
+        with guard(self.target, self.connection), self.connection.cursor() as cursor:
             try:
                 cursor.execute("BEGIN READ WRITE; CREATE TEMP TABLE lockstep_settings (n text, v text) ON COMMIT DROP")
                 with cursor.copy("COPY pg_temp.lockstep_settings (n, v) FROM STDIN") as copy:
@@ -160,16 +160,27 @@ def conninfo(target: Target, *, run_id: str) -> str:
 
 
 class guard:  # noqa: N801  # reads as a statement: `with guard(target):`
-    """Turn psycopg's loss of a connection into Unreachable; let every other error through."""
+    """Turn psycopg's loss of a connection into Unreachable; let every other error through.
 
-    def __init__(self, target: Target) -> None:
+    psycopg has a ProgrammingError for a COPY that has more answers than one, as one has whose session was ended behind a
+    pooler: given the `connection`, what says no SQLSTATE when that is gone is a loss as well.
+    """
+
+    def __init__(self, target: Target, connection: psycopg.Connection | None = None) -> None:
         self._target = target
+        self._connection = connection
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, psycopg.OperationalError | psycopg.InternalError) and _lost(error):
+        gone = (
+            isinstance(error, psycopg.ProgrammingError)
+            and error.sqlstate is None
+            and self._connection is not None
+            and self._connection.closed
+        )
+        if gone or (isinstance(error, psycopg.OperationalError | psycopg.InternalError) and _lost(error)):
             text = redact(str(error), self._target).strip().splitlines()
             raise Unreachable(
                 target=self._target.name,

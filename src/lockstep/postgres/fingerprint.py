@@ -58,7 +58,7 @@ def read_live(session: Session) -> Live:
     while True:
         tries += 1
         try:
-            with guard(session.target):
+            with guard(session.target, session.connection):
                 live = _read(session, text)
                 # Rows come from one snapshot, but the server prints definitions as they are by now: who changed
                 # something meanwhile may have torn them apart.
