@@ -248,9 +248,8 @@ def send_part(session: Session, part: Part, reader: Reader, watch: Watch, meanwh
                 for result in _results(connection.pgconn, part.text, watch, meanwhile):
                     reader.take(result)
             except BaseException as error:
-                if not isinstance(
-                    error, psycopg.Error
-                ):  # Ctrl-C, SIGTERM, an orchestrator that ends us, a fault of ours
+                # Ctrl-C, SIGTERM, an orchestrator that ends us, or a fault of ours.
+                if not isinstance(error, psycopg.Error):
                     _give_up(connection, reader)
                 raise
     except psycopg.OperationalError as error:
