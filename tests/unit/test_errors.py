@@ -22,7 +22,7 @@ SAMPLES: dict[str, object] = {
     "problem": "broken", "file": "001-a.sql", "line": 3, "column": 4, "excerpt": "x", "hint": "do this", "where": "f:1",
     "target": "prod (h/d)", "killed": True, "reasons": (Refusal(reason=Reason.CHANGED, message="m"),),
     "expected": "a" * 64, "actual": "b" * 64, "changed": ("001-a.sql",), "environment": "prod", "ledger": "public.l",
-    "tool": "Rails", "role": "r", "owner": "o", "holder": "run 1", "sqlstate": "23514", "outcome": "0 of 1 done",
+    "tool": "Rails", "role": "r", "owner": "o", "holder": "run 1", "asks": "run-2", "sqlstate": "23514", "outcome": "0 of 1 done",
     "detail": "d", "reason": "refused", "retryable": True, "denied": True, "program": "pg_dump", "major": 17, "looked_in": ("/usr",),
     "log": "tail", "version": 2, "message": "m", "cause": "c", "bucket": "b", "status": 404, "code": "X", "kind": "k", "action": "applied",
     "what": "k/d", "encrypted_to": ("age1x",), "have": (), "since": "by the last run", "lines": ("index a was added",),

@@ -90,7 +90,8 @@ def more(event: str, details: Mapping[str, object]) -> str:
         files = details.get("files")
         what = f"{len(files) if isinstance(files, list) else '?'} to apply, asked by {details.get('by', '?')}"
     elif event in ("approve", "reject"):
-        what = f"by {details.get('by', '?')} ({details.get('how', '?')})"
+        how = details.get("how", "?")
+        what = f"by {details.get('by', '?')} ({'--approve' if how == 'flag' else how})"
     elif event == "init" and details.get("changed"):
         changed = details["changed"]
         what = f"changed: {', '.join(map(str, changed))}" if isinstance(changed, list) else ""
