@@ -209,11 +209,11 @@ def test_each_has_the_time_that_it_took_itself(many: Project) -> None:
     times = [row[0] for row in many.query("SELECT execution_time_ms FROM schema_migrations ORDER BY version")]
     assert min(times) >= 30 and sum(times) <= wall, times
     logged = many.query("SELECT duration_ms FROM schema_migrations_log WHERE event = 'apply' ORDER BY id")
-    assert all(abs(row[0] - ms) <= 5 for row, ms in zip(logged, times, strict=True))
+    assert all(row[0] >= ms for row, ms in zip(logged, times, strict=True)) and sum(row[0] for row in logged) <= wall
     many.write("099-alone.sql", "SELECT 1;")
-    time.sleep(0.2)
+    time.sleep(1.2)
     assert many.run("sync").code == 0
-    assert many.query("SELECT execution_time_ms < 150 FROM schema_migrations WHERE version = 99") == [(True,)]
+    assert many.query("SELECT execution_time_ms < 1000 FROM schema_migrations WHERE version = 99") == [(True,)]
 
 
 def test_a_fault_of_ours_leaves_nothing_running_behind(many: Project, monkeypatch: pytest.MonkeyPatch) -> None:
