@@ -215,7 +215,7 @@ class Attack:
             deadline, code = time.monotonic() + 20, None
             while not proxy.held.wait(0.01) and code is None and time.monotonic() < deadline:
                 code = world.starter.wait(runner, 0)
-            if not proxy.held.is_set():
+            if not proxy.held.is_set() or code is not None:  # it has ended: its pid may be anybody's by now
                 proxy.let_go()
                 self._known(runner, code) if code is not None else self._ends(runner)
                 return False
