@@ -16,9 +16,10 @@ import pytest
 
 from lockstep.postgres.throwaway import ThrowawayServer
 from lockstep.service import worksession
+from tests.integration.joined import sync_through
 from tests.integration.proxy import CountingProxy
 from tests.integration.test_ledger import database_of, role
-from tests.project import Outcome, Project
+from tests.project import Project
 
 CUTS = 16  # a direction
 
@@ -40,15 +41,6 @@ def one(folder: Path, url: str) -> Project:
         project.write(name, text)
     assert project.run("init").code == 0
     return project
-
-
-def sync_through(proxy: CountingProxy, server: ThrowawayServer, project: Project) -> Outcome:
-    plain = project.urls["dev"]
-    project.urls["dev"] = plain.replace(f":{server.port}/", f":{proxy.port}/")
-    try:
-        return project.run("sync")
-    finally:
-        project.urls["dev"] = plain
 
 
 def others(project: Project, what: str) -> int:
@@ -89,13 +81,13 @@ def test_a_line_cut_at_any_byte_loses_nothing_and_applies_nothing_twice(
     monkeypatch.setattr(worksession, "BACK_SECONDS", 0.0)  # it does not come back
     whole = one(tmp_path / "whole", new_database())
     with CountingProxy(server.port) as proxy:
-        assert sync_through(proxy, server, whole).code == 0
+        assert sync_through(server, whole, proxy).code == 0
     seen: set[str] = set()
     places = [round(proxy.bytes[who] * (number + 0.5) / CUTS) for number in range(CUTS)]
     for number, at in enumerate([*places, proxy.bytes[who] - 400]):  # the last: in the check, which is short
         project = one(tmp_path / str(number), new_database())
         with CountingProxy(server.port, cut_after=(who, at), stays_down=stays_down) as cutting:
-            done = sync_through(cutting, server, project)
+            done = sync_through(server, project, cutting)
         where = f"{who} cut after {at} of {proxy.bytes[who]} bytes: {done}"
         assert done.code in (0, 8), where
         count = project.query("SELECT count(*) FROM schema_migrations")[0][0]
@@ -141,7 +133,7 @@ def test_a_line_that_is_cut_in_the_answer_to_the_last_commit_is_settled(
 ) -> None:
     project = one(tmp_path / "p", database)
     with CountingProxy(server.port, cut=b"repeat('x', 2000)") as proxy:
-        done = sync_through(proxy, server, project)
+        done = sync_through(server, project, proxy)
     assert done.code == 0, done.err
     assert project.query("SELECT n FROM journal ORDER BY n") == [(1,), (2,), (3,)]
 

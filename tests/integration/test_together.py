@@ -10,44 +10,19 @@ import psycopg
 import pytest
 
 from lockstep.postgres.throwaway import ThrowawayServer
-from lockstep.service import together
 from lockstep.service.applying import ApplyRun
+from tests.integration.joined import MANY, applied, many, sync_through
 from tests.integration.proxy import CountingProxy
-from tests.project import Outcome, Project
+from tests.project import Project
 
-MANY = 12  # the first goes alone, then two, four and five
+__all__ = ["many"]
+
 UNFLUSHED = "set_config('synchronous_commit', 'off', true)"
-
-
-@pytest.fixture
-def many(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    monkeypatch.setattr(together, "SPAN", 60.0)  # however slow the machine is
-    project.run("init")
-    for number in range(1, MANY + 1):
-        project.write(f"{number:03d}-t.sql", f"CREATE TABLE public.t{number} (id bigint PRIMARY KEY);")
-    return project
-
-
-def through(server: ThrowawayServer, project: Project, proxy: CountingProxy) -> Outcome:
-    plain = project.urls["dev"]
-    project.urls["dev"] = plain.replace(f":{server.port}/", f":{proxy.port}/")
-    try:
-        return project.run("sync")
-    finally:
-        project.urls["dev"] = plain
-
-
-def applied(project: Project) -> list[int]:
-    """Versions in the ledger; each table must be there, and no other."""
-    versions = [row[0] for row in project.query("SELECT version FROM schema_migrations ORDER BY 1")]
-    tables = project.query(r"SELECT substr(relname, 2)::int FROM pg_class WHERE relname ~ '^t\d+$' ORDER BY 1")
-    assert [row[0] for row in tables] == versions
-    return versions
 
 
 def test_they_travel_together_and_the_disk_is_waited_for_once(server: ThrowawayServer, many: Project) -> None:
     with CountingProxy(server.port) as proxy:
-        done = through(server, many, proxy)
+        done = sync_through(server, many, proxy)
     assert done.code == 0, done.err
     assert applied(many) == list(range(1, MANY + 1))
     sent = [text for texts in proxy.queries for text in texts if "CREATE TABLE public.t" in text]
@@ -139,7 +114,7 @@ def test_nothing_of_one_reaches_the_next(server: ThrowawayServer, many: Project)
         many.write(f"{number + 2:03d}-clean.sql", CLEAN % f"t{number + 2}")
         number += 2
     with CountingProxy(server.port) as proxy:
-        done = through(server, many, proxy)
+        done = sync_through(server, many, proxy)
     assert done.code == 0, done.err
     assert applied(many) == list(range(1, number + 1))
     sent = [text for texts in proxy.queries for text in texts if "left_behind" in text]
@@ -169,7 +144,7 @@ def test_a_lock_in_the_way_of_one_is_waited_for(many: Project) -> None:
 @pytest.mark.parametrize("table", ["t4", "t9", f"t{MANY}"])
 def test_a_lost_answer_is_settled_by_the_ledger(server: ThrowawayServer, many: Project, table: str) -> None:
     with CountingProxy(server.port, cut=f"CREATE TABLE public.{table} ".encode()) as proxy:
-        done = through(server, many, proxy)
+        done = sync_through(server, many, proxy)
     assert done.code == 0, done.err
     assert applied(many) == list(range(1, MANY + 1))
     assert many.query("SELECT count(*) FROM schema_migrations_log WHERE event = 'apply'") == [(MANY,)]

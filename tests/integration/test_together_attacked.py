@@ -18,29 +18,13 @@ from lockstep.postgres import message
 from lockstep.postgres.connection import Session
 from lockstep.postgres.executor import Done
 from lockstep.postgres.throwaway import ThrowawayServer
-from lockstep.service import together, worksession
+from lockstep.service import worksession
 from lockstep.service.piecewise import PieceRun
+from tests.integration.joined import MANY, applied, many
 from tests.integration.proxy import CountingProxy
 from tests.project import Project
 
-MANY = 12
-
-
-@pytest.fixture
-def many(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    monkeypatch.setattr(together, "SPAN", 60.0)  # however slow the machine is
-    project.run("init")
-    for number in range(1, MANY + 1):
-        project.write(f"{number:03d}-t.sql", f"CREATE TABLE public.t{number} (id bigint PRIMARY KEY);")
-    return project
-
-
-def applied(project: Project) -> list[int]:
-    """Versions in the ledger; each table must be there, and no other."""
-    versions = [row[0] for row in project.query("SELECT version FROM schema_migrations ORDER BY 1")]
-    tables = project.query(r"SELECT substr(relname, 2)::int FROM pg_class WHERE relname ~ '^t\d+$' ORDER BY 1")
-    assert [row[0] for row in tables] == versions
-    return versions
+__all__ = ["many"]
 
 
 def test_a_large_down_script_goes_alone(many: Project) -> None:
