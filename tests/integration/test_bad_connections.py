@@ -107,7 +107,8 @@ def test_a_role_without_rights_to_make_the_ledger_is_said(server: ThrowawayServe
     done = project.run("init")
     assert done.code == 4
     assert "role without_rights may not create the ledger: permission denied for schema public" in done.err
-    assert "next: GRANT CREATE ON SCHEMA public TO without_rights" in done.err
+    assert "next: log in as the migrator (docs/how-to/roles.md)" in done.err
+    assert "GRANT CREATE ON SCHEMA public TO without_rights" in done.err
 
 
 def test_a_role_that_lacks_a_right_that_a_file_needs_is_said_with_the_line(
