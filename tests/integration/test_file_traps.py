@@ -85,3 +85,19 @@ def test_placeholders_of_other_tools_are_clear_syntax_errors(project: Project) -
         done = project.run("sync")
         assert done.code == 7 and "001-a.sql:2:14" in done.err, (placeholder, done)
         assert f"{placeholder} looks like a placeholder that nothing filled in" in done.err, done
+
+
+def test_names_of_255_bytes_and_of_any_script_are_applied_shown_and_reverted(project: Project) -> None:
+    project.run("init")
+    names = ["001-" + "n" * 247 + ".sql", "002-" + "é" * 121 + ".sql", "003-שלום 🚀.sql"]
+    for number, name in enumerate(names, start=1):
+        assert len(name.encode()) <= 255
+        project.write(name, f"CREATE TABLE t{number} (id bigint);")
+        project.write(f"00{number}-back.down.sql", f"DROP TABLE t{number};")
+    assert len(names[0]) == 255 and project.run("sync").code == 0
+    assert project.query("SELECT migration_name FROM schema_migrations ORDER BY version") == [(name,) for name in names]
+    for words in ("status", "history"):
+        assert all(name.removesuffix(".sql") in project.run(words, "--json").out for name in names), words
+        assert project.run(words).code == 0
+    assert project.run("revert", "dev", "--to", "none").code == 0
+    assert project.query("SELECT count(*) FROM schema_migrations") == [(0,)]

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lockstep.postgres.throwaway import ThrowawayServer
+from tests.integration.proxy import CountingProxy
 from tests.project import Project
 from tests.summary import LINES
 
@@ -108,6 +110,30 @@ def test_a_file_of_sixteen_megabytes_takes_little_memory_on_both_sides(
     LINES.append(f"16 MiB file, {kind}: server +{more_there:.0f} MiB, ours +{more_here:.0f} MiB over a small one")
     assert more_there < 100, "sent in one message its parse tree alone would take 16 times its size"
     assert more_here < 12 * 16, "a few times the text, not the tree of all of it"
+
+
+def test_a_file_that_is_too_large_for_a_message_goes_in_pieces_inside_one_transaction(
+    server: ThrowawayServer, project: Project
+) -> None:
+    project.run("init")
+    inserts = [f"INSERT INTO t VALUES ({n}, 'a long note {'x' * 8_000}');\n" for n in range(280)]
+    text = "CREATE TABLE t (id bigint, note text);\n" + "".join(inserts)
+    assert len(text) > 2 * MIB
+    plain = project.urls["dev"]
+    for end, code in (("SELECT 1 / 0;", 6), ("", 0)):
+        project.write("001-large.sql", text + end)
+        with CountingProxy(server.port) as proxy:
+            project.urls["dev"] = plain.replace(f":{server.port}/", f":{proxy.port}/")
+            assert project.run("sync").code == code
+        project.urls["dev"] = plain
+        pieces = [len(piece) for texts in proxy.queries for piece in texts if "a long note" in piece]
+        assert len(pieces) == 3 and max(pieces) < 1.1 * MIB
+        if code:
+            assert project.query("SELECT to_regclass('t'), (SELECT count(*) FROM schema_migrations)") == [(None, 0)]
+    own = "SELECT xmin::text FROM schema_migrations_log WHERE event = 'apply'"
+    assert project.query(f"SELECT count(*), min(xmin::text) = ({own}), max(xmin::text) = ({own}) FROM t") == [
+        (len(inserts), True, True)
+    ]
 
 
 def test_a_large_result_is_not_kept(small: tuple[Project, float, float]) -> None:

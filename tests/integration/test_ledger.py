@@ -274,6 +274,46 @@ def test_a_log_changed_by_a_superuser_is_found(statement: str, project: Project)
     assert "audit log broken at row" in done.err
 
 
+#: Computes every hash anew, as the trigger does.
+REHASH = """
+DO $$ DECLARE r schema_migrations_log; before text := '';
+BEGIN
+    FOR r IN SELECT * FROM schema_migrations_log ORDER BY id LOOP
+        r.previous_hash := before;
+        r.hash := schema_migrations_log_hash(r);
+        UPDATE schema_migrations_log SET previous_hash = r.previous_hash, hash = r.hash WHERE id = r.id;
+        before := r.hash;
+    END LOOP;
+END $$;
+"""
+
+
+@pytest.mark.parametrize(
+    ("attack", "found"),
+    [
+        ("UPDATE schema_migrations_log SET id = 99 WHERE id = 2; UPDATE schema_migrations_log SET id = 2 WHERE id = 3;"
+         "UPDATE schema_migrations_log SET id = 3 WHERE id = 99", "row 2 (apply"),
+        ("UPDATE schema_migrations_log SET id = 4, previous_hash = 'made up' WHERE id = 3; INSERT INTO schema_migrations_log"
+         " (id, event, previous_hash, hash) SELECT 3, 'apply', hash, 'made up' FROM schema_migrations_log WHERE id = 2",
+         "row 3 (apply"),
+        # The chain is whole after these: the end that the run reported tells.
+        ("DELETE FROM schema_migrations_log WHERE id = 3", "row 3: --head saw it as the newest"),
+        ("UPDATE schema_migrations_log SET actor = 'nobody' WHERE id = 2;" + REHASH, "row 3 or before: --head"),
+    ],
+    ids=["moved", "inserted", "the newest deleted", "a chain computed anew"],
+)  # fmt: skip
+def test_what_a_chain_cannot_show_the_end_that_a_run_reported_does(attack: str, found: str, project: Project) -> None:
+    project.write("001-a.sql", "SELECT 1;")
+    project.write("002-b.sql", "SELECT 1;")
+    project.run("init")
+    end = project.run("sync", "--json").document["environments"][0]["audit"]
+    head = f"{end['row']}:{end['hash']}"
+    assert end["row"] == 3 and project.run("history", "dev", "--verify", "--head", head).code == 0
+    project.query("ALTER TABLE schema_migrations_log DISABLE TRIGGER ALL;" + attack)
+    done = project.run("history", "dev", "--verify", "--head", head)
+    assert done.code == 4 and f"audit log broken at {found}" in done.err.splitlines()[0], done.err
+
+
 def test_the_chain_does_not_fork_under_eight_concurrent_writers(project: Project) -> None:
     """Rows alone, several in one transaction, and transactions that are rolled back: no gap, no fork, no lost row."""
     project.run("init")
