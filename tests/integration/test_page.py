@@ -53,7 +53,9 @@ def written(server: ThrowawayServer, tmp_path_factory: pytest.TempPathFactory) -
     for name in (NAME, TURNED):
         project.query('CREATE TABLE public."{}" (id int)'.format(name.replace('"', '""')))
     project.query(f"INSERT INTO schema_migrations (migration_name, version) VALUES ('007-{ROW}.sql', 7)")
-    project.query(f"INSERT INTO schema_migrations_log (event, actor, host, run_id) VALUES ('repair', '{ROW}', '{ROW}', '{ROW}')")
+    project.query(
+        f"INSERT INTO schema_migrations_log (event, actor, host, run_id) VALUES ('repair', '{ROW}', '{ROW}', '{ROW}')"
+    )
     project.write("003-later.sql", "SELECT 1;")
     file = folder / "page.html"
     done = project.run("report", "--html", str(file))

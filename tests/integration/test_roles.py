@@ -111,6 +111,7 @@ def test_the_printed_roles_are_enough_for_everything_and_none_is_a_superuser(sit
     assert "a superuser: let it log in as lockstep_migrator instead" in printed.out
     assert 'GRANT "roles_app" TO "it\'s owner";' in printed.out
     assert ("on this version only a superuser can give it" in printed.out) == (site.pg_bin == DEBIAN_15)
+    assert "REVOKE CREATE" not in printed.out
     assert site.server.password not in printed.out and not re.search(r"PASSWORD\s+'", printed.out)
     for _ in range(2):  # it may be run again
         ran = site.psql(printed.out)
@@ -235,6 +236,7 @@ def test_where_the_server_does_not_answer_it_says_what_it_assumed(project: Proje
     assert printed.code == 0 and "Connection refused" in printed.err
     assert "-- Assumed: the login is deploy, as the URL says." in printed.out
     assert "on 14 and 15 only a superuser can give it; from 16 on" in printed.out
+    assert "-- REVOKE CREATE ON SCHEMA public FROM PUBLIC;" in printed.out, "14 gives it to everybody"
     assert 'CREATE ROLE "deploy" LOGIN' in printed.out and "s3cret-word" not in printed.out + printed.err
     again = project.run("doctor", "--grants", "dev", "--json").document
     assert again["sql"] == printed.out and len(again["assumed"]) == 3 and "Connection refused" in again["why"]

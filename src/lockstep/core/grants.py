@@ -103,7 +103,7 @@ def grants_sql(wanted: Wanted, facts: Facts | None) -> str:
     parts = [
         _head(wanted, facts, names),
         _migrator(wanted, facts, names),
-        _status(wanted, names),
+        _status(wanted, facts, names),
         _backup(wanted, facts, names),
     ]
     if names.approvers is not None:
@@ -175,7 +175,7 @@ def _existing(facts: Facts, names: Names) -> Iterator[str]:
         yield f"-- Only a superuser makes or alters these extensions: {_line(', '.join(facts.extensions))}."
 
 
-def _status(wanted: Wanted, names: Names) -> Iterator[str]:
+def _status(wanted: Wanted, facts: Facts | None, names: Names) -> Iterator[str]:
     status = _name(names.status)
     yield "-- The status role: status, plan, history, drift, health, report. It may read the ledger and the catalog, and no table."
     yield _role(names.status, "LOGIN")
@@ -191,6 +191,9 @@ def _status(wanted: Wanted, names: Names) -> Iterator[str]:
                 f"ALTER DEFAULT PRIVILEGES FOR ROLE {_name(names.owner)} IN SCHEMA {_name(schema)} "
                 f"GRANT SELECT ON SEQUENCES TO {status};"
             )
+    if "public" in _schemas(wanted) and (facts is None or facts.version < 150000):
+        yield "-- On 14 every role may make objects in public, this one and the backup role too. To take that away, from all:"
+        yield "-- REVOKE CREATE ON SCHEMA public FROM PUBLIC;"
     if wanted.reader is None:
         yield f'-- The ledger: write ledger_reader = "{_line(names.status)}" under [project]; then, as the migrator:'
     else:
