@@ -72,6 +72,28 @@ def test_what_a_later_backup_lacks_is_found_before_dev_is_changed(
     store.assert_empty()
 
 
+@pytest.mark.parametrize("fault", ["no bucket", "pg_dump fails when all is written"])
+def test_without_a_backup_that_exists_nothing_is_changed(
+    both: Project, store: Store, fault: str, pg_bin: Path, tmp_path: Path
+) -> None:
+    assert both.run("sync", "dev").code == 0
+    if fault == "no bucket":
+        configure(both, store, url=store.settings.url.replace("s3://backups", "s3://not-there"))
+    else:
+        (tmp_path / "programs").mkdir()
+        for name in ("pg_dump", "pg_restore"):
+            program = tmp_path / "programs" / name
+            fails = '[ "$1" = --version ]' if name == "pg_dump" else "true"
+            program.write_text(f'#!/bin/sh\n"{pg_bin / name}" "$@" && {fails}\n')
+            program.chmod(0o755)
+        configure(both, store, more=f"programs = '{tmp_path / 'programs'}'")
+    done = both.run("sync", "prod", "--approve", "OPS-1")
+    assert done.code == 7 and "no backup was made" in done.err, done
+    assert both.query("SELECT count(*) FROM schema_migrations", "prod") == [(0,)]
+    assert "apply" not in both.query("SELECT string_agg(event, ' ') FROM schema_migrations_log", "prod")[0][0]
+    store.assert_empty()
+
+
 def test_a_run_whose_first_environment_has_nothing_to_do_asks_nobody(both: Project, store: Store) -> None:
     assert both.run("sync").code == 0
     configure(both, store, url="s3://not-there/x")
