@@ -97,9 +97,17 @@ def test_a_standby_is_read_and_never_changed(
 
 def test_a_database_that_is_read_only_by_default_is_written_all_the_same(project: Project) -> None:
     project.run("init")
-    project.query(f'ALTER DATABASE "{database_of(project)}" SET default_transaction_read_only = on')
-    project.write("001-a.sql", "CREATE TABLE a (id bigint);")
-    assert project.run("sync").code == 0
+    for setting, value in {"isolation": "serializable", "deferrable": "on", "read_only": "on"}.items():
+        project.query(f'ALTER DATABASE "{database_of(project)}" SET default_transaction_{setting} = {value}')
+    look = "SELECT current_setting('transaction_isolation')"
+    project.write("001-a.sql", f"CREATE TABLE a AS {look};")
+    project.write(
+        "002-b.sql", f"-- lockstep: transaction=none\nINSERT INTO a {look};\nBEGIN;\nINSERT INTO a {look};\nCOMMIT;"
+    )
+    done = project.run("sync")
+    assert done.code == 0, done.err
+    with psycopg.connect(project.urls["dev"]) as connection:
+        assert connection.execute("SELECT DISTINCT a.* FROM a").fetchall() == [("read committed",)]
 
 
 def test_a_role_without_rights_to_make_the_ledger_is_said(server: ThrowawayServer, project: Project) -> None:
