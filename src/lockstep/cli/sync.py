@@ -41,6 +41,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
 
     chosen = context.settings.chosen(arguments.environments)
     run, progress = context.new_run(), teller()
+    asks = arguments.approve is not None or any(environment.protected for environment in chosen)
 
     def work() -> SyncReport:
         return sync(
@@ -53,7 +54,7 @@ def execute(arguments: argparse.Namespace, context: Context) -> ExitCode:
             include=arguments.include,
             wait_seconds=arguments.wait,
             override=arguments.override,
-            prompt=prompt_of(arguments, context.settings, silent=context.as_json),
+            prompt=prompt_of(arguments, context.settings, silent=context.as_json) if asks else None,
         )
 
     if context.settings.alerts.urls:

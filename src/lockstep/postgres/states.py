@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from lockstep.core.changes import Touched
 from lockstep.core.fingerprint import Fingerprint
-from lockstep.core.fingerprint_document import decode_fingerprint, decode_touched, encode_fingerprint, encode_touched
 from lockstep.core.runs import Ran
 from lockstep.errors import LedgerError, LedgerFiltered
 from lockstep.postgres.connection import WRITER, Session, guard
 from lockstep.postgres.fingerprint import token_sql
 from lockstep.postgres.ledger import locked, missing, query, reads_all_rows
+
+if TYPE_CHECKING:
+    from lockstep.core.changes import Touched
 
 #: Event of a state that was recorded after a run that could not record its own.
 UNRECORDED = "unrecorded"
@@ -121,6 +122,8 @@ def read_seen(session: Session, state: State) -> Fingerprint | None:
 
 def read_changes(session: Session, states: Sequence[State]) -> list[tuple[Touched, ...]]:
     """Return the change sets of some states, in their order; () of one that has none."""
+    from lockstep.core.fingerprint_document import decode_touched  # late, as below: a state is seldom read or written
+
     rows = dict(
         _rows(
             session,
@@ -147,6 +150,8 @@ def write_state(
 
     `newest` is the file name of the entry that the fingerprint is kept with; None: the last one applied.
     """
+    from lockstep.core.fingerprint_document import encode_fingerprint, encode_touched
+
     differs = intended.objects != seen.objects and intended.digest != seen.digest
     digest = intended.digest
     schema = sql.Identifier(session.target.ledger_schema)
@@ -203,6 +208,8 @@ def _document(session: Session, state: State, column: str) -> Fingerprint | None
     )
     if not rows or rows[0][0] is None:
         return None
+    from lockstep.core.fingerprint_document import decode_fingerprint
+
     found = _readable(session, decode_fingerprint, rows[0][0])
     assert isinstance(found, Fingerprint)
     return found

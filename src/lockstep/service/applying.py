@@ -1,7 +1,7 @@
 """Applying a plan: the lock is taken, the plan is made again under it, then one step at a time.
 
 The caller drives the steps (a loop in `sync`, one Prefect task per step in the flow), all on the one session that
-holds the lock.
+holds the lock. What composes and sends messages is imported late: a run that finds nothing to do sends none.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from lockstep.config import Environment, Settings
 from lockstep.core.ledger import Entry, Progress
 from lockstep.core.migration import Folder, label
 from lockstep.core.planner import Plan, Step
-from lockstep.core.runs import Ran
 from lockstep.errors import LockstepError, MigrationFailed, StalePlan, Unreachable
 from lockstep.postgres.connection import Target
 from lockstep.postgres.entries import RunInfo
-from lockstep.postgres.executor import Attempt, Done, Waiting, outcome_text
 from lockstep.postgres.ledger import read_ledger
-from lockstep.postgres.message import CHUNK, Frame, Message, transaction_message
 from lockstep.postgres.watch import Watch
 from lockstep.service.planning import make_plan, options_for
 from lockstep.service.recording import Recording, recorded
-from lockstep.service.together import MOST, Together, too_long
 from lockstep.service.worksession import WorkSession, work_session
 
 if TYPE_CHECKING:
     from lockstep.core.rehearsal.report import Rehearsal
     from lockstep.core.rehearsal.trace import FileTrace
+    from lockstep.core.runs import Ran
+    from lockstep.postgres.executor import Attempt, Done, Waiting
+    from lockstep.postgres.message import Frame, Message
     from lockstep.service.piecewise import Telling
+    from lockstep.service.together import Together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +68,16 @@ class ApplyRun:
     hurried: bool = False  # quick migrations go together, and the disk is waited for once, at the end
     applied: list[Applied] = field(default_factory=list)  # also what went along and nobody has asked for yet
     _given: int = 0  # of them, how many `apply` has returned
-    _together: Together = field(default_factory=Together)
+    _joined: Together | None = None
     _ready: dict[str, tuple[Frame, Message]] = field(default_factory=dict)  # made while the server was at work
+
+    @property
+    def _together(self) -> Together:
+        from lockstep.service.together import Together
+
+        if self._joined is None:
+            self._joined = Together()
+        return self._joined
 
     def apply(self, step: Step, waiting: Waiting | None = None, tell: Telling = _silent) -> Applied:
         """Apply the next step: one transaction, or unit by unit where its file asks for it.
@@ -139,10 +147,14 @@ class ApplyRun:
 
     def message_of(self, step: Step) -> Message:
         """The message of a step's first try."""
+        from lockstep.postgres.executor import Attempt
+
         frame, message = self._ready.pop(step.name, (None, None))
         return message if message is not None and frame == self.work.frame else self._message(step, Attempt())
 
     def _transaction(self, step: Step, waiting: Waiting | None) -> Done:
+        from lockstep.postgres.executor import outcome_text
+
         outcome = outcome_text(step.migration.up.name, len(self.applied), len(self.plan.steps))
 
         def compose(attempt: Attempt) -> Message:
@@ -161,6 +173,8 @@ class ApplyRun:
             return self._settle(step, lost)
 
     def _message(self, step: Step, attempt: Attempt) -> Message:
+        from lockstep.postgres.message import transaction_message
+
         up = step.migration.up
         script = up.script()
         trace = self.rehearsal.file(step.name) if self.rehearsal else None
@@ -192,6 +206,10 @@ class ApplyRun:
 
     def _make_ready(self, under_way: int = 1) -> None:
         """Make the messages of the steps after those under way, as far as they may go together next."""
+        from lockstep.postgres.executor import Attempt
+        from lockstep.postgres.message import CHUNK
+        from lockstep.service.together import MOST, too_long
+
         following = len(self.applied) + under_way
         many = min(2 * under_way, MOST) if self.hurried else 1
         for step in self.plan.steps[following : following + many]:
@@ -271,6 +289,8 @@ class ApplyRun:
 
     def _settle(self, step: Step, lost: Unreachable) -> Done:
         """A lost answer to COMMIT is no failure: the ledger row of the same transaction tells."""
+        from lockstep.postgres.executor import Done
+
         entries = self.work.reconnect(lost, self._outcome, step.name)
         gone = self._take_out_lost(entries)
         entry = self._recorded(entries, step)
@@ -359,6 +379,8 @@ def open_apply(
         applied: list[Applied] = []
 
         def ran() -> list[Ran]:
+            from lockstep.core.runs import Ran
+
             return [Ran(one.name, one.file_checksum, "applied") for one in applied]
 
         try:

@@ -2,6 +2,8 @@
 
 Before anything runs, the schema must be the one that was recorded, else somebody changed it by hand. Afterwards what was
 intended is the old intention with this run's own changes laid over it, so drift never becomes intended in silence.
+
+What compares schemas is imported late: a run that finds nothing to do, and nothing changed, need not know it.
 """
 
 from __future__ import annotations
@@ -9,21 +11,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import psycopg
 
 from lockstep.config import Environment, Settings
-from lockstep.core.changes import Action, Change, Comparison, compare, exact_changes, laid_over, touched
-from lockstep.core.drift import grouped
-from lockstep.core.fingerprint import Fingerprint
 from lockstep.core.ignoring import Rule, sift
-from lockstep.core.runs import Ran
 from lockstep.errors import DriftFound, LedgerError, LockHeld, LockstepError, Unreachable
 from lockstep.postgres.connection import Session
 from lockstep.postgres.fingerprint import read_live
 from lockstep.postgres.states import UNRECORDED, Recorded, State, read_intended, read_recorded, write_state
-from lockstep.service.attribution import not_its_own
-from lockstep.service.worksession import WorkSession
+
+if TYPE_CHECKING:
+    from lockstep.core.changes import Change, Comparison
+    from lockstep.core.fingerprint import Fingerprint
+    from lockstep.core.runs import Ran
+    from lockstep.service.worksession import WorkSession
 
 #: Objects that an error lists; `lockstep drift` lists all.
 LISTED = 5
@@ -83,6 +86,9 @@ def look_again(settings: Settings, environment: Environment, work: WorkSession, 
 
     What others changed meanwhile is drift, as if it had been there before. Raises DriftFound.
     """
+    from lockstep.core.changes import exact_changes
+    from lockstep.core.drift import grouped
+
     session = work.session
     if recording.before is None or recording.intended is None:
         return
@@ -133,6 +139,8 @@ def own_changes_recorded(session: Session, run_id: str) -> Iterator[None]:
 
     Without a recorded schema there is nothing to add to.
     """
+    from lockstep.core.changes import exact_changes, laid_over
+
     try:
         now = read_recorded(session)
     except LedgerError:  # no ledger yet, or one of an older form
@@ -152,6 +160,8 @@ def own_changes_recorded(session: Session, run_id: str) -> Iterator[None]:
 
 def drift_of(live: Fingerprint, intended: Fingerprint, rules: Sequence[Rule], environment: str) -> Comparison:
     """Compare what is with what was intended, without what the team's rules take out."""
+    from lockstep.core.changes import compare
+
     found = compare(intended, live)
     kept, _ = sift(found.changes, rules, [environment])
     return replace(found, changes=tuple(kept))
@@ -216,6 +226,9 @@ def _before(
     if not now.is_stale and now.state.token == now.token and not now.state.seen_differs:
         # To the letter what it was: no need to read it again.
         return Recording(before=recorded_schema, intended=recorded_schema)
+    from lockstep.core.drift import grouped
+    from lockstep.service.attribution import not_its_own
+
     live, token = read_live(session)
     drift = drift_of(live, recorded_schema, rules_of(settings), environment.name).changes
     notices: list[str] = []
@@ -240,6 +253,8 @@ def tell(recording: Recording | None, note: Callable[[str], None]) -> None:
 
 def line(change: Change) -> str:
     """Return one difference in one line: index public.a was added."""
+    from lockstep.core.changes import Action
+
     word = {Action.CREATED: "added", Action.ALTERED: "changed", Action.DROPPED: "removed"}[change.action]
     return f"{change.label} was {word}"
 
@@ -271,6 +286,8 @@ def _quietly(work: WorkSession, recording: Recording, ran: Sequence[Ran]) -> Non
 
 
 def _after(session: Session, recording: Recording, ran: Sequence[Ran], run_id: str) -> None:
+    from lockstep.core.changes import exact_changes, laid_over, touched
+
     assert recording.before is not None and recording.intended is not None
     live, token = read_live(session)
     recording.changes = exact_changes(recording.before, live)

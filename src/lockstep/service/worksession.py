@@ -1,4 +1,7 @@
-"""The work session: connected, owner of the ledger, holder of the lock. Apply and revert send all they do through it."""
+"""The work session: connected, owner of the ledger, holder of the lock. Apply and revert send all they do through it.
+
+What sends and what writes events is imported late: a run that finds nothing to do does neither.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -25,15 +29,16 @@ from lockstep.errors import (
     RehearsalRefused,
     Unreachable,
 )
-from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session, Target, guard, open_session, refuse_standby
 from lockstep.postgres.entries import RunInfo, Scribe
-from lockstep.postgres.executor import Attempt, Done, Waiting, run_message
 from lockstep.postgres.ledger import read_ledger, refuse_unowned
 from lockstep.postgres.lock import take_lock
-from lockstep.postgres.message import Frame, Message
 from lockstep.postgres.watch import Blocker, Waited, Watch
 from lockstep.service.project import target_of
+
+if TYPE_CHECKING:
+    from lockstep.postgres.executor import Attempt, Done, Waiting
+    from lockstep.postgres.message import Frame, Message
 
 #: How long to wait for our own old backend to end, when the lock is taken again.
 RETAKE_SECONDS = 30.0
@@ -57,6 +62,8 @@ class WorkSession:
     @property
     def frame(self) -> Frame:
         """What all messages of the session have in common."""
+        from lockstep.postgres.message import Frame
+
         return Frame.of(self.session, apart=self.watch.apart)
 
     @property
@@ -78,6 +85,8 @@ class WorkSession:
 
         `meanwhile` is called while the server works: time that would be lost otherwise.
         """
+        from lockstep.postgres.executor import run_message
+
         try:
             return run_message(
                 self.session, compose, watch=self.watch, outcome=outcome, waiting=waiting, meanwhile=meanwhile
@@ -90,6 +99,8 @@ class WorkSession:
         self, error: MigrationFailed, *, name: str, version: int | None, waited_for: Sequence[Blocker]
     ) -> None:
         """Write a failure into the audit log. Raises the same failure with one more line where that cannot be done."""
+        from lockstep.postgres.audit import Event, write_event
+
         details: dict[str, object] = {
             "sqlstate": error.sqlstate, "file": error.file, "line": error.line, "outcome": error.outcome,
         }  # fmt: skip
@@ -208,6 +219,8 @@ def work_session(
         try:
             take_lock(session, wait_seconds=wait_seconds)
         except LockHeld as error:
+            from lockstep.postgres.audit import Event, write_event
+
             write_event(session, Event(event="refuse", run_id=run.run_id, details={"lock": error.holder}))
             asks = _asks(session, error.holder)
             if asks is None:
@@ -249,6 +262,8 @@ def _log_refusal(work: WorkSession, error: LockstepError) -> None:
         return
     if isinstance(error, RehearsalRefused):
         return  # the gate wrote it, with or without this session
+    from lockstep.postgres.audit import Event, write_event
+
     # The reasons of a plan are names; what else an error's further lines hold may be of a file.
     text = (
         " ".join(error.message.split())
