@@ -129,7 +129,12 @@ def test_a_lock_in_the_way_of_one_is_waited_for(many: Project) -> None:
         other.execute("LOCK TABLE public.t1 IN ACCESS SHARE MODE")
 
         def get_out() -> None:
-            time.sleep(2.5)
+            # Once it has waited with the others, and alone, and comes for the third time.
+            deadline, waits = time.monotonic() + 60, set[object]()
+            with psycopg.connect(many.urls["dev"], autocommit=True) as looking:
+                while len(waits) < 3 and time.monotonic() < deadline:
+                    waits |= set(looking.execute("SELECT waitstart FROM pg_locks WHERE NOT granted").fetchall())
+                    time.sleep(0.02)
             other.rollback()
 
         free = threading.Thread(target=get_out)
