@@ -151,6 +151,40 @@ def test_what_a_run_that_was_cut_off_changed_is_no_drift(shop: Project) -> None:
     assert found(shop) == []
 
 
+UNITS = """-- lockstep: transaction=none
+CREATE TABLE extra (id int);
+ALTER TABLE orders ADD a int;
+CREATE INDEX CONCURRENTLY by_a ON orders (a);
+DROP INDEX CONCURRENTLY by_status;
+INSERT INTO extra VALUES (1);
+"""
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_units_outside_of_a_transaction_made_before_the_run_was_cut_off_is_no_drift(
+    shop: Project, finished: bool
+) -> None:
+    """On the first environment as well, where there is no other one to compare with."""
+    shop.write("002-index.sql", "CREATE INDEX by_status ON orders (status);")
+    assert shop.run("sync").code == 0
+    shop.write("003-units.sql", UNITS if finished else f"{UNITS}SELECT 1 / (SELECT count(*) FROM orders);")
+    assert shop.run("sync", "dev").code == (0 if finished else 6)
+    shop.query("DELETE FROM schema_migrations_states WHERE id = (SELECT max(id) FROM schema_migrations_states)")
+    shop.query("CREATE INDEX by_hand ON orders (id)")
+    shop.query("ALTER TABLE orders ADD by_hand int")
+    if not finished:
+        shop.query("INSERT INTO orders (id) VALUES (1)")
+    done = shop.run("sync", "dev")
+    assert done.code == 0, done.err
+    assert "objects that it changed are recorded now" in done.err
+    assert found(shop, "dev") == [("created", "column public.orders.by_hand"), ("created", "index public.by_hand")]
+    shop.query("INSERT INTO orders (id) VALUES (1)", "prod")
+    sent = shop.run("sync", "prod")
+    assert sent.code == 0, sent.err + sent.out
+    assert "as on dev" in sent.err and "not all" not in sent.err
+    assert shop.run("history", "dev", "--verify").code == 0
+
+
 @pytest.mark.parametrize("something_to_do", [True, False])
 def test_what_others_changed_after_a_run_that_was_cut_off_stays_drift(shop: Project, something_to_do: bool) -> None:
     _cut_off(shop)

@@ -5,6 +5,7 @@ Such a statement runs at least once. Before it runs, and again after a run that 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
@@ -78,3 +79,24 @@ def what_is_left(recheck: Recheck, seen: Seen) -> str | None:
 def stays_in_doubt(recheck: Recheck) -> bool:
     """Whether an error leaves it open what the statement did. Of all others nothing is left but what `course` heals."""
     return recheck.check is Check.UNKNOWN
+
+
+def touched(recheck: Recheck) -> tuple[str, str, str] | None:
+    """Return what the statement makes or drops: made or gone, schema ("" where the file names none), name.
+
+    Of indexes alone.
+    """
+    match recheck.check:
+        case Check.INDEX_BUILT:
+            *schema, _ = _parts(recheck.table)
+            return "made", "".join(schema[-1:]), _parts(recheck.name)[-1]
+        case Check.INDEX_GONE:
+            *schema, name = _parts(recheck.name)
+            return "gone", "".join(schema[-1:]), name
+        case _:
+            return None
+
+
+def _parts(quoted: str) -> list[str]:
+    """The names in a qualified one that is quoted throughout (core.traits.quoted)."""
+    return [one.replace('""', '"') for one in re.findall(r'"((?:[^"]|"")*)"', quoted)]

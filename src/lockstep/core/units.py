@@ -17,6 +17,9 @@ from lockstep.core.statements import Script, Statement, problem_at
 from lockstep.core.traits import Check, Recheck
 from lockstep.errors import MigrationFileError
 
+#: Statements that change rows alone (but for what a trigger of theirs may do).
+_ROWS = frozenset({"insert_stmt", "update_stmt", "delete_stmt", "merge_stmt", "truncate_stmt"})
+
 
 class UnitKind(Enum):
     """How a unit runs."""
@@ -40,6 +43,10 @@ class Unit:
     def statement(self, script: Script) -> Statement:
         """The first statement: the only one of a unit that is alone."""
         return script.statements[self.first]
+
+    def may_make(self, script: Script) -> bool:
+        """Whether it can change the schema: it does more than to change rows."""
+        return any(one.kind not in _ROWS for one in script.statements[self.first : self.first + self.count])
 
     def recheck(self, script: Script) -> Recheck:
         """How one that is alone is looked at again."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from lockstep.core.reverting import RevertStep
     from lockstep.postgres.watch import Waited
 
+#: Transactions of a file outside of one that are kept with its progress, for what dates changes (postgres.dating).
+MOST_XIDS = 1_000
+
 #: Milliseconds since the transaction began, as the server sees it. Of one in the middle of a message the server's own
 #: transaction_timestamp() is the message's begin; postgres.message notes when the one before was over.
 ELAPSED = (
@@ -91,7 +94,8 @@ class Scribe:
         )
         took = f"(SELECT execution_time_ms FROM {self._ledger} {self._where(step.name)})"
         more = {"checksum": step.checksum, "again": step.again, **details}
-        return done, self._event("apply", step.name, step.migration.version, more, took)
+        # The event comes first: the entry lets go of what it made.
+        return self._event("apply", step.name, step.migration.version, more, took, made=True), done
 
     # -- reverting -----------------------------------------------------------------------------------------------------
 
@@ -118,7 +122,10 @@ class Scribe:
             "reason": reason,
             **(waited.details if waited else {}),
         }
-        return gone, again, self._event("revert", step.entry.name, step.entry.version, details)
+        # The event comes first: it keeps what goes with the entry.
+        in_units = not step.down.transactional
+        event = self._event("revert", step.entry.name, step.entry.version, details, made=in_units)
+        return event, gone, again
 
     def revert_begun(self, step: RevertStep, statements: int) -> tuple[str, ...]:
         """A down outside of a transaction begins (or goes on)."""
@@ -139,12 +146,32 @@ class Scribe:
 
     # -- on the way ----------------------------------------------------------------------------------------------------
 
-    def progressed(self, name: str, progress: Progress, statements_done: int, ms: str = ELAPSED) -> tuple[str, ...]:
-        """How far a file outside of a transaction has come. `ms`: SQL of the milliseconds that are to be added."""
+    def progressed(
+        self,
+        name: str,
+        progress: Progress,
+        statements_done: int,
+        ms: str = ELAPSED,
+        *,
+        in_here: bool = False,
+        touches: tuple[str, str, str] | None = None,
+    ) -> tuple[str, ...]:
+        """How far a file outside of a transaction has come. `ms`: SQL of the milliseconds that are to be added.
+
+        `in_here`: what the unit makes is made by this very transaction, whose number is kept. `touches`: what one that
+        cannot be in a transaction is about to make or drop (core.rechecking.touched).
+        """
+        kept = _MADE
+        if in_here:
+            kept = kept.replace("progress->'xids'", _XIDS, 1)
+        if touches:
+            known = "coalesce(progress->'touches', '[]'::pg_catalog.jsonb)"
+            more = f"{self._literal(json.dumps([list(touches)]))}::pg_catalog.jsonb"
+            kept = kept.replace("progress->'touches'", f"{known} || {more}", 1)
         return (
             self._one(
                 f"UPDATE {self._ledger} SET statements_done = {statements_done}, "
-                f"progress = {self._literal(self._progress(progress))}, "
+                f"progress = {self._literal(self._progress(progress))}::pg_catalog.jsonb || {kept}, "
                 f"execution_time_ms = coalesce(execution_time_ms, 0) + {ms} {self._where(name)}"
             ),
         )
@@ -152,7 +179,8 @@ class Scribe:
     def failed(self, name: str, progress: Progress) -> str:
         """A file outside of a transaction stopped with an error. One statement, outside of any message."""
         text = self._literal(self._progress(progress))
-        return f"UPDATE {self._ledger} SET state = 'failed', progress = {text} {self._where(name)}"
+        kept = f"{text}::pg_catalog.jsonb || {_MADE}"
+        return f"UPDATE {self._ledger} SET state = 'failed', progress = {kept} {self._where(name)}"
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
@@ -200,15 +228,25 @@ class Scribe:
         return self._event("apply", step.name, step.migration.version, details)
 
     def _event(
-        self, event: str, name: str, version: int | None, details: Mapping[str, object], took: str = ELAPSED
+        self,
+        event: str,
+        name: str,
+        version: int | None,
+        details: Mapping[str, object],
+        took: str = ELAPSED,
+        *,
+        made: bool = False,
     ) -> str:
+        """A row of the audit log. `made`: with what the entry's progress keeps of a file outside of a transaction."""
         table = sql.Identifier(self.target.ledger_schema, "schema_migrations_log").as_string(self.context)
         values = (event, socket.gethostname(), self.run.run_id, self.run.orchestrator_url, name, version)
         literals = ", ".join(self._literal(value) for value in values)
-        shown = self._literal(json.dumps(dict(details)))
+        shown = f"{self._literal(json.dumps(dict(details)))}::pg_catalog.jsonb"
+        if made:
+            shown += f" || coalesce((SELECT {_MADE} FROM {self._ledger} {self._where(name)}), '{{}}')"
         return (
             f"INSERT INTO {table} (event, host, run_id, orchestrator_url, migration_name, version, duration_ms, details) "
-            f"VALUES ({literals}, {took}, {shown}::pg_catalog.jsonb) RETURNING duration_ms"
+            f"VALUES ({literals}, {took}, {shown}) RETURNING duration_ms"
         )
 
     def _where(self, name: str) -> str:
@@ -231,6 +269,14 @@ class Scribe:
             return "'" + value.replace("'", "''") + "'"
         return sql.Literal(value).as_string(self.context)
 
+
+#: What an entry's progress keeps beside the progress: the numbers of transactions, and what others made or dropped.
+_MADE = "pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('xids', progress->'xids', 'touches', progress->'touches'))"
+_XIDS = (
+    f"CASE WHEN coalesce(pg_catalog.jsonb_array_length(progress->'xids'), 0) < {MOST_XIDS} "
+    "THEN coalesce(progress->'xids', '[]'::pg_catalog.jsonb) || "
+    "pg_catalog.to_jsonb(pg_catalog.xid(pg_catalog.pg_current_xact_id())::pg_catalog.text) ELSE progress->'xids' END"
+)
 
 _NO_PROGRESS = Progress()
 

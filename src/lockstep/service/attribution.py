@@ -13,7 +13,7 @@ from lockstep.core.counting import counted
 from lockstep.core.fingerprint import Fingerprint, SchemaObject, portable
 from lockstep.errors import LockstepError
 from lockstep.postgres.connection import Session, open_session
-from lockstep.postgres.dating import date_changes
+from lockstep.postgres.dating import date_changes, read_touched
 from lockstep.postgres.states import read_intended, read_newest
 from lockstep.service.project import target_of
 from lockstep.service.run import new_run_id
@@ -24,8 +24,9 @@ def not_its_own(
 ) -> tuple[tuple[Change, ...], list[str]]:
     """Return what others changed, and what to tell of the run's own changes.
 
-    Its own is what was written by the very transaction of an event of the audit log, and what an environment before this
-    one, which has the same migrations, has as well. All else stays drift.
+    Its own is what was written by the very transaction of an event of the audit log, or of a unit of a file outside of
+    a transaction; an index that such a unit made or dropped CONCURRENTLY; and what an environment before this one, which
+    has the same migrations, has as well. All else stays drift.
     """
     dated = date_changes(session, (c.after.xid for c in found if c.after is not None and c.after.xid is not None))
     rest = [
@@ -33,6 +34,9 @@ def not_its_own(
         for c in found
         if c.after is None or c.after.xid is None or (when := dated.get(c.after.xid)) is None or when.by is None
     ]
+    if any(c.key[0] == "index" for c in rest):
+        touched = read_touched(session)
+        rest = [c for c in rest if c.key[0] != "index" or not touched.intersection(_as_touched(c))]
     for before in environment.table.after if rest else ():
         there = _recorded_there(settings, before)
         if there is not None:
@@ -45,6 +49,12 @@ def not_its_own(
     word = counted(own, "object that it changed is", "objects that it changed are")
     notice = f"the run before was cut off before it could record the schema: {word} recorded now"
     return tuple(rest), [notice] if own else []
+
+
+def _as_touched(index: Change) -> set[tuple[str, str, str]]:
+    _, schema, _, name = index.key
+    what = "gone" if index.after is None else "made"
+    return {(what, schema, name), (what, "", name)}
 
 
 def _same(one: SchemaObject | None, other: SchemaObject | None, same_major: bool) -> bool:

@@ -89,7 +89,7 @@ class PieceRun:
         """A unit and its progress in one transaction."""
         unit, after = self.units[number], self.after(number)
         self.transaction(
-            lambda scribe: scribe.progressed(self.name, after, unit.done_after),
+            lambda scribe: scribe.progressed(self.name, after, unit.done_after, in_here=unit.may_make(self.script)),
             "that one was rolled back",
             span=(unit.first, unit.first + unit.count),
             replay=self.replay(number),

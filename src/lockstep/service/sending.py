@@ -10,6 +10,7 @@ from dataclasses import replace
 from lockstep.core.counting import counted
 from lockstep.core.ledger import Progress
 from lockstep.core.planner import Plan, Step
+from lockstep.core.rechecking import touched
 from lockstep.core.units import Unit, UnitKind, done_digest, replayed
 from lockstep.postgres.connection import Session, own_settings, set_sql
 from lockstep.postgres.entries import RunInfo, Scribe
@@ -80,12 +81,18 @@ def _unit(frame: Frame, scribe: Scribe, step: Step, number: int, progress: Progr
         if unit.kind is UnitKind.BATCHES:
             title += ", again and again until it touches no row"
             after = replace(progress, batches=progress.batches + 1)
-        rows = scribe.progressed(step.name, after, 0 if unit.kind is UnitKind.BATCHES else unit.done_after)
+        rows = scribe.progressed(
+            step.name,
+            after,
+            0 if unit.kind is UnitKind.BATCHES else unit.done_after,
+            in_here=unit.kind is UnitKind.TRANSACTION and unit.may_make(script),
+        )
         span = (unit.first, unit.first + unit.count)
         message = transaction_message(frame, up, script, rows, span=span, replay=replay)
         return f"{title}: one transaction with its progress\n{message.text}"
     done = units[number - 1].done_after if number else 0
-    begun = scribe.progressed(step.name, replace(progress, attempted=unit.digest), done, "0")
+    about = touched(unit.recheck(script))
+    begun = scribe.progressed(step.name, replace(progress, attempted=unit.digest), done, "0", touches=about)
     traits = unit.statement(script).traits
     mark = transaction_message(frame, up, script, begun, span=(0, 0))
     setting_up = setting_up_message(frame, up, script, replay, waits_long=traits.waits_long)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lockstep.core.ledger import Progress
 from lockstep.core.migration import label
-from lockstep.core.rechecking import Course, Seen, course, stays_in_doubt, what_is_left
+from lockstep.core.rechecking import Course, Seen, course, stays_in_doubt, touched, what_is_left
 from lockstep.core.traits import Check, Recheck
 from lockstep.core.units import Unit
 from lockstep.errors import LedgerError, Unreachable
@@ -158,11 +158,15 @@ class Standalone:
         marked = replace(
             self.piece.progress, attempted=self._unit.digest, was_there=seen.there and seen.whole, target=target
         )
-        self._note(marked, "it was not begun")
+        self._note(marked, "it was not begun", touches=touched(self._recheck))
 
-    def _note(self, progress: Progress, outcome: str) -> None:
+    def _note(self, progress: Progress, outcome: str, touches: tuple[str, str, str] | None = None) -> None:
         piece, done = self.piece, self.piece.statements_done
-        piece.transaction(lambda scribe: scribe.progressed(piece.name, progress, done, "0"), outcome, reached=progress)
+        piece.transaction(
+            lambda scribe: scribe.progressed(piece.name, progress, done, "0", touches=touches),
+            outcome,
+            reached=progress,
+        )
 
     def _set_up(self) -> None:
         """Bring the session to where the file left it."""
