@@ -99,7 +99,10 @@ _back: ContextVar[TakingBack] = ContextVar("lockstep_revert")  # of the run unde
 def plan_back(environment: str) -> None:
     """Look what would be taken back, in which order. Read-only."""
     run, back = current(), _back.get()
-    back.preview = preview_revert(run.settings, run.environment(environment), run.folder, run.info, back.choice)
+    back.preview = preview_revert(
+        run.settings, run.environment(environment), run.folder, run.info, back.choice,
+        overridden=back.asked.override is not None or back.asked.dry_run,
+    )  # fmt: skip
     tell_revert(run.progress, back.plan)
     _rename(back)
 

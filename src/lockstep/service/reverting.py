@@ -276,7 +276,13 @@ def _pass_gates(
     it; what was proven by counting rows is counted once more.
     """
     from lockstep.service.approved import approved, wanted_revert  # late: most reverts are on dev
-    from lockstep.service.rehearsal.revertgate import Found, find_proof, pass_proof, refuse_written_since
+    from lockstep.service.rehearsal.revertgate import (
+        Found,
+        find_proof,
+        pass_proof,
+        refuse_untriable,
+        refuse_written_since,
+    )
 
     name, work, plan = environment.name, reverting.work, reverting.plan
 
@@ -286,9 +292,13 @@ def _pass_gates(
             newer=newer, command=command, override=override,
         )  # fmt: skip
 
+    if override is None and settings.backup is not None:
+        refuse_untriable(work.session, folder, plan, newer=newer, command=command)
     for tries in count(1):
         manifest = None
         if environment.protected or settings.backup is not None:
+            if not environment.protected:
+                progress.note(name, "newer ones stay, so it is tried on a copy first, and that is made of a backup")
             manifest = take_backup(settings, environment, run, progress).manifest
         found = proven(manifest, override)
         if not environment.protected:

@@ -20,7 +20,13 @@ from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.ledger import read_ledger
 from lockstep.service.progress import Progress
 from lockstep.service.project import target_of
-from lockstep.service.rehearsal.revertgate import Found, find_proof, pass_proof, refuse_written_since
+from lockstep.service.rehearsal.revertgate import (
+    Found,
+    find_proof,
+    pass_proof,
+    refuse_untriable,
+    refuse_written_since,
+)
 from lockstep.service.reverting import make_revert, revert_command
 from lockstep.service.store import open_store
 from lockstep.storage.manifest import Manifest
@@ -56,11 +62,18 @@ class RevertPreview:
 
 
 def preview_revert(
-    settings: Settings, environment: Environment, folder: Folder, run: RunInfo, choice: Choice
+    settings: Settings,
+    environment: Environment,
+    folder: Folder,
+    run: RunInfo,
+    choice: Choice,
+    *,
+    overridden: bool = False,
 ) -> RevertPreview:
     """Plan a revert. Read-only. A run that is tried again counts what it took back before.
 
-    Raises PlanRefused, MigrationFileError, Unreachable, LedgerError.
+    Raises PlanRefused, MigrationFileError, Unreachable, LedgerError, and where it is not `overridden` RevertNotProven for
+    what could not even be tried.
     """
     session = open_session(target_of(settings, environment), run_id=run.run_id, read_only=True)
     try:
@@ -76,11 +89,14 @@ def preview_revert(
             session, folder, ledger,
             to_version=choice.to_version, steps=steps, only=() if only is None else (only,),
         )  # fmt: skip
+        newer = _newer(ledger, only)
+        if not overridden and settings.backup is not None:
+            refuse_untriable(session, folder, plan, newer=newer, command=choice.command(environment.name))
         return RevertPreview(
             environment=environment.name,
             target=session.target.name,
             plan=plan,
-            newer=_newer(ledger, only),
+            newer=newer,
             stays=_stays(ledger, plan),
             earlier=tuple((str(event.migration_name), event.duration_ms or 0) for event in earlier),
         )

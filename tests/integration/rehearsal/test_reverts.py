@@ -246,13 +246,22 @@ def test_one_that_a_newer_one_needs_stays(shop: Project) -> None:
     assert applied(shop) == [1, 2, 3]
 
 
-@pytest.mark.slow
-def test_where_a_newer_one_has_no_way_back_nothing_is_known(shop: Project) -> None:
-    shop.write("003-m.sql", "CREATE TABLE other (id int);")
-    assert shop.run("sync", "prod").code == 0
-    refused = shop.run("revert", "prod", "--only", "2")
-    assert refused.code == 7
+def test_what_cannot_be_tried_without_a_newer_ones_down_is_told_before_a_backup_is_taken(project: Project) -> None:
+    project.toml = '[backup]\nbucket = "s3://nowhere/x"\nendpoint_url = "http://127.0.0.1:9"\n'
+    project.configure()
+    for version in (1, 2):
+        pair(project, version, f"CREATE TABLE t{version} (id int);", f"DROP TABLE t{version};")
+    project.write("003-m.sql", "CREATE TABLE other (id int);")
+    assert project.run("init").code == 0
+    assert project.run("sync", "dev").code == 0
+    refused = project.run("revert", "dev", "--only", "2")
+    assert refused.code == 7, refused.err
     assert "whether the newer ones can do without it cannot be tried: 003-m.sql has no down script" in refused.err
+    assert "backup" not in refused.err.replace("restore a backup", "")
+    project.write("003-m.down.sql", "DROP TABLE other;")
+    project.write("003-m.sql", "CREATE TABLE another (id int);")
+    refused = project.run("revert", "dev", "--only", "2")
+    assert refused.code == 7 and "the files of 3 are not what was applied" in refused.err
 
 
 @pytest.mark.slow

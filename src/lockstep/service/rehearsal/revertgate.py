@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import psycopg
 
 from lockstep.config import Environment, Settings
+from lockstep.core.comparison import compare as compare_files
 from lockstep.core.duration import format_ms
 from lockstep.core.migration import Folder, label
 from lockstep.core.moments import utc_minute
 from lockstep.core.rehearsal.proof import Dropped, Loss, losses_text
 from lockstep.core.rehearsal.structural import structure_of
-from lockstep.core.reverting import RevertPlan
+from lockstep.core.reverting import RevertPlan, plan_revert
 from lockstep.errors import (
     IdentityMissing,
     LockstepError,
@@ -32,10 +33,11 @@ from lockstep.errors import (
 from lockstep.postgres.audit import Event, write_event
 from lockstep.postgres.connection import Session
 from lockstep.postgres.entries import RunInfo
+from lockstep.postgres.ledger import read_ledger, recorded_downs
 from lockstep.service.progress import Progress
 from lockstep.service.rehearsal.gate import who
 from lockstep.service.rehearsal.losses import held_in
-from lockstep.service.rehearsal.reverts import RevertTrial, try_revert
+from lockstep.service.rehearsal.reverts import SAME, RevertTrial, try_revert
 from lockstep.service.rehearsal.stage import open_stage
 from lockstep.service.store import open_store
 from lockstep.storage.manifest import Manifest
@@ -114,6 +116,31 @@ def pass_proof(
         progress.note(name, f"not proven: {problem}")
     progress.note(name, f"revert: not proven, overridden by {details['by']}: {override}")
     return found
+
+
+def refuse_untriable(
+    session: Session, folder: Folder, plan: RevertPlan, *, newer: Collection[int], command: str
+) -> None:
+    """Before a backup is taken to try it on: one out of the middle needs the files and the downs of the newer ones.
+
+    Raises RevertNotProven.
+    """
+    if not newer:
+        return
+    ledger = read_ledger(session)
+    going = {step.entry.version for step in plan.steps if step.entry.version is not None}
+    back = plan_revert(folder, ledger, recorded_downs(session), only=going | set(newer))
+    reasons = [] if isinstance(back, RevertPlan) else [one.message for one in back]
+    same = {row.version for row in compare_files(folder, ledger, session.target.settings) if row.state in SAME}
+    if other := sorted(set(newer) - same):
+        reasons.append(f"the files of {', '.join(map(str, other))} are not what was applied")
+    if reasons:
+        raise RevertNotProven(
+            target=session.target.name,
+            reasons=tuple(f"whether the newer ones can do without it cannot be tried: {one}" for one in reasons),
+            command=command,
+            hint="write what is missing, or revert the newer ones as well (--to)",
+        )
 
 
 def find_proof(

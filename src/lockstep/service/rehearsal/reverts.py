@@ -36,7 +36,7 @@ from lockstep.service.reverting import RevertRun, open_revert
 _LISTED = 5  # differences that one line names
 
 #: What the entry of an applied migration says of its file: the same SQL.
-_SAME = frozenset({State.APPLIED, State.REFORMATTED, State.BASELINE})
+SAME = frozenset({State.APPLIED, State.REFORMATTED, State.BASELINE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +179,7 @@ class _Trial:
     def _another_way(self, clone: Clone) -> None:
         """One out of the middle: all newer ones taken back, then it, then the newer ones applied again."""
         stay = self.applied - self.going
-        same = {row.version for row in self.rows if row.state in _SAME}
+        same = {row.version for row in self.rows if row.state in SAME}
         if other := sorted(self.newer - same):
             text = ", ".join(map(str, other))
             self.problems.append(f"the files of {text} are not what was applied, so they could not be run without it")
@@ -215,11 +215,11 @@ class _Trial:
         self.problems.append(f"{what}: {'; '.join(lines[:_LISTED])}{more}")
 
     def _is_same(self, step: RevertStep) -> bool:
-        return any(row.version == step.entry.version and row.state in _SAME for row in self.rows)
+        return any(row.version == step.entry.version and row.state in SAME for row in self.rows)
 
     def _apply_all(self, applying: ApplyRun) -> frozenset[Key]:
         """Apply all steps. Returns what repeatables with other SQL than before changed."""
-        changed = {row.name for row in self.rows if row.version is None and row.state not in _SAME}
+        changed = {row.name for row in self.rows if row.version is None and row.state not in SAME}
         theirs: set[Key] = set()
         for step in applying.plan.steps:
             if step.name not in changed:
