@@ -64,6 +64,19 @@ def test_no_name_ends_a_comment_or_a_literal(known: bool) -> None:
     assert changed == [EVIL + "b"], "of the backup role alone"
 
 
+@pytest.mark.parametrize("login", [True, False])
+def test_the_role_of_a_person_is_given_to_nobody_unread(login: bool) -> None:
+    facts = Facts(
+        version=170000, version_text="17.1", login="deploy", login_is_superuser=False, schemas=("public",),
+        owners=(Owner(name="ann", superuser=False, objects=2, example="TABLE public.t", login=login),), unread=0,
+        filtered=(), extensions=(), ledger=True,
+    )  # fmt: skip
+    lines = grants_sql(WANTED, facts).splitlines()
+    assert ('GRANT "ann" TO "deploy";' in lines) is not login
+    assert ('-- GRANT "ann" TO "deploy";' in lines) is login
+    assert any("ALTER TABLE public.t OWNER TO" in line for line in lines) is login
+
+
 @pytest.mark.parametrize("role", ["we%ird", "a%Ib", "100%"])
 def test_a_percent_sign_in_a_role_is_no_format(psql: Callable[[str], str], role: str) -> None:
     """Where nobody knows the database's name, the server fills it in."""

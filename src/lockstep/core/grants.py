@@ -23,6 +23,7 @@ class Owner:
     superuser: bool
     objects: int
     example: str  # one of them, as SQL writes it: TABLE public.orders
+    login: bool = False  # it may log in: a person's or an application's own role
     below: bool = False  # it is the login, or a member of it or of the migrations' role: they cannot be members of it
 
 
@@ -167,6 +168,13 @@ def _existing(facts: Facts, names: Names) -> Iterator[str]:
                 else f"will be a member of {_line(names.owner)}, which cannot be a member of it then"
             )
             yield f"-- {what}. It {why}. To hand over:"
+            yield f"-- ALTER {_line(one.example)} OWNER TO {_line(_name(names.owner))};  -- and so on, one by one"
+        elif one.login:
+            yield f"-- {what}: to change them is for members of it alone."
+            yield "-- It may log in, so it may be a person's or an application's: a member of it may do all that it may, in other"
+            yield "-- databases too. Where that is meant:"
+            yield f"-- GRANT {_line(_name(one.name))} TO {_line(_name(names.owner))};"
+            yield "-- else hand over what it owns:"
             yield f"-- ALTER {_line(one.example)} OWNER TO {_line(_name(names.owner))};  -- and so on, one by one"
         else:
             yield f"-- {what}: to change them is for members of it alone."

@@ -25,7 +25,9 @@ def read_facts(session: Session, *, schemas: Sequence[str], role: str | None, le
         login=login,
         login_is_superuser=superuser,
         schemas=tuple(there),
-        owners=tuple(Owner(name=n, superuser=s, objects=o, example=e, below=b) for n, s, o, e, b in owners),
+        owners=tuple(
+            Owner(name=n, superuser=s, objects=o, example=e, below=b, login=can) for n, s, o, e, b, can in owners
+        ),
         unread=unread,
         filtered=tuple(filtered),
         extensions=tuple(extensions),
@@ -75,10 +77,10 @@ things AS (
      WHERE n.nspname = ANY (%(schemas)s::text[]) AND (t.typtype IN ('e', 'd', 'r') OR (t.typtype = 'c' AND c.relkind = 'c'))),
 above AS (SELECT oid FROM mine UNION SELECT oid FROM pg_catalog.pg_roles WHERE rolname = session_user AND NOT rolsuper)
 SELECT r.rolname::text, r.rolsuper, pg_catalog.count(*), (pg_catalog.array_agg(t.words ORDER BY t.later, t.words))[1],
-       EXISTS (SELECT FROM above WHERE pg_catalog.pg_has_role(r.oid, above.oid, 'MEMBER'))
+       EXISTS (SELECT FROM above WHERE pg_catalog.pg_has_role(r.oid, above.oid, 'MEMBER')), r.rolcanlogin
   FROM things t JOIN pg_catalog.pg_roles r ON r.oid = t.owner
  WHERE NOT EXISTS (SELECT FROM mine WHERE pg_catalog.pg_has_role(mine.oid, r.oid, 'USAGE'))
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = t.class AND d.objid = t.oid AND d.deptype IN ('e', 'i', 'a')
                       AND d.refclassid IN ('pg_catalog.pg_extension'::regclass, 'pg_catalog.pg_class'::regclass))
- GROUP BY r.oid, r.rolname, r.rolsuper ORDER BY 1
+ GROUP BY r.oid, r.rolname, r.rolsuper, r.rolcanlogin ORDER BY 1
 """
