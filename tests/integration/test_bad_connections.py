@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from lockstep.postgres.handshake import refused_with
 from lockstep.postgres.throwaway import ThrowawayServer
 from tests.integration.test_ledger import database_of, role
 from tests.project import Project
@@ -147,3 +149,23 @@ def test_a_configured_role_that_cannot_be_taken_is_said(
     done = project.run("sync")
     assert done.code == 2 and said in done.err
     assert f'next: check role = "{name}" of this environment in lockstep.toml' in done.err
+
+
+def test_a_server_that_takes_no_connections_for_a_while_is_said_to_be_waited_for(
+    project: Project, pg_bin: Path
+) -> None:
+    """A smart shutdown waits for who is there already, and refuses everybody else with 57P03: as one that starts does."""
+    with ThrowawayServer(pg_bin) as server:
+        project.urls["dev"] = server.url()
+        with psycopg.connect(server.url(), autocommit=True):
+            pid = int((server.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+            os.kill(pid, signal.SIGTERM)
+            for _ in range(100):
+                done = project.run("status", "dev")
+                if "shutting down" in done.err + done.out:
+                    break
+            shown = project.run("sync", "dev")
+            assert shown.code == 8
+            assert "it takes no connections now: it is starting, stopping or recovering" in shown.err, shown.err
+            full = refused_with({"host": "127.0.0.1", "port": str(server.port), "user": "postgres"})
+            assert full == "57P03"

@@ -298,12 +298,29 @@ def _connect(
             hint = "check user, password and database name in .env (special characters may stand as they are)"
             if parameters.get("sslcert"):
                 hint += ", and whether the client certificate is this user's"
+        elif not late and (told := _about_now(parameters)) is not None:
+            hint = told
         elif not late and parameters.get("sslmode") in {"require", "verify-ca", "verify-full"}:
             cause, hint = _about_tls(parameters)
             reason = f"{reason}: {cause}" if cause else reason
         raise Unreachable(target=target.name, reason=reason, hint=hint) from None
     except psycopg.Error as error:
         raise UsageError(f"{target.name}: {redact(str(error), target).strip()}", hint="lockstep config") from None
+
+
+#: What a server says to everybody for a while, by SQLSTATE.
+_FOR_A_WHILE = {
+    "57P03": "it takes no connections now: it is starting, stopping or recovering. Wait a moment, then try again",
+    "53300": "every connection that it allows is in use: wait, end some (SELECT * FROM pg_stat_activity), or raise "
+    "max_connections; then try again",
+}
+
+
+def _about_now(parameters: Mapping[str, str]) -> str | None:
+    """The remedy, where a server that was reached refuses everybody for a while."""
+    from lockstep.postgres.handshake import refused_with  # late: only a failure needs it
+
+    return _FOR_A_WHILE.get(refused_with(parameters) or "")
 
 
 def _about_tls(parameters: Mapping[str, str]) -> tuple[str | None, str]:

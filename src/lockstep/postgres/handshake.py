@@ -1,7 +1,7 @@
-"""Why a TLS connection did not come about: found out by a handshake of our own, since libpq only has words for it.
+"""Why a connection did not come about: found out by a handshake of our own, since libpq only has words for it.
 
-Asked after a failure alone. It sends no user, no password and no SQL, and decides nothing: whether a connection is good
-enough is libpq's business.
+Asked after a failure alone. It sends no password and no SQL, and decides nothing: whether a connection is good enough is
+libpq's business.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 PATIENCE = 3.0  # seconds for each step
 ALERT = 0.5  # seconds in which a server that does not like our certificate says so: with TLS 1.3 after the handshake
 
+_PROTOCOL = 196608  # 3.0
 _SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"  # the protocol's own: length 8, code 80877103
 
 # X509_V_ERR_…, of openssl/x509_vfy.h
@@ -65,6 +67,53 @@ def try_tls(parameters: Mapping[str, str]) -> Handshake:
     with suppress(OSError, ValueError):
         return Handshake(reached=True, trouble=_shake(wanted))
     return Handshake()
+
+
+def refused_with(parameters: Mapping[str, str]) -> str | None:
+    """Return the SQLSTATE that a server answers to who it is that connects, before it asks for a password.
+
+    So it says that it is starting, or full. Takes some seconds at most; None where it says nothing of the kind.
+    """
+
+    def value(name: str, variable: str) -> str:
+        return parameters.get(name) or os.environ.get(variable, "")
+
+    host = value("hostaddr", "PGHOSTADDR") or value("host", "PGHOST")
+    port, user = value("port", "PGPORT") or "5432", value("user", "PGUSER")
+    if not host or "," in host + port or not port.isdigit() or not user:
+        return None
+    database = value("dbname", "PGDATABASE") or user
+    packet = b"".join(f"{one}\0".encode() for one in ("user", user, "database", database)) + b"\0"
+    packet = struct.pack("!II", len(packet) + 8, _PROTOCOL) + packet
+    with suppress(OSError, ValueError), _open(host, int(port)) as plain:
+        if value("sslmode", "PGSSLMODE") not in {"require", "verify-ca", "verify-full"}:
+            return _sqlstate(plain, packet)
+        plain.sendall(_SSL_REQUEST)
+        if plain.recv(1) == b"S":
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            with context.wrap_socket(plain) as secure:
+                return _sqlstate(secure, packet)
+    return None
+
+
+def _open(host: str, port: int) -> socket.socket:
+    if not host.startswith("/"):
+        return socket.create_connection((host, port), timeout=PATIENCE)
+    local = socket.socket(socket.AF_UNIX)
+    local.settimeout(PATIENCE)
+    local.connect(f"{host}/.s.PGSQL.{port}")
+    return local
+
+
+def _sqlstate(connection: socket.socket, packet: bytes) -> str | None:
+    """An ErrorResponse is E, its length, and fields: a letter and a text each, ended by zero; C is the SQLSTATE."""
+    connection.sendall(packet)
+    answer = connection.recv(4096)
+    if answer[:1] != b"E":
+        return None
+    fields = {one[:1]: one[1:] for one in answer[5:].split(b"\0") if one}
+    return fields.get(b"C", b"").decode(errors="replace") or None
 
 
 def _wanted(parameters: Mapping[str, str]) -> _Wanted | None:
