@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lockstep.core import privacy
 from lockstep.core.checksum import checksum, content_digest, decode, foreign_checksums, settings_digest
 from lockstep.core.directives import NONE, misplaced, parse_directives
 from lockstep.core.filename import Part, parse_file_name, why_not
@@ -98,6 +99,28 @@ def test_directives_are_read_from_the_head() -> None:
     assert found.irreversible == "the data is gone"
     assert found.manual == ("switch the DNS",)
     assert [(a.rule, a.reason, a.line) for a in found.allow] == [("prefer-bigint", "small table", 7)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "(s3cret)",
+        "s3cret",
+        "lock_timeout=s3cret",
+        "uses=S3cret,s3cret-x",
+        "manual=a s3cret",
+        "transaction=none, s3cret",
+    ],
+)
+def test_a_bad_directive_quotes_nothing_where_nothing_may_be_quoted(line: str) -> None:
+    """`[privacy] excerpts = false`: what stands in a directive may be a value of somebody's."""
+    privacy.quote(False)
+    try:
+        with pytest.raises(MigrationFileError) as caught:
+            parse_directives(f"-- lockstep: {line}\nSELECT 1;", "f.sql")
+    finally:
+        privacy.quote(True)
+    assert "s3cret" not in f"{caught.value} {caught.value.hint}".lower()
 
 
 @pytest.mark.parametrize(

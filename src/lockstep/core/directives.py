@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from lockstep.core import privacy
 from lockstep.core.duration import parse_duration
 from lockstep.core.nearest import meant
 from lockstep.errors import MigrationFileError
@@ -148,7 +149,7 @@ def _no_effect(line: _Line, file: str) -> MigrationFileError:
         "this looks like a directive and has no effect",
         file=file,
         line=line.number,
-        hint=f"write: -- lockstep: {body}",
+        hint=f"write: -- lockstep: {privacy.said(body)}",
     )
 
 
@@ -170,7 +171,7 @@ def _items(body: str, file: str, line: int) -> list[tuple[str, str | None]]:
             if _COMMA.search(body, at):
                 raise _comma(body, file, line)
             raise MigrationFileError(
-                f"cannot read the directive at: {body[at:].strip()}",
+                f"cannot read the directive at: {privacy.said(body[at:].strip())}",
                 file=file,
                 line=line,
                 hint='write name=value, with double quotes round a value that has spaces: irreversible="the reason"',
@@ -181,9 +182,9 @@ def _items(body: str, file: str, line: int) -> list[tuple[str, str | None]]:
             hint = "the directives are listed in docs/reference/file-format.md"
             if items and items[-1][0] in _TEXTS and items[-1][1] and "=" not in match[0]:
                 text = f"{items[-1][1]} {_NEXT.split(body[at:].strip())[0]}"
-                close, hint = "", f'a value with spaces stands in double quotes: {items[-1][0]}="{text}"'
+                close, hint = "", f'a value with spaces stands in double quotes: {items[-1][0]}="{privacy.said(text)}"'
             raise MigrationFileError(
-                f"unknown directive '{name}'{close}",
+                f"unknown directive {_quoted(name)}{close}",
                 file=file,
                 line=line,
                 hint=hint,
@@ -204,7 +205,7 @@ _COMMA = re.compile(rf",(?=\s|$|(?:{_ANY})(?:=|\s|$))", re.IGNORECASE)
 def _comma(body: str, file: str, line: int) -> MigrationFileError:
     between = re.search(r"\buses=", body, re.IGNORECASE) is not None
     return MigrationFileError(
-        f"a comma in the directive: {body.strip()}",
+        f"a comma in the directive: {privacy.said(body.strip())}",
         file=file,
         line=line,
         hint="blanks stand between directives, not commas: lock_timeout=2s statement_timeout=10min"
@@ -233,6 +234,10 @@ def _text(name: str, value: str | None, file: str, line: int) -> str:
     return value
 
 
+def _quoted(text: str) -> str:
+    return f"'{text}'" if privacy.quoting() else privacy.said(text)
+
+
 def _value(name: str, value: str | None, file: str, line: int) -> tuple[str, object]:
     """The field of Directives that one item sets, and its value."""
     if name == "transaction":
@@ -248,7 +253,8 @@ def _value(name: str, value: str | None, file: str, line: int) -> tuple[str, obj
         try:
             return f"{name}_ms", parse_duration(value or "")
         except ValueError as error:
-            raise MigrationFileError(f"{name}: {error}", file=file, line=line) from None
+            told = error if privacy.quoting() else "is no duration"
+            raise MigrationFileError(f"{name}: {told}", file=file, line=line) from None
     if name == "repeat-until-empty":
         if value is not None:
             raise MigrationFileError("repeat-until-empty takes no value", file=file, line=line)
@@ -257,6 +263,8 @@ def _value(name: str, value: str | None, file: str, line: int) -> tuple[str, obj
         settings = tuple(part.strip() for part in (value or "").split(","))
         for setting in settings:
             if not _SETTING.fullmatch(setting):
-                raise MigrationFileError(f"uses: '{setting}' is no setting name (a-z, 0-9, _)", file=file, line=line)
+                raise MigrationFileError(
+                    f"uses: {_quoted(setting)} is no setting name (a-z, 0-9, _)", file=file, line=line
+                )
         return "uses", settings
     return name, _text(name, value, file, line)

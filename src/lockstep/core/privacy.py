@@ -40,6 +40,11 @@ def hidden(text: str) -> str:
     return redact(text, _known)
 
 
+def said(text: str) -> str:
+    """Return what a file says in a few words, as it may be told: without secrets, or a sign for it."""
+    return hidden(text) if _quoting else "(not shown)"
+
+
 def in_words(advice: str | None) -> str | None:
     """Return an advice as it may be told: without the SQL below its first line where nothing may be quoted."""
     if _quoting or advice is None or "\n" not in advice:

@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from lockstep.core import privacy
 from lockstep.core.redaction import redact
 from lockstep.errors import BackupFailed, ConfigError, Unreachable
 
@@ -145,7 +146,8 @@ def asking(target: str) -> Iterator[None]:
     except psycopg.OperationalError as error:
         raise Unreachable(target=target, reason=f"the connection was lost ({error.sqlstate or 'no answer'})") from error
     except psycopg.Error as error:
-        message = error.diag.message_primary or type(error).__name__
+        words = error.diag.message_primary if privacy.quoting() else None  # it may say what a row or a definition holds
+        message = words or type(error).__name__
         raise BackupFailed(f"no backup was begun: {message} (SQLSTATE {error.sqlstate})", target=target) from error
 
 
