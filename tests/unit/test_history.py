@@ -27,6 +27,8 @@ def event(name: str, details: Mapping[str, object], migration: str | None = "007
         ("repair", {"what": "entry removed", "reason": None}, "entry removed"),
         ("revert", {"reason": "totals wrong,\nINC-42"}, "totals wrong, INC-42"),
         ("heal", {"dropped": "public.orders_total"}, "dropped the invalid index public.orders_total"),
+        ("fail", {"sqlstate": "22012", "file": "007-a.sql", "line": 3}, "007-a.sql:3, SQLSTATE 22012"),
+        ("fail", {"sqlstate": None, "file": "007-a.sql", "line": None}, "007-a.sql"),
         ("start", {"checksum": "x"}, "in units"),
         ("start", {"revert": True}, "the down script, in units"),
         ("resume", {"checksum": "x"}, "behind what was done"),

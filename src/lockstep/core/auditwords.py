@@ -69,6 +69,10 @@ def more(event: str, details: Mapping[str, object]) -> str:
         what += f", {lost:,} rows only there" if isinstance(lost, int) and lost else ""
     elif event == "repair":
         what = str(details.get("what") or "")
+    elif event == "fail":
+        place = ":".join(str(details[key]) for key in ("file", "line") if details.get(key) is not None)
+        state = f"SQLSTATE {details['sqlstate']}" if details.get("sqlstate") else ""
+        what = ", ".join(one for one in (place, state) if one)
     elif event == "heal":
         what = f"dropped the invalid index {details.get('dropped', '?')}"
     elif event in ("start", "resume"):
