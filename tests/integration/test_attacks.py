@@ -411,5 +411,5 @@ def test_a_link_that_leads_nowhere_is_no_reason_to_skip_a_migration(project: Pro
     (project.folder / "migrations" / "002-b.sql").symlink_to("nowhere.sql")
     project.write("003-c.sql", "SELECT 1;")
     done = project.run("sync")
-    assert done.code == 7 and "002-b.sql: it is no readable file" in done.err
+    assert done.code == 7 and "002-b.sql: it is a link that leads nowhere" in done.err
     assert project.query("SELECT count(*) FROM schema_migrations") == [(0,)]

@@ -114,17 +114,21 @@ def _no_file(entry: os.DirEntry[str], settings: Settings) -> str | None:
     Nor is a link read that leads out of the project: errors quote lines, and whose these are nobody would expect.
     """
     if not entry.is_symlink():
-        return None if entry.is_file(follow_symlinks=False) else _NO_FILE
+        if entry.is_file(follow_symlinks=False):
+            return None
+        return "it is a folder, not a file" if entry.is_dir(follow_symlinks=False) else _NO_FILE
     try:
         target = Path(entry.path).resolve(strict=True)
     except (OSError, RuntimeError):  # nowhere, or in a circle
-        return _NO_FILE
+        return "it is a link that leads nowhere"
     if not any(target.is_relative_to(folder.resolve()) for folder in (settings.folder, settings.migrations_folder)):
         return "it is a link that leads out of the project"
+    if target.is_dir():
+        return "it is a link to a folder, not to a file"
     return None if target.is_file() else _NO_FILE
 
 
-_NO_FILE = "it is no readable file (a folder, or a link that leads nowhere?)"
+_NO_FILE = "it is no file that can be read: a named pipe, a socket or a device"
 
 
 def _repeatables(
