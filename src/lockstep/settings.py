@@ -238,6 +238,14 @@ class Environment:
     stops_on_drift: bool  # a deploy is refused when the schema was changed by hand; else it is only told
     every_schema: bool = False  # of a copy: fingerprints are of all schemas, not of the configured ones alone
 
+    def effective(self, field: str) -> str | None:
+        """What holds where the file says nothing, and follows from something else; None: nothing does."""
+        if field == "on_drift":
+            return "stop" if self.stops_on_drift else "warn"
+        if field == "max_blocking":
+            return "none (2s while it waits for a lock itself)"
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
@@ -368,6 +376,8 @@ class Settings:
                 if name == f"{prefix}.protected":
                     origin = "lockstep.toml" if name in self.given else "default"
                     shown.append(Value(key=name, shown=str(environment.protected).lower(), origin=origin))
+                elif value is None and (effective := environment.effective(name.removeprefix(f"{prefix}."))):
+                    shown.append(Value(key=name, shown=effective, origin="default"))
                 else:
                     shown.append(self._value(name, value))
         if self.backup is not None:
@@ -385,7 +395,8 @@ class Settings:
         if isinstance(value, str):
             value = _AGE_SECRET.sub("AGE-SECRET-KEY-***", value)
         if not isinstance(value, str):
-            return Value(key=key, shown="" if value is None else str(value), origin=origin)
+            text = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            return Value(key=key, shown=text, origin=origin)
         names = VARIABLE.findall(value)
         for name in names:
             origin += f" ← ${name} ({self.origins.get(name, 'not set')})"

@@ -96,6 +96,11 @@ def test_every_value_has_an_origin_and_no_secret_is_shown(tmp_path: Path) -> Non
     assert shown["environments.prod.settings.other"][0] == "($UNSET is not set)"
     assert shown["environments.prod.protected"] == ("true", "default")
     assert shown["project.migrations"] == ("migrations", "default")
+    assert shown["environments.prod.on_drift"] == ("stop", "default")
+    assert shown["environments.prod.max_blocking"] == ("none (2s while it waits for a lock itself)", "default")
+    assert shown["environments.prod.role"] == ("none", "default")
+    assert shown["privacy.excerpts"] == ("true", "default")
+    assert not [key for key, (value, _) in shown.items() if value in ("", "True", "False")]
     assert "hidden" not in str(shown) + repr(settings)
 
 
