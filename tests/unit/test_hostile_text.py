@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lockstep.config import load_settings
-from lockstep.core import nesting
+from lockstep.core import nesting, privacy
 from lockstep.core.checksum import content_digest, decode
 from lockstep.core.directives import misplaced, parse_directives
 from lockstep.core.duration import parse_duration
@@ -188,6 +188,15 @@ def test_a_duration_and_a_size_are_numbers_or_value_errors(text: str) -> None:
             continue
 
 
+def test_the_caret_stays_under_its_place_where_a_secret_before_it_is_hidden() -> None:
+    privacy.hide(lambda: ("long-and-secret",))
+    try:
+        assert excerpt("SELECT 'long-and-secret' frm a", 1, 26) == "  1 | SELECT '***' frm a\n    |              ^"
+        assert excerpt("SELECT long-and-secret", 1, 12) == "  1 | SELECT ***"
+    finally:
+        privacy.hide(tuple)
+
+
 # -- the folder ----------------------------------------------------------------------------------------------------------
 
 
@@ -200,6 +209,14 @@ def folder(tmp_path: Path) -> Path:
     (migrations.parent / "lockstep.toml").write_text("")
     (migrations / "001-good.sql").write_text("SELECT 1;")
     return migrations
+
+
+#: What is said of each: it differs, so that nobody looks for the wrong thing.
+SAID = {
+    "folder": "it is a folder, not a file", "pipe": "a named pipe", "link to a pipe": "a named pipe",
+    "link to nowhere": "a link that leads nowhere", "link to itself": "a link that leads nowhere",
+    "link out": "leads out of the project", "device": "leads out of the project",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -225,7 +242,7 @@ def test_what_is_no_file_of_the_project_is_named_and_never_read(kind: str, place
     loaded = load_settings(folder.parent, {})
     read = read_folder(loaded)
     ((name, problem),) = read.stray
-    assert name == place and ("no readable file" in problem or "leads out of the project" in problem)
+    assert name == place and SAID[kind] in problem
     assert [one.name for one in read.versioned] == ["001-good.sql"]
     assert all(file.text is None for file in snapshot(loaded).files if file.name == place)
 

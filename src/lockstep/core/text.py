@@ -22,7 +22,10 @@ def excerpt(text: str, line: int, column: int | None = None) -> str | None:
     lines = text.split("\n")
     shown = lines[line - 1] if line <= len(lines) else ""
     if (safe := privacy.hidden(shown)) != shown:
-        shown, column = safe, None  # the place is not where it was
+        if column is not None:  # the place is not where it was
+            before = privacy.hidden(shown[: column - 1])
+            column = len(before) + 1 if safe.startswith(before) else None
+        shown = safe
     start = 0
     if column is not None and column > _WIDTH - 20:
         start = column - _WIDTH // 2
