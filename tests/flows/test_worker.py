@@ -45,6 +45,10 @@ def test_the_worker_runs_it_and_the_terminal_shows_it(served: App) -> None:
     assert re.fullmatch(r"dev:   004-step  applied  \d+ ms", lines[2])
     assert any(re.match(r"prod:   backup  s3://backups/lockstep/\w+/prod/.* \(\d", line) for line in lines)
     assert app.ledger("prod")[-1] == "004-step.sql"
+    given = app.ask(
+        "prod", "SELECT details->>'how' FROM schema_migrations_log WHERE event = 'approve' ORDER BY id DESC"
+    )
+    assert given[0] == ("flag",)
 
     # Somebody else's files: same databases, but another 005 than the worker's folder holds.
     other = app.folder.parent / "other"

@@ -150,7 +150,9 @@ def _say_who(context: Context, run: Following, environments: Sequence[str]) -> N
 
 def _answer(context: Context, run_id: str, say: _Speech, prompt: Prompt | None) -> None:
     """A run began to wait for approval: answer for it where whoever is here can, over a connection of this process."""
+    from lockstep.core.approval import How
     from lockstep.service.approval.answering import answer_found, find_waiting, looking
+    from lockstep.service.approval.prompting import Beforehand
 
     if prompt is None:
         say(f"it waits for approval: lockstep approve {run_id}  (Ctrl-C leaves it waiting)", urgent=True)
@@ -163,7 +165,10 @@ def _answer(context: Context, run_id: str, say: _Speech, prompt: Prompt | None) 
             if given is None:
                 say(f"it waits on: lockstep approve {run_id}  (Ctrl-C leaves it waiting)", urgent=True)
                 continue
-            answered = answer_found(context.settings, found, run, approve=given[0], reason=given[1])
+            answered = answer_found(
+                context.settings, found, run, approve=given[0], reason=given[1],
+                how=How.FLAG if isinstance(prompt, Beforehand) else How.COMMAND,
+            )  # fmt: skip
             if answered.asleep is not None:
                 say(answered.asleep, urgent=True)
     except LockstepError as error:

@@ -88,7 +88,14 @@ def looking(settings: Settings, found: Found, run: RunInfo) -> Iterator[None]:
 
 
 def answer_found(
-    settings: Settings, found: Found, run: RunInfo, *, approve: bool, reason: str | None, plan: str | None = None
+    settings: Settings,
+    found: Found,
+    run: RunInfo,
+    *,
+    approve: bool,
+    reason: str | None,
+    plan: str | None = None,
+    how: How = How.COMMAND,
 ) -> Answered:
     """Sign an answer, and wake the run where it sleeps in Prefect. `plan`: the start of the digest that is meant.
 
@@ -100,7 +107,7 @@ def answer_found(
             f"{found.target}: run {request.run_id} waits with plan {request.plan_digest[:12]}, which is not {plan}",
             hint=f"look at what it would do: lockstep approve {request.run_id}",
         )
-    given = answer(settings, found.environment, run, found.approval, approve=approve, reason=reason, how=How.COMMAND)
+    given = answer(settings, found.environment, run, found.approval, approve=approve, reason=reason, how=how)
     asleep = None
     if request.flow_run is not None:
         from lockstep.service.orchestrator import wake  # late: Prefect
