@@ -468,5 +468,8 @@ def test_an_empty_file_is_legal_and_not_silent(project: Project) -> None:
     project.run("init")
     project.run("new", "fill me in")
     assert "there is no statement in it" in project.run("validate").out
+    project.write("002-nothing.sql", b"")
+    assert "002-nothing.sql holds no statement; once applied" in project.run("plan").out
+    project.remove("002-nothing.sql")
     done = project.run("sync")
     assert done.code == 0 and "001-fill-me-in.sql holds no statement" in done.err

@@ -83,6 +83,9 @@ def _print(one: TargetPlan, *, protected: bool) -> None:
         show(f"  stops before {plan.stopped_by.name}: reverted here, held until its file changes")
     for notice in plan.notices:
         show(f"  note: {notice.message}")
+    for step in plan.steps:
+        if not step.migration.up.script().statements:
+            show(f"  note: {step.name} holds no statement; once applied, it cannot be filled in any more")
     if one.backup_note:
         show(f"  note: {one.backup_note}")
     if told:

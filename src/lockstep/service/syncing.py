@@ -345,4 +345,4 @@ def tell_plan(progress: Progress, name: str, target: str, plan: Plan) -> None:
         progress.note(name, f"note: {notice.message}")
     for step in plan.steps:
         if not step.migration.up.script().statements:
-            progress.note(name, f"note: {step.name} holds no statement")
+            progress.note(name, f"note: {step.name} holds no statement; once applied, it cannot be filled in any more")
