@@ -127,9 +127,18 @@ def verify_chosen(
                 damaged += [_unreadable(key, level) for key in listing.unreadable if not newest or key > newest.key]
                 chosen += [newest] if newest else []
         else:
+            if environment is None and (backup in settings.environments or backup in names):
+                raise UsageError(
+                    f"'{backup}' is an environment, not a backup", hint=f"lockstep backups verify latest --of {backup}"
+                )
             chosen.append(store.backups.resolve(backup, environment, datetime.now(UTC)))
         if not chosen and not damaged:
-            raise UsageError("there is no backup to verify", hint="lockstep backup ENV takes one")
+            of = f" of {environment}" if environment else ""
+            there = ", ".join(store.backups.environments()) if environment else ""
+            raise UsageError(
+                f"there is no backup{of} to verify" + (f" (there are backups of: {there})" if there else ""),
+                hint=f"lockstep backup {environment or 'ENV'} takes one",
+            )
         proofs = [verify_recorded(settings, store, manifest, level, run, progress) for manifest in chosen]
     return (*damaged, *proofs)
 

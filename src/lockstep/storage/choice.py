@@ -105,7 +105,8 @@ def _id(manifest_key: str) -> str:
 def _ambiguous(text: str, environments: list[str], listings: Mapping[str, Listing]) -> UsageError:
     names = ", ".join(dict.fromkeys(environments))
     return UsageError(
-        f"'{text}' could be a backup of {names}\n{_listed(listings)}", hint="name the environment, or the backup's id"
+        f"'{text}' could be a backup of {names}\n{_listed(listings)}",
+        hint=f"name the environment (--of {environments[0]}), or the backup's id",
     )
 
 

@@ -123,6 +123,8 @@ def test_a_verified_backup_is_told_by_status(shop: Project, store: Store) -> Non
         done = shop.run("backups", "verify", "latest", "--level", level)
         assert done.code == 0, done.err
         assert f"1 of 1 holds ({level})" in done.out
+    meant = shop.run("backups", "verify", "prod")
+    assert meant.code == 2 and "lockstep backups verify latest --of prod" in meant.err
     status = shop.run("status", "prod")
     assert "verified today" in status.out and "(restored)" in status.out
     assert shop.run("status", "prod", "--json").document["environments"][0]["backups"]["verified_level"] == "restored"
