@@ -190,5 +190,8 @@ def _monitoring(findings: Findings, session: Session, role: RoleLook) -> None:
     if role.monitors:
         findings.add(ok("monitoring", "the role sees what other sessions do (pg_monitor)"))
         return
-    text = f"{role.name} does not see what other sessions run: who is in the way of a deploy is named without its query"
+    text = (
+        f"{role.name} does not see what other sessions do: who is in the way of a deploy is named, but not whether it is "
+        "active or idle in a transaction, nor for how long"
+    )
     findings.add(warning("monitoring", text, f"GRANT pg_monitor TO {quoted(session, role.name)}"))
