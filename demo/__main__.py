@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -200,7 +201,7 @@ class Demo:
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _lockstep(self, *words: str, expect: int = 0) -> None:
-        _say(f"$ lockstep {' '.join(words)}")
+        _say(f"$ lockstep {shlex.join(words)}")
         command = [sys.executable, "-m", "lockstep", *words]
         # Ctrl-C is for the demo, which ends everything: in a session of its own the command does not see it.
         done = subprocess.Popen(command, cwd=self.project, env=self.environ, start_new_session=True)
