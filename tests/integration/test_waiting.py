@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from lockstep.postgres.connection import open_session
 from lockstep.postgres.throwaway import FAST, ThrowawayServer
+from lockstep.postgres.watch import Watch
+from lockstep.service.project import target_of
+from lockstep.service.run import new_run_id
 from tests.integration.stall import InTheWay, Stall
 from tests.project import Project
 from tests.summary import LINES
@@ -202,3 +207,28 @@ def test_a_statement_outside_of_a_transaction_gets_past_an_autovacuum_as_well(va
     done = vacuuming.run("sync")
     assert done.code == 0, done.err
     assert "try 3" not in done.err
+
+
+def test_each_transaction_of_a_message_holds_its_own_locks(project: Project) -> None:
+    """Of several in one message none is cancelled for what those before it held."""
+    assert project.run("init").code == 0
+    project.query("CREATE TABLE public.one (); CREATE TABLE public.two ()")
+    session = open_session(target_of(project.settings(), project.environment()), run_id=new_run_id())
+    watch = Watch(session.target, "test")
+    text = "".join(
+        f"BEGIN; LOCK TABLE public.{name} IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(0.8); COMMIT;" for name in ("one", "two")
+    )
+    at_work = threading.Thread(target=lambda: session.connection.execute(text.encode()))
+    watch.begin(session, patience_ms=None, told=None)
+    at_work.start()
+    since = set()
+    try:
+        while at_work.is_alive():
+            watch.look()
+            since.add(watch._strong_since)
+            time.sleep(0.05)
+    finally:
+        at_work.join()
+        watch.close()
+        session.close()
+    assert len(since - {None}) == 2

@@ -110,6 +110,7 @@ class Watch:
         self._last_told = time.monotonic()
         self._sent = self._looked = time.monotonic()
         self._strong_since: float | None = None
+        self._holder: str | None = None  # transaction that held strong locks at the look before
         self._waiting_since: float | None = None
         self.blockers = ()
         self.cancelled = None
@@ -151,14 +152,17 @@ class Watch:
             return
         before = self._looked
         try:
-            waits, strong, blockers = self._read()
+            waits, holder, blockers = self._read()
         except (psycopg.Error, LockstepError):
             self.close()
             self._broken = True
             return
         now = self._looked = time.monotonic()
         # It may have begun any time since the look before: the earliest moment counts.
-        self._strong_since = None if not strong else before if self._strong_since is None else self._strong_since
+        # Of several transactions in one message each holds its own.
+        again = holder is not None and holder == self._holder and self._strong_since is not None
+        self._holder = holder
+        self._strong_since = self._strong_since if again else None if holder is None else before
         self._waiting_since = None if not waits else before if self._waiting_since is None else self._waiting_since
         if blockers:
             self._remember(blockers)
@@ -199,11 +203,12 @@ class Watch:
             self._broken = True
         return self._connection is not None
 
-    def _read(self) -> tuple[bool, bool, list[Blocker]]:
+    def _read(self) -> tuple[bool, str | None, list[Blocker]]:
+        """Whether the session waits, which transaction of its holds strong locks, and who is in its way."""
         assert self._connection is not None
         rows = self._connection.execute(_LOOK, {"pid": self._pid}).fetchall()
         if not rows:
-            return False, False, []
+            return False, None, []
         found = [
             Blocker(
                 pid=r[2], user=r[3], application=r[4], state=r[5], since_ms=r[6], autovacuum=r[7], wraparound=r[8],
@@ -211,7 +216,7 @@ class Watch:
             for r in rows
             if r[2] is not None
         ]  # fmt: skip
-        return bool(rows[0][0]), bool(rows[0][1]), found
+        return bool(rows[0][0]), rows[0][1], found
 
     def _remember(self, blockers: list[Blocker]) -> None:
         known = {b.pid: b for b in self.blockers}
@@ -231,8 +236,8 @@ _LOOK = """
 WITH work AS MATERIALIZED (
     SELECT coalesce(wait_event_type = 'Lock', false) AS waits FROM pg_catalog.pg_stat_activity WHERE pid = %(pid)s),
 strong AS MATERIALIZED (
-    SELECT EXISTS (
-        SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation
+    SELECT (
+        SELECT pg_catalog.min(l.virtualtransaction) FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation
          WHERE l.pid = %(pid)s AND l.locktype = 'relation'
            AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
            AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) AS holds)
