@@ -433,3 +433,9 @@ def test_two_formats_at_once_are_refused(branch: Branch) -> None:
     assert done.code == 2
     assert "ask for two documents" in done.out
     assert branch.run("validate", "--json", "--format", "json").code == 0
+
+
+def test_a_new_column_of_varchar_is_not_told_as_one_that_is_changed(branch: Branch) -> None:
+    branch.write("003-c.sql", "ALTER TABLE public.one ADD COLUMN code varchar(20);\n")
+    said = branch.run("validate").out
+    assert "prefer-text-field" in said and "to change the length of a `varchar(n)` later takes" in said

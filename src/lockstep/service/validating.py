@@ -38,6 +38,14 @@ _NOT_HERE = (
 _OURS = {"syntax-error", "ban-concurrent-index-creation-in-transaction", *RULES}
 
 
+#: What squawk says of a column that is being made as if it were being changed: message and help.
+_WORDED = {
+    "prefer-text-field": (
+        "to change the length of a `varchar(n)` later takes an `ACCESS EXCLUSIVE` lock, and a shorter one writes the table anew",
+        "Use `text`, with a CHECK constraint where the length matters.",
+    ),
+}
+
 #: What squawk is told of how a file runs. One outside of a transaction is resumed by Lockstep, so it need not be made
 #: to bear being run twice.
 _WITHIN = {
@@ -265,6 +273,7 @@ def _lint(settings: Settings, files: list[SqlFile], *, within: str) -> list[Find
         file = by_path[row.file]
         if row.rule_name in _OURS or row.rule_name in {a.rule for a in file.directives.allow}:
             continue
+        message, advice = _WORDED.get(row.rule_name, (row.message, row.help))
         found.append(
             Finding(
                 severity=Severity.WARNING,
@@ -272,8 +281,8 @@ def _lint(settings: Settings, files: list[SqlFile], *, within: str) -> list[Find
                 file=file.name,
                 line=row.line + 1,
                 column=row.column + 1,
-                message=row.message,
-                hint=row.help,
+                message=message,
+                hint=advice,
                 excerpt=excerpt(file.text, row.line + 1, row.column + 1),
             )
         )
