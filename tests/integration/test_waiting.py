@@ -216,7 +216,8 @@ def test_each_transaction_of_a_message_holds_its_own_locks(project: Project) -> 
     session = open_session(target_of(project.settings(), project.environment()), run_id=new_run_id())
     watch = Watch(session.target, "test")
     text = "".join(
-        f"BEGIN; LOCK TABLE public.{name} IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(0.8); COMMIT;" for name in ("one", "two")
+        f"BEGIN; LOCK TABLE public.{name} IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(0.8); COMMIT;"
+        for name in ("one", "two")
     )
     at_work = threading.Thread(target=lambda: session.connection.execute(text.encode()))
     watch.begin(session, patience_ms=None, told=None)
