@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,12 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (max(_files[0], min(_files[1], 16_384
 
 # How wide somebody's terminal is decides nothing here.
 os.environ.pop("COLUMNS", None)
+
+# A thousand interpreters are started: what one has compiled, the next one reads. And argparse looks for translations of
+# its words on the disk, two hundred times a command.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+os.environ["LANGUAGE"] = "C"
 
 # A busy machine is no fault of a test's data.
 hypothesis_settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -125,7 +132,21 @@ def pg_bin() -> Path:
 def server(pg_bin: Path) -> Iterator[ThrowawayServer]:
     """The session's cluster. Tests that stop or kill a server start one of their own."""
     with ThrowawayServer(pg_bin, folder=_in_memory(), settings={**FAST, "max_wal_size": "256MB"}) as running:
+        with psycopg.connect(running.url(), autocommit=True) as connection:
+            _hash_passwords_once(connection)
         yield running
+
+
+def _hash_passwords_once(connection: psycopg.Connection) -> None:
+    """Instead of 4,096 times: that is most of what a client does for a connection, and tests make ten thousands of them."""
+    if connection.info.server_version < 16_00_00:
+        return
+    connection.execute("ALTER SYSTEM SET scram_iterations = 1")
+    connection.execute("SELECT pg_reload_conf()")
+    info = connection.info
+    connection.execute(
+        sql.SQL("SET scram_iterations = 1; ALTER ROLE {} PASSWORD {}").format(sql.Identifier(info.user), info.password)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -199,7 +220,9 @@ def new_database(server: ThrowawayServer) -> Iterator[Callable[[], str]]:
     def make() -> str:
         name = f"t{next(_numbers)}"
         with psycopg.connect(server.url(), autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            # Through the write-ahead log it takes twice as long, where nothing is synced.
+            strategy = sql.SQL("STRATEGY file_copy" if connection.info.server_version >= 15_00_00 else "")
+            connection.execute(sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), strategy))
         made.append(name)
         return server.url(name)
 
