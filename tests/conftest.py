@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import resource
@@ -20,7 +21,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from psycopg import sql
 
-from lockstep.postgres.throwaway import FAST, ThrowawayServer
+from lockstep.postgres.throwaway import FAST, ThrowawayServer, _watchdog
 from tests.faults.namespaces import possible
 from tests.integration.pooler import find_pgbouncer
 from tests.played import install_wheel
@@ -45,11 +46,17 @@ sys.dont_write_bytecode = False
 os.environ["LANGUAGE"] = "C"
 
 # A busy machine is no fault of a test's data.
-hypothesis_settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+EXAMPLES = int(os.environ.get("LOCKSTEP_EXAMPLES", "40"))  # of a property that says no number of its own
+hypothesis_settings.register_profile(
+    "busy", suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=EXAMPLES
+)
 hypothesis_settings.load_profile("busy")
 
 # A shell that starts us in the background ignores SIGINT, and every child would inherit that: Ctrl-C is tested here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Whoever ends a run of tests, by a time limit say, ends it as Ctrl-C does: servers stop, folders go.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -112,6 +119,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         NOT_RUN.append(f"{len(marked)} {words}")
 
 
+def pytest_collection_finish() -> None:
+    """What was collected stays to the end: nobody looks through it for garbage again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for line in LINES:
@@ -163,11 +176,13 @@ def temporary_files() -> Iterator[None]:
         yield
         return
     folder.chmod(0o711)  # a throw-away server runs as somebody else, in a folder below
+    watchdog = _watchdog(folder)  # killed, this process removes nothing itself
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(folder))
         patch.setenv("TMPDIR", str(folder))
         yield
     shutil.rmtree(folder, ignore_errors=True)
+    watchdog.communicate()
 
 
 @pytest.fixture(scope="session", autouse=True)
