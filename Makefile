@@ -66,7 +66,7 @@ fuzz: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(call group,fuzz)) 2>/dev/null \
 		|| echo "atheris does not install on this Python: its part is left out"
 	@LOCKSTEP_EXAMPLES=$${LOCKSTEP_EXAMPLES:-400} $(BIN)/python -m pytest $$(grep -l "@given" tests/unit/*.py)
-	@LOCKSTEP_FUZZ=$${LOCKSTEP_FUZZ:-20} $(BIN)/python -m pytest tests/unit/test_hostile_text.py \
+	@LOCKSTEP_FUZZ=$${LOCKSTEP_FUZZ:-40} $(BIN)/python -m pytest tests/unit/test_hostile_text.py \
 		tests/unit/test_hostile_documents.py tests/integration/test_hostile_ledger.py
 	@if $(BIN)/python -c "import atheris" 2>/dev/null; then $(BIN)/python -m tests.coverage_fuzz; fi
 

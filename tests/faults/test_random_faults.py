@@ -34,7 +34,7 @@ from tests.project import Project
 from tests.summary import LINES, NOT_RUN
 
 LONG = "LOCKSTEP_FAULTS" in os.environ
-FAULTS = int(os.environ.get("LOCKSTEP_FAULTS", "25"))
+FAULTS = int(os.environ.get("LOCKSTEP_FAULTS", "40"))
 SECONDS = 35.0  # after which the short form ends, whatever it has done
 ALL_KINDS = 300  # faults among which each kind is
 STEPS = 8  # on one database
