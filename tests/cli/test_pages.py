@@ -30,7 +30,7 @@ def _marked(page: str) -> object:
     return pytest.param(page, marks=pytest.mark.slow) if "how-to/" in page and page != ALWAYS else page
 
 
-@pytest.mark.parametrize("page", map(_marked, PAGES))
+@pytest.mark.parametrize("page", [_marked(page) for page in PAGES])
 def test_the_commands_of_a_page_print_what_it_says(
     page: str, tmp_path: Path, installed: Path, pg_bin: Path, store: S3Server, new_database: Callable[[], str]
 ) -> None:
