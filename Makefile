@@ -16,7 +16,7 @@ help:
 	@echo "make demo    the main job end to end, on real servers (Ctrl-C stops it)"
 	@echo "make test    the tests (real PostgreSQL, real S3, real Prefect; several at once; half an hour on two cores)"
 	@echo "make test-slow  the rest: every fault, trap and form that takes long"
-	@echo "make soak    1,000 random faults, and 250 random kills of a run at work (about forty-five minutes)"
+	@echo "make soak    1,000 random faults, 250 random kills of a run at work, and 128 cuts of its line (about fifty minutes)"
 	@echo "make soak-backups  100 random damages to stored backups (about three minutes)"
 	@echo "make soak-fingerprint  1,000 random pairs of DDL sequences against pg_dump (about twenty minutes)"
 	@echo "make fuzz    hostile files, documents and ledgers, for long (about ten minutes)"
@@ -52,7 +52,8 @@ test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -n auto -m slow
 
 soak: $(STAMP)
-	@LOCKSTEP_FAULTS=$${LOCKSTEP_FAULTS:-1000} LOCKSTEP_KILLS=$${LOCKSTEP_KILLS:-250} $(BIN)/python -m pytest tests/faults
+	@LOCKSTEP_FAULTS=$${LOCKSTEP_FAULTS:-1000} LOCKSTEP_KILLS=$${LOCKSTEP_KILLS:-250} LOCKSTEP_CUTS=$${LOCKSTEP_CUTS:-32} \
+		$(BIN)/python -m pytest tests/faults tests/integration/test_lost_connections.py
 
 soak-backups: $(STAMP)
 	@LOCKSTEP_DAMAGES=$${LOCKSTEP_DAMAGES:-100} $(BIN)/python -m pytest tests/integration/backup/test_damage.py
@@ -64,7 +65,8 @@ soak-fingerprint: $(STAMP)
 fuzz: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(call group,fuzz)) 2>/dev/null \
 		|| echo "atheris does not install on this Python: its part is left out"
-	@LOCKSTEP_FUZZ=$${LOCKSTEP_FUZZ:-20} $(BIN)/python -m pytest tests/unit/test_hostile_text.py \
+	@LOCKSTEP_EXAMPLES=$${LOCKSTEP_EXAMPLES:-400} $(BIN)/python -m pytest $$(grep -l "@given" tests/unit/*.py)
+	@LOCKSTEP_FUZZ=$${LOCKSTEP_FUZZ:-40} $(BIN)/python -m pytest tests/unit/test_hostile_text.py \
 		tests/unit/test_hostile_documents.py tests/integration/test_hostile_ledger.py
 	@if $(BIN)/python -c "import atheris" 2>/dev/null; then $(BIN)/python -m tests.coverage_fuzz; fi
 

@@ -44,6 +44,7 @@ class PrefectServer:
         self.port = free_port()
         self._running: list[subprocess.Popen[bytes]] = []
         self._workers = 0
+        self._has_pool = False
         try:
             self._start()
         except BaseException:
@@ -88,14 +89,24 @@ class PrefectServer:
         Returns the worker's process (a warden, which ends it) when the worker polls. `env` is added to the worker's
         environment, and so to its flow runs'. With `replace` the workers that were started before end first.
         """
-        while replace and len(self._running) > 1:
-            self._end(self._running.pop())
-        self._prefect(project_folder, "work-pool", "create", POOL, "--type", "process", "--overwrite")
-        self._prefect(project_folder, "--no-prompt", "deploy", "--all")
+        if replace:
+            self._end_workers()
+        self.deploy(project_folder)
         return self.add_worker(project_folder, env)
 
-    def add_worker(self, project_folder: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def deploy(self, project_folder: Path) -> None:
+        """Deploy all of the project's prefect.yaml, into the work pool."""
+        if not self._has_pool:  # each call of the command line takes five seconds
+            self._prefect(project_folder, "work-pool", "create", POOL, "--type", "process", "--overwrite")
+            self._has_pool = True
+        self._prefect(project_folder, "--no-prompt", "deploy", "--all")
+
+    def add_worker(
+        self, project_folder: Path, env: Mapping[str, str] | None = None, *, replace: bool = False
+    ) -> subprocess.Popen[bytes]:
         """Start one more worker of what was deployed already; returns as `start_worker` does."""
+        if replace:
+            self._end_workers()
         self._workers += 1
         name = f"worker-{self._workers}"
         words = ["worker", "start", "--pool", POOL, "--name", name]
@@ -137,6 +148,10 @@ class PrefectServer:
         self.stop()
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _end_workers(self) -> None:
+        while len(self._running) > 1:
+            self._end(self._running.pop())
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         if process.poll() is None:

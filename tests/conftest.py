@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import resource
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from psycopg import sql
 
-from lockstep.postgres.throwaway import FAST, ThrowawayServer
+from lockstep.postgres.throwaway import FAST, ThrowawayServer, _watchdog
 from tests.faults.namespaces import possible
 from tests.integration.pooler import find_pgbouncer
 from tests.played import install_wheel
@@ -37,12 +39,24 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (max(_files[0], min(_files[1], 16_384
 # How wide somebody's terminal is decides nothing here.
 os.environ.pop("COLUMNS", None)
 
+# A thousand interpreters are started: what one has compiled, the next one reads. And argparse looks for translations of
+# its words on the disk, two hundred times a command.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+os.environ["LANGUAGE"] = "C"
+
 # A busy machine is no fault of a test's data.
-hypothesis_settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+EXAMPLES = int(os.environ.get("LOCKSTEP_EXAMPLES", "40"))  # of a property that says no number of its own
+hypothesis_settings.register_profile(
+    "busy", suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=EXAMPLES
+)
 hypothesis_settings.load_profile("busy")
 
 # A shell that starts us in the background ignores SIGINT, and every child would inherit that: Ctrl-C is tested here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Whoever ends a run of tests, by a time limit say, ends it as Ctrl-C does: servers stop, folders go.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -105,6 +119,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         NOT_RUN.append(f"{len(marked)} {words}")
 
 
+def pytest_collection_finish() -> None:
+    """What was collected stays to the end: nobody looks through it for garbage again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for line in LINES:
@@ -125,7 +145,21 @@ def pg_bin() -> Path:
 def server(pg_bin: Path) -> Iterator[ThrowawayServer]:
     """The session's cluster. Tests that stop or kill a server start one of their own."""
     with ThrowawayServer(pg_bin, folder=_in_memory(), settings={**FAST, "max_wal_size": "256MB"}) as running:
+        with psycopg.connect(running.url(), autocommit=True) as connection:
+            _hash_passwords_once(connection)
         yield running
+
+
+def _hash_passwords_once(connection: psycopg.Connection) -> None:
+    """Instead of 4,096 times: that is most of what a client does for a connection, and tests make ten thousands of them."""
+    if connection.info.server_version < 16_00_00:
+        return
+    connection.execute("ALTER SYSTEM SET scram_iterations = 1")
+    connection.execute("SELECT pg_reload_conf()")
+    info = connection.info
+    connection.execute(
+        sql.SQL("SET scram_iterations = 1; ALTER ROLE {} PASSWORD {}").format(sql.Identifier(info.user), info.password)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -142,11 +176,13 @@ def temporary_files() -> Iterator[None]:
         yield
         return
     folder.chmod(0o711)  # a throw-away server runs as somebody else, in a folder below
+    watchdog = _watchdog(folder)  # killed, this process removes nothing itself
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(folder))
         patch.setenv("TMPDIR", str(folder))
         yield
     shutil.rmtree(folder, ignore_errors=True)
+    watchdog.communicate()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -199,7 +235,9 @@ def new_database(server: ThrowawayServer) -> Iterator[Callable[[], str]]:
     def make() -> str:
         name = f"t{next(_numbers)}"
         with psycopg.connect(server.url(), autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            # Through the write-ahead log it takes twice as long, where nothing is synced.
+            strategy = sql.SQL("STRATEGY file_copy" if connection.info.server_version >= 15_00_00 else "")
+            connection.execute(sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), strategy))
         made.append(name)
         return server.url(name)
 

@@ -24,7 +24,7 @@ from tests.summary import LINES, NOT_RUN
 FOLDER = Path(__file__).parent
 
 #: What starts first, so that nothing long is left when the other workers have ended. The rest follows in random order.
-LONG = ("tests/flows/", "tests/integration/backup/", "tests/integration/", "tests/cli/")
+LONG = ("tests/flows/", "tests/cli/test_pages.py", "tests/faults/", "tests/integration/backup/", "tests/integration/")
 
 #: Of Prefect what mostly waits, and for long: worth a server of its own when its slow tests run.
 APART = ("test_alerts.py", "test_stopping.py")

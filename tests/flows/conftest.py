@@ -55,9 +55,9 @@ endpoint_url = "${S3_ENDPOINT_URL}"
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+def prefect_server() -> Iterator[PrefectServer]:
     """The session's server; this process is a client of it. Nothing of the machine's own Prefect is used."""
-    with PrefectServer(folder=tmp_path_factory.mktemp("prefect")) as server, pytest.MonkeyPatch.context() as patch:
+    with PrefectServer() as server, pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("PREFECT_")]:
             patch.delenv(name)
         for name, value in server.environment.items():

@@ -69,7 +69,7 @@ def test_a_suspended_run_is_approved_by_command_and_a_second_worker_goes_on_wher
     assert app.ledger("dev")[-1] == "004-step.sql" and app.ledger("prod")[-1] == "003-step.sql"
     asked = app.lockstep("approve", "20200101-000000-abcd")
     assert asked.returncode == 2, asked.stderr
-    prefect_server.start_worker(app.folder, {"PREFECT_HOME": str(tmp_path / "empty")}, replace=True)
+    prefect_server.add_worker(app.folder, {"PREFECT_HOME": str(tmp_path / "empty")}, replace=True)
     followed = Following(id=UUID(run), run_id="", name="", url=None)
     told: list[str] = []
     follower = Thread(target=lambda: told.extend(followed.lines(lambda: None)), daemon=True)

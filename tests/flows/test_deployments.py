@@ -44,12 +44,10 @@ def ended(app: App, run: str, within: float = 180) -> dict[str, Any]:
         time.sleep(0.3)
 
 
-def test_what_is_deployed_has_its_forms_its_schedules_and_runs(app: App, prefect_server: PrefectServer) -> None:
-    app.sync()
-    app.configure(QUIET)
+def test_what_is_deployed_has_its_forms_and_its_schedules(app: App, prefect_server: PrefectServer) -> None:
     file = app.folder / "prefect.yaml"
     file.write_text(file.read_text().replace("timezone: Etc/UTC", "timezone: America/New_York"))
-    prefect_server.start_worker(app.folder, replace=True)
+    prefect_server.deploy(app.folder)
     made = deployments(app)
     assert set(made) >= NAMES
 
@@ -63,11 +61,6 @@ def test_what_is_deployed_has_its_forms_its_schedules_and_runs(app: App, prefect
         assert made[name]["job_variables"]["env"]["PREFECT_LOGGING_EXTRA_LOGGERS"] == "lockstep"
         assert made[name]["description"]
 
-    # A worker carries one out to its end.
-    run = ended(app, started(app, "status"))
-    assert run["state_name"] == "Completed", (run["state"]["message"], app.server.log())
-    assert "dev: " in run["state"]["message"] and "prod: " in run["state"]["message"]
-
     # Schedules really yield runs, at the time of day of their own zone; a deploy has none.
     scheduled = {name: at(app, made[name]["id"]) for name in NAMES if made[name]["schedules"]}
     assert set(scheduled) == {"status", "verify-backups"}
@@ -75,6 +68,16 @@ def test_what_is_deployed_has_its_forms_its_schedules_and_runs(app: App, prefect
     assert {(t.hour, t.minute, t.isoweekday()) for t in scheduled["verify-backups"]} == {(4, 15, 7)}
     dates = sorted(t.date() for t in scheduled["status"])
     assert [(b - a).days for a, b in pairwise(dates)] == [1] * (len(dates) - 1)
+
+
+@pytest.mark.slow  # that a worker carries out a deploy is looked at each time
+def test_a_worker_carries_out_the_look_of_the_night(app: App, prefect_server: PrefectServer) -> None:
+    app.sync()
+    app.configure(QUIET)
+    prefect_server.start_worker(app.folder, replace=True)
+    run = ended(app, started(app, "status"))
+    assert run["state_name"] == "Completed", (run["state"]["message"], app.server.log())
+    assert "dev: " in run["state"]["message"] and "prod: " in run["state"]["message"]
 
 
 def at(app: App, deployment: str, within: float = 120) -> list[datetime]:

@@ -21,7 +21,7 @@ from tests.integration.proxy import CountingProxy
 from tests.integration.test_ledger import database_of, role
 from tests.project import Project
 
-CUTS = 16  # a direction
+CUTS = int(os.environ.get("LOCKSTEP_CUTS", "8"))  # a direction
 
 #: Each leaves a mark, so that twice would show. Long enough, both ways, that most cuts fall between them: before and after
 #: them the schema is looked at.

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -86,16 +87,20 @@ def test_the_wheel_is_the_same_to_the_byte_wherever_and_whenever_it_is_built(whe
     assert hashlib.sha256(again.read_bytes()).hexdigest() == hashlib.sha256(wheel.read_bytes()).hexdigest()
 
 
-def test_a_team_starts_its_own_project_from_the_wheel(
-    installed: Path, tmp_path: Path, new_database: Callable[[], str]
-) -> None:
+class Lockstep(Protocol):
+    def __call__(self, *words: str, cwd: Path, code: int = 0) -> str: ...
+
+
+@pytest.fixture
+def lockstep(installed: Path, tmp_path: Path) -> Lockstep:
+    """The wheel's command line, and nothing of this checkout or of the machine's own Prefect."""
     environ = {
         k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "VIRTUAL_ENV"} and not k.startswith("PREFECT_")
     }
     environ |= {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1", "NO_COLOR": "1"}
     environ |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_PROFILES_PATH": str(tmp_path / "profiles.toml")}
 
-    def lockstep(*words: str, cwd: Path, code: int = 0) -> str:
+    def call(*words: str, cwd: Path, code: int = 0) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "lockstep", *words],
             cwd=cwd,
@@ -112,29 +117,45 @@ def test_a_team_starts_its_own_project_from_the_wheel(
         env=environ, cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert where.stdout.startswith(str(installed)), "the wheel's package is what runs"
-    lockstep("new-project", "shop", cwd=tmp_path)
-    shop = tmp_path / "shop"
-    made = {str(f.relative_to(shop)) for f in shop.rglob("*") if f.is_file()}
-    assert {
-        "lockstep.toml", ".env.example", ".gitignore", "prefect.yaml", "docs/guide.md",
-        "flows/deploy.py", "flows/status.py", "tasks/__init__.py",
-    } <= made  # fmt: skip
-    assert not [name for name in made if name.endswith(".sql")], "nobody gets the example schema without asking"
-    lockstep("new-project", "shop", cwd=tmp_path, code=2)
+    return call
+
+
+def begun(lockstep: Lockstep, folder: Path, dev: str, prod: str) -> Path:
+    """A project that the wheel made, with its ledgers and one migration that nobody has applied."""
+    lockstep("new-project", "shop", cwd=folder)
+    shop = folder / "shop"
     example = (shop / ".env.example").read_text()
-    dev, prod = new_database(), new_database()
     text = example.replace("postgresql://USER:PASSWORD@HOST:5432/DATABASE", dev, 1)
     (shop / ".env").write_text(text.replace("postgresql://USER:PASSWORD@HOST:5432/DATABASE", prod, 1))
     lockstep("init", cwd=shop)
     up = shop / lockstep("new", "first table", cwd=shop).splitlines()[0]
     up.write_text("CREATE TABLE first (id bigint PRIMARY KEY);\n")
+    return shop
+
+
+def test_a_team_starts_its_own_project_from_the_wheel(
+    lockstep: Lockstep, tmp_path: Path, new_database: Callable[[], str]
+) -> None:
+    shop = begun(lockstep, tmp_path, new_database(), new_database())
+    made = {str(f.relative_to(shop)) for f in shop.rglob("*") if f.is_file()}
+    assert {
+        "lockstep.toml", ".env.example", ".gitignore", "prefect.yaml", "docs/guide.md",
+        "flows/deploy.py", "flows/status.py", "tasks/__init__.py",
+    } <= made  # fmt: skip
+    assert not [name for name in made if name.endswith(".sql") and "first" not in name], "no example without asking"
+    lockstep("new-project", "shop", cwd=tmp_path, code=2)
     assert "pending" in lockstep("status", cwd=shop)
     lockstep("validate", cwd=shop)
     lockstep("sync", "dev", cwd=shop)
     assert "dev (127.0.0.1:" in lockstep("status", cwd=shop / "migrations")
-    second = shop / lockstep("new", "second table", cwd=shop).splitlines()[0]
-    second.write_text("CREATE TABLE second (id bigint PRIMARY KEY);\n")
-    assert "1 applied (dev)" in lockstep("deploy", "dev", cwd=shop), "through the project's own flows"
     lockstep("new-project", "example", "--with-example-schema", cwd=tmp_path)
     assert (tmp_path / "example" / "migrations" / "004-referral-system.sql").exists()
     assert lockstep("validate", "--strict", cwd=tmp_path / "example").endswith("0 errors, 0 warnings\n")
+
+
+@pytest.mark.slow  # the tutorial deploys a project of the wheel's each time, with a server; here there is none
+def test_a_project_of_the_wheel_deploys_through_its_own_flows(
+    lockstep: Lockstep, tmp_path: Path, new_database: Callable[[], str]
+) -> None:
+    shop = begun(lockstep, tmp_path, new_database(), new_database())
+    assert "1 applied (dev)" in lockstep("deploy", "dev", cwd=shop)

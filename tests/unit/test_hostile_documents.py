@@ -36,7 +36,7 @@ from lockstep.storage.verification import Level, Verification
 from tests.unit.test_manifest import SAMPLE
 
 FUZZ = int(os.environ.get("LOCKSTEP_FUZZ", "1"))
-many = settings(max_examples=100 * FUZZ, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=50 * FUZZ, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 VERIFIED = Verification(
     level=Level.ARCHIVE, ok=True, at=datetime(2026, 3, 1, tzinfo=UTC), duration_ms=5, run_id="x", tool_version="1"

@@ -34,7 +34,7 @@ from lockstep.errors import MigrationFileError
 from lockstep.service.project import read_folder, snapshot
 
 FUZZ = int(os.environ.get("LOCKSTEP_FUZZ", "1"))
-many = settings(max_examples=100 * FUZZ)
+many = settings(max_examples=50 * FUZZ)
 
 #: Pieces that mean something to one of our readers.
 PIECES = (

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cache
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, NamedTuple, Protocol, Self, TypedDict
 from urllib.parse import urlencode
@@ -24,6 +25,7 @@ from lockstep.storage.refusals import FORBIDDEN, MISSING, NO_LOCK, TAKEN, explai
 from lockstep.storage.signing import reuse_digests
 
 if TYPE_CHECKING:
+    from botocore.loaders import Loader
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.literals import ObjectLockModeType, ServerSideEncryptionType
@@ -155,6 +157,14 @@ def _whole(body: StreamingBody) -> bytes:
     return found if len(found) <= LARGEST_DOCUMENT else b""
 
 
+@cache
+def _descriptions(folders: str | None) -> Loader:
+    """What botocore reads of S3's requests and answers: 0.2 s, and the same for every bucket that a process opens."""
+    from botocore.loaders import create_loader
+
+    return create_loader(folders)
+
+
 class Bucket:
     """One bucket. Safe to use from several threads. Use it as a context manager, or call `close`.
 
@@ -164,6 +174,7 @@ class Bucket:
 
     def __init__(self, settings: BucketSettings, *, patience: Patience | None = None) -> None:
         import boto3
+        import botocore.session
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
@@ -171,7 +182,9 @@ class Bucket:
         self.name = settings.name
         self._can_lock = False  # not known
         patience = patience or Patience(CONNECT_TIMEOUT, READ_TIMEOUT, ATTEMPTS)
-        session = boto3.session.Session()
+        inner = botocore.session.get_session()
+        session = boto3.session.Session(botocore_session=inner)
+        inner.register_component("data_loader", _descriptions(inner.get_config_variable("data_path")))
         config = Config(
             connect_timeout=patience.connect,
             read_timeout=patience.read,
