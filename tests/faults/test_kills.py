@@ -19,6 +19,7 @@ from tests.summary import LINES
 KILLS = int(os.environ.get("LOCKSTEP_KILLS", "12"))
 
 
+@pytest.mark.timeout(600 + 10 * KILLS)
 @pytest.mark.alone  # kills fall into the time that one run took
 def test_a_run_that_is_killed_anywhere_is_finished_by_the_next_one(
     project: Project, new_database: Callable[[], str]

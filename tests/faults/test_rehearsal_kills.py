@@ -79,6 +79,7 @@ def users(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.timeout(600 + 10 * KILLS)
 @pytest.mark.slow
 def test_a_rehearsal_that_is_ended_anywhere_leaves_nothing(prod: Project) -> None:
     seed = int(os.environ.get("LOCKSTEP_SEED", str(random.SystemRandom().randrange(10**6))))
