@@ -13,7 +13,7 @@ import msgspec
 
 from lockstep.core import privacy
 from lockstep.core.duration import parse_duration
-from lockstep.core.ignoring import ABSENT_ROLES, KINDS, MAY_DIFFER
+from lockstep.core.kinds import ABSENT_ROLES, KINDS, MAY_DIFFER
 from lockstep.core.nearest import meant
 from lockstep.core.size import parse_bytes
 from lockstep.errors import ConfigError

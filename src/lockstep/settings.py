@@ -17,7 +17,7 @@ import msgspec
 
 from lockstep.core.counting import counted
 from lockstep.core.duration import parse_duration
-from lockstep.core.ignoring import MAY_DIFFER
+from lockstep.core.kinds import MAY_DIFFER
 from lockstep.errors import ConfigError, UsageError
 
 FILE = "lockstep.toml"

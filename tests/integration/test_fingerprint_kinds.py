@@ -18,7 +18,7 @@ from psycopg import sql
 from lockstep.core.address import parse_address
 from lockstep.core.changes import Action, exact_changes
 from lockstep.core.fingerprint import Fingerprint
-from lockstep.core.ignoring import KINDS
+from lockstep.core.kinds import KINDS
 from lockstep.postgres.audit import Event
 from lockstep.postgres.connection import Session, Target, open_session
 from lockstep.postgres.fingerprint import Live, read_live, token_sql

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from urllib.parse import parse_qsl, unquote
 
 
@@ -55,6 +54,10 @@ def is_local_host(host: str) -> bool:
     """True for a socket folder, localhost and loopback addresses; a name that merely looks like one is not."""
     if host.startswith(("/", "@")) or host.lower() in {"", "localhost"}:
         return True
+    if not host[0].isdigit() and ":" not in host:
+        return False
+    from ipaddress import ip_address  # late: most hosts are names
+
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -85,14 +85,14 @@ def refused_with(parameters: Mapping[str, str]) -> str | None:
     database = value("dbname", "PGDATABASE") or user
     packet = b"".join(f"{one}\0".encode() for one in ("user", user, "database", database)) + b"\0"
     packet = struct.pack("!II", len(packet) + 8, _PROTOCOL) + packet
+    wanted = _wanted(parameters)
     with suppress(OSError, ValueError), _open(host, int(port)) as plain:
-        if value("sslmode", "PGSSLMODE") not in {"require", "verify-ca", "verify-full"}:
+        if wanted is None:
             return _sqlstate(plain, packet)
+        # To whom libpq would not have said who it is, this does not either.
         plain.sendall(_SSL_REQUEST)
         if plain.recv(1) == b"S":
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            with context.wrap_socket(plain) as secure:
+            with _context(wanted).wrap_socket(plain, server_hostname=wanted.host) as secure:
                 return _sqlstate(secure, packet)
     return None
 
@@ -157,7 +157,7 @@ def _of_files(wanted: _Wanted) -> Trouble | None:
     return None
 
 
-def _shake(wanted: _Wanted) -> Trouble | None:
+def _context(wanted: _Wanted) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -171,6 +171,11 @@ def _shake(wanted: _Wanted) -> Trouble | None:
             context.load_verify_locations(wanted.root or str(Path.home() / ".postgresql" / "root.crt"))
     if wanted.certificate and wanted.key:
         context.load_cert_chain(wanted.certificate, wanted.key, password=lambda: "")
+    return context
+
+
+def _shake(wanted: _Wanted) -> Trouble | None:
+    context = _context(wanted)
     with socket.create_connection((wanted.address, wanted.port), timeout=PATIENCE) as plain:
         plain.sendall(_SSL_REQUEST)
         if (answer := plain.recv(1)) != b"S":

@@ -6,7 +6,8 @@ difference until somebody accepts it. Decides nothing about it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -77,14 +78,41 @@ _COLUMNS = (
 )
 
 
+#: The newest state, and what the ledger and the schema are now.
+_RECORDED = (
+    f"SELECT {_ENTRIES}, NOT EXISTS (SELECT FROM {{schema}}.schema_migrations), ({{0}}), {_COLUMNS} "  # noqa: S608  # ours
+    "FROM (SELECT) one LEFT JOIN LATERAL (SELECT * FROM {schema}.schema_migrations_states ORDER BY id DESC LIMIT 1) s ON true"
+)
+
+
 def read_recorded(session: Session) -> Recorded:
     """Read the newest state, in one round trip. Read-only. Raises LedgerMissing, LedgerFiltered, LedgerError."""
-    text = (
-        f"SELECT {_ENTRIES}, NOT EXISTS (SELECT FROM {{schema}}.schema_migrations), ({{0}}), {_COLUMNS} "  # noqa: S608  # ours
-        "FROM (SELECT) one LEFT JOIN LATERAL (SELECT * FROM {schema}.schema_migrations_states ORDER BY id DESC LIMIT 1) s ON true"
-    )
-    row = _rows(session, text, token_sql(session))[0]
-    return Recorded(state=None if row[3] is None else _state(row[3:]), entries=row[0], empty=row[1], token=row[2])
+    return _recorded(_rows(session, _RECORDED, token_sql(session))[0])
+
+
+@contextmanager
+def asked_recorded(session: Session) -> Iterator[Callable[[], Recorded]]:
+    """Ask for what `read_recorded` reads, and let the block work at this end while the server does.
+
+    Call what it yields after the block: it returns the answer, and raises what `read_recorded` raises. The block must not
+    use the session. Raises Unreachable.
+    """
+    schema = sql.Identifier(session.target.ledger_schema)
+    statement = sql.SQL(_RECORDED).format(token_sql(session), schema=schema)
+    found: list[tuple[Any, ...]] = []
+    try:
+        with guard(session.target):
+            with session.connection.pipeline():
+                session.connection.execute("BEGIN READ ONLY")
+                session.connection.execute("SET LOCAL row_security = off")
+                cursor = session.connection.execute(statement)
+                session.connection.execute("COMMIT")
+                yield lambda: _recorded(found[0]) if found else read_recorded(session)
+            found += cursor.fetchall()
+    except psycopg.Error:
+        # Of the server's: it is asked again, and then it is told what is wrong.
+        if not session.connection.closed and not session.idle:
+            session.connection.execute("ROLLBACK")
 
 
 def read_newest(session: Session) -> State | None:
@@ -191,6 +219,10 @@ def write_state(
 
 
 # -- inside -------------------------------------------------------------------------------------------------------
+
+
+def _recorded(row: Sequence[Any]) -> Recorded:
+    return Recorded(state=None if row[3] is None else _state(row[3:]), entries=row[0], empty=row[1], token=row[2])
 
 
 def _state(row: Sequence[Any]) -> State:

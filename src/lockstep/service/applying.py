@@ -22,8 +22,9 @@ from lockstep.errors import LockstepError, MigrationFailed, StalePlan, Unreachab
 from lockstep.postgres.connection import Target
 from lockstep.postgres.entries import RunInfo
 from lockstep.postgres.ledger import read_ledger
+from lockstep.postgres.states import asked_recorded
 from lockstep.postgres.watch import Watch
-from lockstep.service.planning import make_plan, options_for
+from lockstep.service.planning import options_for, plan_of
 from lockstep.service.recording import Recording, recorded
 from lockstep.service.worksession import WorkSession, work_session
 
@@ -368,7 +369,10 @@ def open_apply(
         try:
             work = stack.enter_context(work_session(settings, environment, run, wait_seconds=wait_seconds, watch=watch))
             target = work.session.target
-            made = make_plan(work.session, folder, options_for(target, to_version=to_version, include=include))
+            options = options_for(target, to_version=to_version, include=include)
+            ledger = read_ledger(work.session)
+            with asked_recorded(work.session) as now:  # the server looks at the schema while the plan is made
+                made = plan_of(ledger, folder, options, target=target.name)
         except Unreachable as lost:
             raise lost.noting("Nothing was applied.") from None
         if expected_digest is not None and made.digest != expected_digest:
@@ -385,7 +389,7 @@ def open_apply(
 
         try:
             recording = stack.enter_context(
-                recorded(settings, environment, work, ran, something_to_do=bool(made.steps))
+                recorded(settings, environment, work, ran, now=now(), something_to_do=bool(made.steps))
             )
         except Unreachable as lost:
             raise lost.noting("Nothing was applied.") from None

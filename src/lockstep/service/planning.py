@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lockstep.config import Environment, Settings
+from lockstep.core.ledger import Ledger
 from lockstep.core.migration import Folder
 from lockstep.core.planner import Plan, PlanOptions, plan
 from lockstep.errors import PlanRefused
@@ -40,9 +41,14 @@ def options_for(target: Target, *, to_version: int | None = None, include: Itera
 
 def make_plan(session: Session, folder: Folder, options: PlanOptions, *, action: str = "applied") -> Plan:
     """Read the ledger and plan. Every pending file is parsed. Raises PlanRefused, MigrationFileError, LedgerError."""
-    result = plan(folder, read_ledger(session), options)
+    return plan_of(read_ledger(session), folder, options, target=session.target.name, action=action)
+
+
+def plan_of(ledger: Ledger, folder: Folder, options: PlanOptions, *, target: str, action: str = "applied") -> Plan:
+    """Plan for what a ledger holds, as `make_plan` does. `target`: its shown name."""
+    result = plan(folder, ledger, options)
     if not isinstance(result, Plan):
-        raise PlanRefused(target=session.target.name, reasons=result, action=action)
+        raise PlanRefused(target=target, reasons=result, action=action)
     for step in result.steps:
         step.migration.up.check()
         if step.migration.verify is not None:

@@ -13,7 +13,8 @@ from lockstep.core.changes import Mismatch, Touched, joined, mismatches, print_o
 from lockstep.core.counting import counted
 from lockstep.core.expressions import same_meaning
 from lockstep.core.fingerprint import Key, SchemaObject
-from lockstep.core.ignoring import ABSENT_ROLES, roles_in
+from lockstep.core.ignoring import roles_in
+from lockstep.core.kinds import ABSENT_ROLES
 from lockstep.core.ledger import applied_set
 from lockstep.core.rehearsal.report import Rehearsal
 from lockstep.core.runs import Ran, matching

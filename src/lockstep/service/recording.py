@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from lockstep.config import Environment, Settings
-from lockstep.core.ignoring import Rule, sift
 from lockstep.errors import DriftFound, LedgerError, LockHeld, LockstepError, Unreachable
 from lockstep.postgres.connection import Session
 from lockstep.postgres.fingerprint import read_live
@@ -25,6 +24,7 @@ from lockstep.postgres.states import UNRECORDED, Recorded, State, read_intended,
 if TYPE_CHECKING:
     from lockstep.core.changes import Change, Comparison
     from lockstep.core.fingerprint import Fingerprint
+    from lockstep.core.ignoring import Rule
     from lockstep.core.runs import Ran
     from lockstep.service.worksession import WorkSession
 
@@ -46,6 +46,8 @@ class Recording:
 
 def rules_of(settings: Settings) -> tuple[Rule, ...]:
     """Return the team's own rules about what does not count."""
+    from lockstep.core.ignoring import Rule
+
     return tuple(
         Rule(reason=r.reason, kind=r.kind, object=r.object, schema=r.schema, environments=tuple(r.environments))
         for r in settings.drift.ignore
@@ -59,16 +61,18 @@ def recorded(
     work: WorkSession,
     ran: Callable[[], Sequence[Ran]],
     *,
+    now: Recorded | None = None,
     something_to_do: bool,
     may_stop: bool = True,
 ) -> Iterator[Recording]:
     """Look at the schema before the block, and record what it is after it. Call it under the lock.
 
-    `ran`: what was applied or taken back so far. Raises DriftFound before anything runs, where the environment stops on
+    `ran`: what was applied or taken back so far. `now`: what was recorded, where it was read already. Raises DriftFound before anything runs, where the environment stops on
     drift and the run may be stopped (a way back never is). A block that fails is recorded as far as it came; trouble
     with recording hides no error of the block. What others change meanwhile counts as the run's.
     """
-    recording = _before(settings, environment, work, something_to_do=something_to_do, may_stop=may_stop)
+    now = now or read_recorded(work.session)
+    recording = _before(settings, environment, work, now, something_to_do=something_to_do, may_stop=may_stop)
     try:
         yield recording
     except (Unreachable, LockHeld, LedgerError):
@@ -88,6 +92,7 @@ def look_again(settings: Settings, environment: Environment, work: WorkSession, 
     """
     from lockstep.core.changes import exact_changes
     from lockstep.core.drift import grouped
+    from lockstep.core.ignoring import sift
 
     session = work.session
     if recording.before is None or recording.intended is None:
@@ -161,6 +166,7 @@ def own_changes_recorded(session: Session, run_id: str) -> Iterator[None]:
 def drift_of(live: Fingerprint, intended: Fingerprint, rules: Sequence[Rule], environment: str) -> Comparison:
     """Compare what is with what was intended, without what the team's rules take out."""
     from lockstep.core.changes import compare
+    from lockstep.core.ignoring import sift
 
     found = compare(intended, live)
     kept, _ = sift(found.changes, rules, [environment])
@@ -204,10 +210,15 @@ def since(state: State) -> str:
 
 
 def _before(
-    settings: Settings, environment: Environment, work: WorkSession, *, something_to_do: bool, may_stop: bool
+    settings: Settings,
+    environment: Environment,
+    work: WorkSession,
+    now: Recorded,
+    *,
+    something_to_do: bool,
+    may_stop: bool,
 ) -> Recording:
     session = work.session
-    now = read_recorded(session)
     if now.state is None:
         if something_to_do:
             live = read_live(session).fingerprint

@@ -12,7 +12,7 @@ SELECT encode(sha256(convert_to(string_agg(concat_ws(' ', catalog, rows, hash), 
     -- By its columns: TRUNCATE, VACUUM FULL and REFRESH write these rows anew and change nothing of what is covered.
     SELECT 'class', count(*), bit_xor(hashtextextended(concat_ws('|', c.relname, c.relnamespace, c.relkind, c.relpersistence, c.reloptions, c.relam, c.reloftype,
                c.relispartition, c.relrowsecurity, c.relforcerowsecurity, c.relreplident, c.relacl, c.relowner, c.relpartbound), c.oid::int8))
-      FROM pg_class c WHERE c.oid IN (SELECT oid FROM relations) OR c.oid IN (SELECT reltoastrelid FROM relations)
+      FROM pg_class c WHERE c.oid IN (SELECT oid FROM relations UNION ALL SELECT reltoastrelid FROM relations)
     UNION ALL SELECT 'attribute', count(*), bit_xor(hashtextextended(a.xmin::text, a.attrelid::int8 * 2048 + a.attnum))
       FROM pg_attribute a WHERE a.attrelid IN (SELECT oid FROM relations) AND a.attnum > 0
     UNION ALL SELECT 'attrdef', count(*), bit_xor(hashtextextended(xmin::text, oid::int8)) FROM pg_attrdef WHERE adrelid IN (SELECT oid FROM relations)
