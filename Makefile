@@ -24,7 +24,7 @@ help:
 	@echo "make sbom    what a machine in service installs, as CycloneDX, into dist/"
 	@echo "make test-majors MAJORS=14=/path/to/bin,18=/path/to/bin  the same schema on other major versions"
 	@echo "make check   ruff, mypy --strict, import contracts, squawk"
-	@echo "make bench   Lockstep beside nine peers and a floor (about 25 minutes; tables on stdout, all of it in .bench/)"
+	@echo "make bench   Lockstep beside nine peers and a floor (about 45 minutes; tables on stdout, all of it in .bench/)"
 	@echo "make bench-backup  a backup and a restore of 2 GB beside pg_dump and pg_restore alone (about fifteen minutes)"
 	@echo "make bench-rehearsal  a rehearsal on 2 GB beside pg_restore alone, and every form of the lock table (about twenty minutes)"
 	@echo "make bench-fingerprint  a schema read beside pg_dump --schema-only (about five minutes)"
