@@ -13,6 +13,7 @@ import pytest
 from psycopg import sql
 
 from lockstep.postgres.throwaway import ThrowawayServer
+from tests.integration.rehash import REHASH
 from tests.project import Project
 
 
@@ -272,20 +273,6 @@ def test_a_log_changed_by_a_superuser_is_found(statement: str, project: Project)
     done = project.run("history", "--verify")
     assert done.code == 4
     assert "audit log broken at row" in done.err
-
-
-#: Computes every hash anew, as the trigger does.
-REHASH = """
-DO $$ DECLARE r schema_migrations_log; before text := '';
-BEGIN
-    FOR r IN SELECT * FROM schema_migrations_log ORDER BY id LOOP
-        r.previous_hash := before;
-        r.hash := schema_migrations_log_hash(r);
-        UPDATE schema_migrations_log SET previous_hash = r.previous_hash, hash = r.hash WHERE id = r.id;
-        before := r.hash;
-    END LOOP;
-END $$;
-"""
 
 
 @pytest.mark.parametrize(

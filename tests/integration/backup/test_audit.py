@@ -15,22 +15,11 @@ from pyrage import x25519
 from lockstep.core.address import parse_address
 from lockstep.postgres.throwaway import ThrowawayServer
 from tests.integration.backup.store import Store
+from tests.integration.rehash import REHASH
 from tests.project import Outcome, Project
 
 #: Whoever owns the table can do that.
 OPEN = "ALTER TABLE schema_migrations_log DISABLE TRIGGER ALL; "
-#: Computes every hash anew, as the trigger does.
-REHASH = """
-DO $$ DECLARE r schema_migrations_log; before text := '';
-BEGIN
-    FOR r IN SELECT * FROM schema_migrations_log ORDER BY id LOOP
-        r.previous_hash := before;
-        r.hash := schema_migrations_log_hash(r);
-        UPDATE schema_migrations_log SET previous_hash = r.previous_hash, hash = r.hash WHERE id = r.id;
-        before := r.hash;
-    END LOOP;
-END $$;
-"""
 
 
 @pytest.fixture
