@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -145,3 +146,55 @@ def test_a_session_that_is_ended_as_it_reads_the_schema_is_a_lost_connection(pro
             ended.set()
             thread.join()
     assert done.code == 8 and "the connection was lost" in done.err, done
+
+
+class Ending:
+    """Ends a session of Lockstep's right before its nth question, counted over all of a command."""
+
+    def __init__(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.nth = self.asked = 0
+        ask = psycopg.Cursor.execute
+
+        def execute(cursor: psycopg.Cursor, *words: Any, **more: Any) -> psycopg.Cursor:
+            if cursor.connection.info.get_parameters().get("application_name", "").startswith("lockstep/"):
+                self.asked += 1
+                if self.asked == self.nth:
+                    with other.cursor() as killer:
+                        ask(killer, "SELECT pg_terminate_backend(%s, 5000)", (cursor.connection.info.backend_pid,))
+            return ask(cursor, *words, **more)
+
+        other = psycopg.connect(url, autocommit=True)
+        self.close = other.close
+        monkeypatch.setattr(psycopg.Cursor, "execute", execute)
+
+    def before(self, nth: int) -> None:
+        self.nth, self.asked = nth, 0
+
+
+@pytest.mark.parametrize(
+    "words", ["init", "status", "plan", "sync", "drift dev", "history dev", "repair dev", "revert dev --to none"]
+)
+def test_a_session_that_is_ended_before_any_question_is_a_lost_connection(
+    words: str, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("001-a.sql", "CREATE TABLE a (id bigint);")
+    project.write("001-a.down.sql", "DROP TABLE a;")
+    if words != "init":
+        assert project.run("init").code == 0
+    if words.startswith(("drift", "revert")):
+        assert project.run("sync").code == 0
+    ending = Ending(project.urls["dev"], monkeypatch)
+    hits = 0
+    for nth in range(1, 200):
+        ending.before(nth)
+        done = project.run(*words.split())
+        if ending.asked < nth:
+            break  # it asked no more
+        hits += 1
+        assert done.code in (0, 8) and "error: unexpected" not in done.err, (nth, done)
+        if words == "sync" and done.code == 0:
+            project.run("revert", "dev", "--to", "none")
+        if words.startswith("revert") and done.code == 0:
+            project.run("sync")
+    ending.close()
+    assert hits

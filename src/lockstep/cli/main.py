@@ -167,6 +167,14 @@ def _unexpected(error: Exception, context: Context) -> LockstepError:
         from lockstep.errors import Cancelled
 
         return Cancelled(target=context.project.resolve().name)
+    if not debug and _is_loss(error):
+        from lockstep.errors import Unreachable
+
+        return Unreachable(
+            target=context.project.resolve().name,
+            reason="the connection was lost",
+            hint="try again; lockstep status shows what is applied",
+        )
     # What a library or the server says may quote a value; which error it is does not.
     state = f" (SQLSTATE {state})" if (state := getattr(error, "sqlstate", None)) else ""
     said = f": {error}" if privacy.quoting() else state
@@ -175,6 +183,15 @@ def _unexpected(error: Exception, context: Context) -> LockstepError:
         redact(text.strip(), secrets),
         hint=None if debug else "run it again with LOCKSTEP_DEBUG=1 and report what it shows",
     )
+
+
+def _is_loss(error: Exception) -> bool:
+    """Whether a database's connection was lost, wherever that was noticed. Whoever asked knows better, and says so."""
+    import psycopg
+
+    from lockstep.postgres.connection import is_lost
+
+    return isinstance(error, psycopg.OperationalError) and is_lost(error)
 
 
 def command_of(words: Sequence[str]) -> str | None:

@@ -180,7 +180,7 @@ class guard:  # noqa: N801  # reads as a statement: `with guard(target):`
             and self._connection is not None
             and self._connection.closed
         )
-        if gone or (isinstance(error, psycopg.OperationalError | psycopg.InternalError) and _lost(error)):
+        if gone or (isinstance(error, psycopg.OperationalError | psycopg.InternalError) and is_lost(error)):
             text = redact(str(error), self._target).strip().splitlines()
             raise Unreachable(
                 target=self._target.name,
@@ -189,7 +189,7 @@ class guard:  # noqa: N801  # reads as a statement: `with guard(target):`
             ) from None
 
 
-def _lost(error: psycopg.Error) -> bool:
+def is_lost(error: psycopg.Error) -> bool:
     """No SQLSTATE (libpq's own), class 08 (connection), 57P01–57P03 and 57P05 (the server ended the session).
 
     psycopg itself has an InternalError for more answers than there were questions: a pooler adds one of its own to that

@@ -258,6 +258,11 @@ def _readable(session: Session, decode: Any, data: bytes) -> Any:
 
 
 def _rows(session: Session, text: str, *parts: sql.Composable) -> list[tuple[Any, ...]]:
+    with guard(session.target):
+        return _rows_or_why(session, text, *parts)
+
+
+def _rows_or_why(session: Session, text: str, *parts: sql.Composable) -> list[tuple[Any, ...]]:
     schema = sql.Identifier(session.target.ledger_schema)
     try:
         return _select(session, sql.SQL(text).format(*parts, schema=schema), "off")

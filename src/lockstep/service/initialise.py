@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lockstep.config import Environment, Settings
 from lockstep.core.migration import Folder
 from lockstep.postgres.audit import Event
-from lockstep.postgres.connection import open_session, refuse_standby
+from lockstep.postgres.connection import guard, open_session, refuse_standby
 from lockstep.postgres.ledger import read_ledger
 from lockstep.postgres.ledger_setup import Upgraded, create_ledger
 from lockstep.postgres.lock import take_lock
@@ -38,7 +38,7 @@ def initialise(settings: Settings, environment: Environment, folder: Folder) -> 
     try:
         refuse_standby(session)
         take_lock(session)
-        with own_changes_recorded(session, run_id):
+        with guard(target), own_changes_recorded(session, run_id):
             upgrade = create_ledger(
                 session,
                 recognise=recognition(settings, folder).known,
