@@ -187,6 +187,8 @@ def _unexpected(error: Exception, context: Context) -> LockstepError:
 
 def _is_loss(error: Exception) -> bool:
     """Whether a database's connection was lost, wherever that was noticed. Whoever asked knows better, and says so."""
+    if "psycopg" not in sys.modules:
+        return False
     import psycopg
 
     from lockstep.postgres.connection import is_lost
