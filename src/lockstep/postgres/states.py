@@ -7,7 +7,7 @@ difference until somebody accepts it. Decides nothing about it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -99,20 +99,23 @@ def asked_recorded(session: Session) -> Iterator[Callable[[], Recorded]]:
     """
     schema = sql.Identifier(session.target.ledger_schema)
     statement = sql.SQL(_RECORDED).format(token_sql(session), schema=schema)
+    cursor: psycopg.Cursor[tuple[Any, ...]] | None = None
     found: list[tuple[Any, ...]] = []
     try:
-        with guard(session.target):
+        # An error of the server's may come at once or later: it is asked again, and then it is told what is wrong.
+        with suppress(psycopg.Error), guard(session.target):
             with session.connection.pipeline():
-                session.connection.execute("BEGIN READ ONLY")
-                session.connection.execute("SET LOCAL row_security = off")
-                cursor = session.connection.execute(statement)
-                session.connection.execute("COMMIT")
+                with suppress(psycopg.Error):
+                    session.connection.execute("BEGIN READ ONLY")
+                    session.connection.execute("SET LOCAL row_security = off")
+                    cursor = session.connection.execute(statement)
+                    session.connection.execute("COMMIT")
                 yield lambda: _recorded(found[0]) if found else read_recorded(session)
-            found += cursor.fetchall()
-    except psycopg.Error:
-        # Of the server's: it is asked again, and then it is told what is wrong.
-        if not session.connection.closed and not session.idle:
-            session.connection.execute("ROLLBACK")
+            found += cursor.fetchall() if cursor is not None else []
+    finally:
+        with suppress(psycopg.Error):
+            if not session.connection.closed and not session.idle:
+                session.connection.execute("ROLLBACK")
 
 
 def read_newest(session: Session) -> State | None:
