@@ -14,7 +14,7 @@ group = $(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.to
 
 help:
 	@echo "make demo    the main job end to end, on real servers (Ctrl-C stops it)"
-	@echo "make test    the tests (real PostgreSQL, real S3, real Prefect; several at once; half an hour on two cores)"
+	@echo "make test    the tests (real PostgreSQL, real S3, real Prefect; several at once; 17 minutes on two cores)"
 	@echo "make test-slow  the rest: every fault, trap and form that takes long"
 	@echo "make soak    1,000 random faults, 250 random kills of a run at work, and 128 cuts of its line (about fifty minutes)"
 	@echo "make soak-backups  100 random damages to stored backups (about three minutes)"
